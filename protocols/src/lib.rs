@@ -1,0 +1,21 @@
+//! The wire formats of the project.
+//!
+//! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`]), the names it has there
+//! ([`archive`]), and the byte with which db-boot ends the machine ([`status`]).
+//!
+//! Every format starts with a magic and a version, has a named bound for everything that has a length, and
+//! decodes totally: any sequence of bytes gives a valid value or an error, never a panic. The tests pin the
+//! bytes, so that a change of a type that would change the wire fails before it is released.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+extern crate alloc;
+
+pub mod archive;
+pub mod spec;
+pub mod status;
+
+pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
+pub use status::MachineStatus;

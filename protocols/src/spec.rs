@@ -1,0 +1,373 @@
+//! The boot spec: everything db-boot needs to know about one VM, apart from its images.
+//!
+//! On the wire: a header of [`HEADER_LEN`] bytes, little endian, then a body, then nothing.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 8 | magic, [`MAGIC`] |
+//! | 8 | 2 | format version, [`VERSION`] |
+//! | 10 | 2 | reserved, 0 |
+//! | 12 | 4 | length of the body in bytes, at most [`MAX_BODY_LEN`] |
+//! | 16 | | body: [`BootSpec`] in the postcard encoding, fields in the order of the struct |
+//!
+//! Postcard's wire format is published and stable: integers are LEB128 varints, strings carry their length,
+//! options a tag byte, enums the index of their variant. Only the shortest encoding of a value is accepted,
+//! so two specs are equal exactly when their bytes are.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The first eight bytes of an encoded spec.
+pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
+/// The format version that this crate writes, and the only one that it reads.
+pub const VERSION: u16 = 1;
+/// Bytes before the body.
+pub const HEADER_LEN: usize = 16;
+/// The longest body. The bounds of the single fields add up to less than 2000 bytes; the rest is room to
+/// grow within the version.
+pub const MAX_BODY_LEN: usize = 4096;
+
+/// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
+pub const MAX_NAME_LEN: usize = 63;
+/// Xen's `DOMID_FIRST_RESERVED`: domain ids from here on are not those of domains.
+pub const FIRST_RESERVED_DOMID: u16 = 0x7ff0;
+/// The most vCPUs of a VM. Xen itself allows 8192 for PV; nothing we boot on has more than 512 CPUs.
+pub const MAX_VCPUS: u32 = 512;
+/// The most memory of a VM in KiB: 16 TiB, the machine memory that Xen on x86 supports at most.
+pub const MAX_MEMORY_KIB: u64 = 16 << 30;
+/// The longest command line in bytes: `start_info.cmd_line` has 1024 with the closing NUL.
+pub const MAX_COMMAND_LINE_LEN: usize = 1023;
+/// The longest name of an image in the archive in bytes.
+pub const MAX_IMAGE_NAME_LEN: usize = 255;
+
+/// The kind of a guest. The order of the variants is the wire format: additions go last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GuestKind {
+    /// A 64-bit paravirtualised guest.
+    Pv,
+}
+
+/// What becomes of a VM when it ends. The order of the variants is the wire format: additions go last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitAction {
+    /// It is destroyed; everything it held is free again.
+    Destroy,
+    /// It stays, paused, for someone to look at.
+    Preserve,
+}
+
+/// One VM. The order of the fields is the wire format.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootSpec {
+    /// 1 to [`MAX_NAME_LEN`] of `A-Z a-z 0-9 . _ -`, the first a letter or digit. Unique in a platform.
+    pub name: String,
+    /// What kind of guest it is.
+    pub kind: GuestKind,
+    /// The domain id it must get, `1..`[`FIRST_RESERVED_DOMID`]; `None` lets Xen choose.
+    pub domid: Option<u16>,
+    /// The domain's handle (UUID bytes in the order they are written); all zero for none.
+    pub uuid: [u8; 16],
+    /// vCPUs, `1..=`[`MAX_VCPUS`].
+    pub vcpus: u32,
+    /// Memory it starts with in KiB: a multiple of 4, `4..=`[`MAX_MEMORY_KIB`].
+    pub memory_kib: u64,
+    /// Memory it may grow to in KiB: a multiple of 4, at least `memory_kib`, at most [`MAX_MEMORY_KIB`].
+    pub max_memory_kib: u64,
+    /// The archive entry that holds its kernel.
+    pub kernel: String,
+    /// The archive entry that holds its RAM disk, if it has one. db-boot does not look into it.
+    pub ramdisk: Option<String>,
+    /// The kernel's command line: at most [`MAX_COMMAND_LINE_LEN`] bytes, none of them NUL.
+    pub command_line: String,
+    /// What happens when it powers off.
+    pub on_poweroff: ExitAction,
+    /// What happens when it asks for a reboot.
+    pub on_reboot: ExitAction,
+    /// What happens when it crashes.
+    pub on_crash: ExitAction,
+}
+
+/// Which of the two images of a spec an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageRole {
+    /// [`BootSpec::kernel`].
+    Kernel,
+    /// [`BootSpec::ramdisk`].
+    Ramdisk,
+}
+
+impl core::fmt::Display for ImageRole {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::Ramdisk => "ramdisk",
+        })
+    }
+}
+
+/// Why a spec is not valid, or bytes are not a spec.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SpecError {
+    /// Fewer bytes than the header, or fewer than the header promises.
+    #[error(
+        "boot spec: {have} bytes, {need} needed: the file is cut short; compile it again with `domb compile`"
+    )]
+    Truncated {
+        /// Bytes that are there.
+        have: usize,
+        /// Bytes that the header or the format asks for.
+        need: usize,
+    },
+    /// The first eight bytes are not [`MAGIC`].
+    #[error("boot spec: starts with {found:02x?}, not with \"DBSPEC\": not a file that `domb compile` wrote")]
+    BadMagic {
+        /// The bytes found.
+        found: [u8; 8],
+    },
+    /// A format version that this program does not read.
+    #[error(
+        "boot spec: format version {found}, this program reads version {VERSION}; compile the spec with the domb \
+         of the same release"
+    )]
+    UnknownVersion {
+        /// The version in the header.
+        found: u16,
+    },
+    /// The reserved field of the header is set.
+    #[error("boot spec: the header's reserved field is {found:#06x}, must be 0: the file is corrupt")]
+    ReservedNotZero {
+        /// The value found.
+        found: u16,
+    },
+    /// The header promises a longer body than any spec has.
+    #[error("boot spec: a body of {length} bytes, at most {MAX_BODY_LEN} are allowed: the file is corrupt")]
+    BodyTooLong {
+        /// The length found in the header, or that encoding would need.
+        length: usize,
+    },
+    /// Bytes follow the body.
+    #[error("boot spec: {count} bytes follow its end: the file is corrupt, or two files were joined")]
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+    /// The body does not decode.
+    #[error("boot spec: the body of {length} bytes does not decode ({cause}): the file is corrupt")]
+    BadBody {
+        /// Length of the body in bytes.
+        length: usize,
+        /// What the decoder says.
+        cause: postcard::Error,
+    },
+    /// The body decodes, but a shorter encoding of the same value exists.
+    #[error("boot spec: the body is not in its shortest form: not a file that `domb compile` wrote")]
+    NotCanonical,
+    /// A body could not be encoded. Cannot happen for a valid spec.
+    #[error("boot spec: cannot be encoded ({cause})")]
+    Encode {
+        /// What the encoder says.
+        cause: postcard::Error,
+    },
+    /// The name is empty, too long, or has a character it must not have.
+    #[error(
+        "name {name:?}: must be 1 to {MAX_NAME_LEN} letters, digits, dots, underscores or dashes and start with \
+         a letter or digit"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The domain id is 0 (Dom0) or reserved by Xen.
+    #[error(
+        "domid {domid}: must be 1 to {}; 0 is Dom0, higher ones are reserved by Xen; leave it out and Xen chooses",
+        FIRST_RESERVED_DOMID.saturating_sub(1)
+    )]
+    BadDomid {
+        /// The id.
+        domid: u16,
+    },
+    /// No vCPU, or more than [`MAX_VCPUS`].
+    #[error("{vcpus} vCPUs: must be 1 to {MAX_VCPUS}")]
+    BadVcpus {
+        /// The number asked for.
+        vcpus: u32,
+    },
+    /// No memory, too much, or a part of a page.
+    #[error(
+        "memory of {kib} KiB: must be a multiple of 4 KiB (one page), from 4 KiB to {MAX_MEMORY_KIB} KiB"
+    )]
+    BadMemory {
+        /// KiB asked for.
+        kib: u64,
+    },
+    /// The maximum is below the start, too large, or has a part of a page.
+    #[error(
+        "maximum memory of {max_kib} KiB: must be a multiple of 4 KiB, from the {kib} KiB the VM starts with to \
+         {MAX_MEMORY_KIB} KiB"
+    )]
+    BadMaxMemory {
+        /// KiB it starts with.
+        kib: u64,
+        /// KiB it may grow to.
+        max_kib: u64,
+    },
+    /// An image's name could not be that of an archive entry.
+    #[error(
+        "{role} {name:?}: must name an entry of the archive: 1 to {MAX_IMAGE_NAME_LEN} bytes, no control \
+         characters, no leading '/', no empty, '.' or '..' part"
+    )]
+    BadImageName {
+        /// Which image.
+        role: ImageRole,
+        /// The name.
+        name: String,
+    },
+    /// The command line does not fit into `start_info`.
+    #[error("command line of {length} bytes: Xen's start_info has room for {MAX_COMMAND_LINE_LEN}")]
+    CommandLineTooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// The command line has a NUL, behind which no kernel would look.
+    #[error("command line: a NUL character at byte {at} would end it early")]
+    CommandLineHasNul {
+        /// Where the first one is.
+        at: usize,
+    },
+}
+
+impl BootSpec {
+    /// Checks every field against its range, first to last, and reports the first that is wrong.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        check_name(&self.name)?;
+        check_domid(self.domid)?;
+        if !(1..=MAX_VCPUS).contains(&self.vcpus) {
+            return Err(SpecError::BadVcpus { vcpus: self.vcpus });
+        }
+        check_memory(self.memory_kib, self.max_memory_kib)?;
+        check_image_name(ImageRole::Kernel, &self.kernel)?;
+        if let Some(ramdisk) = &self.ramdisk {
+            check_image_name(ImageRole::Ramdisk, ramdisk)?;
+        }
+        check_command_line(&self.command_line)
+    }
+
+    /// The bytes of the spec, header included; a spec that is not valid is not encoded.
+    pub fn encode(&self) -> Result<Vec<u8>, SpecError> {
+        self.validate()?;
+        let body = self.encode_body()?;
+        let length = u32::try_from(body.len())
+            .ok()
+            .filter(|_| body.len() <= MAX_BODY_LEN)
+            .ok_or(SpecError::BodyTooLong { length: body.len() })?;
+        let mut bytes = Vec::with_capacity(HEADER_LEN.saturating_add(body.len()));
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&0_u16.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        Ok(bytes)
+    }
+
+    /// Reads a spec back. Total: any bytes give a spec that [`validate`](Self::validate)s, or an error.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SpecError> {
+        let body = body_of(bytes)?;
+        let bad_body = |cause| SpecError::BadBody { length: body.len(), cause };
+        let (spec, rest) = postcard::take_from_bytes::<Self>(body).map_err(bad_body)?;
+        if !rest.is_empty() {
+            return Err(SpecError::TrailingBytes { count: rest.len() });
+        }
+        spec.validate()?;
+        if spec.encode_body()? != body {
+            return Err(SpecError::NotCanonical);
+        }
+        Ok(spec)
+    }
+
+    fn encode_body(&self) -> Result<Vec<u8>, SpecError> {
+        postcard::to_allocvec(self).map_err(|cause| SpecError::Encode { cause })
+    }
+}
+
+/// Checks the header and returns the body, which is all that follows it.
+fn body_of(bytes: &[u8]) -> Result<&[u8], SpecError> {
+    let truncated = |need| SpecError::Truncated { have: bytes.len(), need };
+    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(truncated(HEADER_LEN))?;
+    if *magic != MAGIC {
+        return Err(SpecError::BadMagic { found: *magic });
+    }
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or(truncated(HEADER_LEN))?;
+    let (reserved, rest) = rest.split_first_chunk::<2>().ok_or(truncated(HEADER_LEN))?;
+    let (length, body) = rest.split_first_chunk::<4>().ok_or(truncated(HEADER_LEN))?;
+    let version = u16::from_le_bytes(*version);
+    if version != VERSION {
+        return Err(SpecError::UnknownVersion { found: version });
+    }
+    let reserved = u16::from_le_bytes(*reserved);
+    if reserved != 0 {
+        return Err(SpecError::ReservedNotZero { found: reserved });
+    }
+    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+    if length > MAX_BODY_LEN {
+        return Err(SpecError::BodyTooLong { length });
+    }
+    match body.len().checked_sub(length) {
+        None => Err(truncated(HEADER_LEN.saturating_add(length))),
+        Some(0) => Ok(body),
+        Some(count) => Err(SpecError::TrailingBytes { count }),
+    }
+}
+
+/// Checks a VM's name; see [`BootSpec::name`].
+pub fn check_name(name: &str) -> Result<(), SpecError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && name.len() <= MAX_NAME_LEN && name.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(SpecError::BadName { name: name.into() })
+    }
+}
+
+/// Checks a domain id; see [`BootSpec::domid`].
+pub fn check_domid(domid: Option<u16>) -> Result<(), SpecError> {
+    match domid {
+        Some(domid) if !(1..FIRST_RESERVED_DOMID).contains(&domid) => Err(SpecError::BadDomid { domid }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks start and maximum memory, both in KiB; see [`BootSpec::memory_kib`].
+pub fn check_memory(kib: u64, max_kib: u64) -> Result<(), SpecError> {
+    let whole_pages = |kib: u64| kib.is_multiple_of(4);
+    if !(4..=MAX_MEMORY_KIB).contains(&kib) || !whole_pages(kib) {
+        return Err(SpecError::BadMemory { kib });
+    }
+    if !(kib..=MAX_MEMORY_KIB).contains(&max_kib) || !whole_pages(max_kib) {
+        return Err(SpecError::BadMaxMemory { kib, max_kib });
+    }
+    Ok(())
+}
+
+/// Checks the name of an archive entry; see [`SpecError::BadImageName`] for the rule.
+pub fn check_image_name(role: ImageRole, name: &str) -> Result<(), SpecError> {
+    let bad_part = |part: &str| matches!(part, "" | "." | "..");
+    if name.len() > MAX_IMAGE_NAME_LEN || name.chars().any(char::is_control) || name.split('/').any(bad_part)
+    {
+        return Err(SpecError::BadImageName { role, name: name.into() });
+    }
+    Ok(())
+}
+
+/// Checks a command line; see [`BootSpec::command_line`].
+pub fn check_command_line(command_line: &str) -> Result<(), SpecError> {
+    if let Some(at) = command_line.find('\0') {
+        return Err(SpecError::CommandLineHasNul { at });
+    }
+    if command_line.len() > MAX_COMMAND_LINE_LEN {
+        return Err(SpecError::CommandLineTooLong { length: command_line.len() });
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! The boot spec's wire format, pinned: golden bytes, variant numbers, corrupt input, round trips.
+#![allow(missing_docs, reason = "a test's name says what it checks")]
+
+use proptest::prelude::*;
+use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
+use protocols::{BootSpec, ExitAction, GuestKind, SpecError};
+
+fn sample() -> BootSpec {
+    BootSpec {
+        name: "web".into(),
+        kind: GuestKind::Pv,
+        domid: Some(300),
+        uuid: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        vcpus: 2,
+        memory_kib: 65536,
+        max_memory_kib: 131_072,
+        kernel: "images/k".into(),
+        ramdisk: Some("images/r".into()),
+        command_line: "a=b".into(),
+        on_poweroff: ExitAction::Destroy,
+        on_reboot: ExitAction::Destroy,
+        on_crash: ExitAction::Preserve,
+    }
+}
+
+#[rustfmt::skip]
+const GOLDEN: &[u8] = &[
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   57, 0, 0, 0,
+    3, b'w', b'e', b'b',
+    0,                                              // kind
+    1, 0xac, 0x02,                                  // domid 300
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+    2,                                              // vcpus
+    0x80, 0x80, 0x04,                               // memory
+    0x80, 0x80, 0x08,                               // maximum memory
+    8, b'i', b'm', b'a', b'g', b'e', b's', b'/', b'k',
+    1, 8, b'i', b'm', b'a', b'g', b'e', b's', b'/', b'r',
+    3, b'a', b'=', b'b',
+    0, 0, 1,                                        // on_poweroff, on_reboot, on_crash
+];
+
+#[test]
+fn the_bytes_are_pinned() {
+    assert_eq!(sample().encode().unwrap(), GOLDEN);
+    assert_eq!(BootSpec::decode(GOLDEN).unwrap(), sample());
+}
+
+#[test]
+fn variant_numbers_are_pinned() {
+    let number = |bytes: Vec<u8>| bytes[0];
+    assert_eq!(number(postcard::to_allocvec(&GuestKind::Pv).unwrap()), 0);
+    assert_eq!(number(postcard::to_allocvec(&ExitAction::Destroy).unwrap()), 0);
+    assert_eq!(number(postcard::to_allocvec(&ExitAction::Preserve).unwrap()), 1);
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    for length in 0..GOLDEN.len() {
+        let error = BootSpec::decode(&GOLDEN[..length]).unwrap_err();
+        assert!(matches!(error, SpecError::Truncated { have, .. } if have == length), "{length}: {error}");
+    }
+}
+
+#[test]
+fn every_truncation_with_a_matching_length_is_an_error() {
+    for length in HEADER_LEN..GOLDEN.len() {
+        let mut bytes = GOLDEN[..length].to_vec();
+        bytes[12] = u8::try_from(length - HEADER_LEN).unwrap();
+        assert!(matches!(BootSpec::decode(&bytes), Err(SpecError::BadBody { .. })), "{length}");
+    }
+}
+
+#[test]
+fn no_changed_byte_panics_or_reads_as_the_same_spec() {
+    for at in 0..GOLDEN.len() {
+        for value in 0..=u8::MAX {
+            let mut bytes = GOLDEN.to_vec();
+            bytes[at] = value;
+            if let Ok(spec) = BootSpec::decode(&bytes) {
+                assert_eq!(spec.encode().unwrap(), bytes, "byte {at} = {value:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_longer_form_of_a_number_is_refused() {
+    let mut bytes = GOLDEN.to_vec();
+    let vcpus = bytes.iter().position(|&b| b == 15).unwrap() + 1;
+    bytes.splice(vcpus..=vcpus, [0x82, 0x00]);
+    bytes[12] += 1;
+    assert_eq!(BootSpec::decode(&bytes), Err(SpecError::NotCanonical));
+}
+
+#[test]
+fn each_lie_of_the_header_has_its_error() {
+    let with = |at: usize, value: u8| {
+        let mut bytes = GOLDEN.to_vec();
+        bytes[at] = value;
+        BootSpec::decode(&bytes).unwrap_err()
+    };
+    assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
+    assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
+    assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
+    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0039 });
+    assert_eq!(with(12, 56), SpecError::TrailingBytes { count: 1 });
+    assert_eq!(with(12, 58), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+}
+
+#[test]
+fn bytes_after_the_body_are_an_error() {
+    let mut bytes = GOLDEN.to_vec();
+    bytes.push(0);
+    assert_eq!(BootSpec::decode(&bytes), Err(SpecError::TrailingBytes { count: 1 }));
+    bytes[12] += 1;
+    assert_eq!(BootSpec::decode(&bytes), Err(SpecError::TrailingBytes { count: 1 }));
+}
+
+/// One wrong field each: the name, the change, and how the message starts.
+type WrongField = (&'static str, fn(&mut BootSpec), &'static str);
+
+const WRONG_FIELDS: &[WrongField] = &[
+    ("empty name", |s| s.name.clear(), "name \"\""),
+    ("long name", |s| s.name = "x".repeat(64), "name \"xxxx"),
+    ("name with slash", |s| s.name = "a/b".into(), "name \"a/b\""),
+    ("name starts with dash", |s| s.name = "-a".into(), "name \"-a\""),
+    ("name not ascii", |s| s.name = "é".into(), "name \"é\""),
+    ("domid 0", |s| s.domid = Some(0), "domid 0: must be 1 to 32751"),
+    ("reserved domid", |s| s.domid = Some(0x7ff0), "domid 32752"),
+    ("no vCPU", |s| s.vcpus = 0, "0 vCPUs"),
+    ("too many vCPUs", |s| s.vcpus = MAX_VCPUS + 1, "513 vCPUs"),
+    ("no memory", |s| s.memory_kib = 0, "memory of 0 KiB"),
+    ("half a page", |s| s.memory_kib = 65538, "memory of 65538 KiB"),
+    ("too much memory", |s| s.memory_kib = MAX_MEMORY_KIB + 4, "memory of "),
+    ("maximum below start", |s| s.max_memory_kib = 65532, "maximum memory of 65532 KiB"),
+    ("maximum with half a page", |s| s.max_memory_kib = 65538, "maximum memory of 65538 KiB"),
+    ("too high a maximum", |s| s.max_memory_kib = u64::MAX - 3, "maximum memory of "),
+    ("no kernel", |s| s.kernel.clear(), "kernel \"\""),
+    ("absolute kernel", |s| s.kernel = "/boot/k".into(), "kernel \"/boot/k\""),
+    ("kernel climbs out", |s| s.kernel = "images/../k".into(), "kernel \"images/../k\""),
+    ("kernel with a NUL", |s| s.kernel = "k\0".into(), "kernel \"k\\0\""),
+    ("long kernel name", |s| s.kernel = "k".repeat(256), "kernel \"kkk"),
+    ("empty ramdisk", |s| s.ramdisk = Some(String::new()), "ramdisk \"\""),
+    ("long command line", |s| s.command_line = "x".repeat(1024), "command line of 1024 bytes"),
+    (
+        "command line with a NUL",
+        |s| s.command_line = "ab\0c".into(),
+        "command line: a NUL character at byte 2",
+    ),
+];
+
+#[test]
+fn each_wrong_field_is_refused_before_encoding_and_after_decoding() {
+    for (what, change, message) in WRONG_FIELDS {
+        let mut spec = sample();
+        change(&mut spec);
+        let error = spec.validate().expect_err(what);
+        assert!(error.to_string().starts_with(message), "{what}: {error}");
+        assert_eq!(spec.encode(), Err(error.clone()), "{what}");
+
+        let body = postcard::to_allocvec(&spec).unwrap();
+        let mut bytes = GOLDEN[..12].to_vec();
+        bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+        bytes.extend_from_slice(&body);
+        assert_eq!(BootSpec::decode(&bytes), Err(error), "{what}");
+    }
+}
+
+#[test]
+fn the_largest_spec_fits_the_body() {
+    let spec = BootSpec {
+        name: "n".repeat(63),
+        domid: Some(0x7fef),
+        vcpus: MAX_VCPUS,
+        memory_kib: MAX_MEMORY_KIB,
+        max_memory_kib: MAX_MEMORY_KIB,
+        kernel: "k".repeat(255),
+        ramdisk: Some("r".repeat(255)),
+        command_line: "c".repeat(1023),
+        ..sample()
+    };
+    let bytes = spec.encode().unwrap();
+    assert!(bytes.len() < HEADER_LEN + MAX_BODY_LEN / 2);
+    assert_eq!(BootSpec::decode(&bytes).unwrap(), spec);
+}
+
+prop_compose! {
+    fn any_valid_spec()(
+        name in "[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
+        domid in proptest::option::of(1_u16..0x7ff0),
+        uuid in any::<[u8; 16]>(),
+        vcpus in 1..=MAX_VCPUS,
+        pages in 1..=MAX_MEMORY_KIB / 4,
+        more_pages in 0..=MAX_MEMORY_KIB / 4,
+        kernel in "[a-z]{1,20}(/[a-z]{1,20}){0,3}",
+        ramdisk in proptest::option::of("[a-z]{1,20}/[a-z.]{3,20}x"),
+        command_line in "[ -~]{0,1023}",
+        preserve in any::<[bool; 3]>(),
+    ) -> BootSpec {
+        let action = |preserve| if preserve { ExitAction::Preserve } else { ExitAction::Destroy };
+        let memory_kib = pages * 4;
+        BootSpec {
+            name, kind: GuestKind::Pv, domid, uuid, vcpus, memory_kib,
+            max_memory_kib: (memory_kib + more_pages * 4).min(MAX_MEMORY_KIB),
+            kernel, ramdisk, command_line,
+            on_poweroff: action(preserve[0]), on_reboot: action(preserve[1]), on_crash: action(preserve[2]),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_valid_spec_survives_the_wire(spec in any_valid_spec()) {
+        prop_assert_eq!(BootSpec::decode(&spec.encode().unwrap()), Ok(spec));
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut with_header = GOLDEN[..12].to_vec();
+        with_header.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
+        with_header.extend_from_slice(&bytes);
+        let _ = BootSpec::decode(&with_header);
+        let _ = BootSpec::decode(&bytes);
+    }
+}
