@@ -1,0 +1,24 @@
+//! The seam to Xen, and typed calls on top of it.
+//!
+//! Everything that this project asks of Xen passes through two traits. [`RawHypercall`] makes one hypercall at register
+//! level. [`FrameWindow`] gives access to frames of memory, the caller's or another domain's. `pv-runtime` implements both
+//! with a few lines of assembly, `xen-sim` by a model of Xen, so that all else (encoding of structures, choice of interface
+//! version, batching, rollback) is the same code in a unikernel and in a test on the host.
+//!
+//! [`Xen`] is what the rest of the project holds: it has found out which versions of the control interfaces this Xen speaks
+//! and has a method for each call that is made, with errors that name the call, the domain and the error number.
+#![no_std]
+
+extern crate alloc;
+
+mod calls;
+mod count;
+mod error;
+mod probe;
+mod seam;
+
+pub use calls::{Populated, Xen, call_name};
+pub use count::CallCounts;
+pub use error::{CallError, WindowError};
+pub use probe::{Interface, ProbeError, XenVersion};
+pub use seam::{FrameWindow, RawHypercall, SharedMemory};

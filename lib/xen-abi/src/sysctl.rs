@@ -1,0 +1,85 @@
+//! Facts about the machine (public/sysctl.h): a tools interface whose layout changes between releases.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{PageCount, assert_layout};
+
+/// Version of the sysctl interface (`XEN_SYSCTL_INTERFACE_VERSION`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SysctlVersion(u32);
+
+impl SysctlVersion {
+    /// Xen 4.14.
+    pub const OLDEST: Self = Self(0x13);
+    /// Xen 4.21 and later.
+    pub const NEWEST: Self = Self(0x16);
+
+    /// Every version that this crate has layouts for, newest first: the order in which to probe.
+    pub fn known() -> impl Iterator<Item = Self> {
+        (Self::OLDEST.0..=Self::NEWEST.0).rev().map(Self)
+    }
+
+    /// The raw number, if this crate has layouts for it.
+    pub fn from_raw(raw: u32) -> Option<Self> {
+        (Self::OLDEST.0..=Self::NEWEST.0).contains(&raw).then_some(Self(raw))
+    }
+
+    /// The raw number for the header of a call.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+
+    /// Offset of `total_pages` in `struct xen_sysctl_physinfo`: 0x15 put `arch_capabilities` and padding before it.
+    pub const fn physinfo_pages_offset(self) -> usize {
+        if self.0 >= 0x15 { 40 } else { 32 }
+    }
+}
+
+impl core::fmt::Display for SysctlVersion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// `XEN_SYSCTL_physinfo`.
+pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
+
+/// Bytes of the payload of every sysctl.
+pub const PAYLOAD: usize = 128;
+
+/// `struct xen_sysctl`.
+#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Sysctl {
+    /// Command number.
+    pub cmd: u32,
+    /// [`SysctlVersion`] number.
+    pub interface_version: u32,
+    /// The command's own structure, zero padded.
+    pub payload: [u8; PAYLOAD],
+}
+
+assert_layout!(Sysctl, size = 136, payload @ 8);
+
+/// Memory of the machine, from `struct xen_sysctl_physinfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MachineMemory {
+    /// All pages that Xen manages.
+    pub total: PageCount,
+    /// Pages that no domain has.
+    pub free: PageCount,
+    /// Of the free ones, pages that are still to be scrubbed.
+    pub scrub: PageCount,
+    /// Pages that domains have claimed and not got yet.
+    pub outstanding: PageCount,
+}
+
+impl MachineMemory {
+    /// Reads the answer of a physinfo call in the layout of `version`.
+    pub fn decode(payload: &[u8; PAYLOAD], version: SysctlVersion) -> Option<Self> {
+        let (counts, _) =
+            <[u64; 4]>::read_from_prefix(payload.get(version.physinfo_pages_offset()..)?).ok()?;
+        let [total, free, scrub, outstanding] = counts.map(PageCount::new);
+        Some(Self { total, free, scrub, outstanding })
+    }
+}
