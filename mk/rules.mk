@@ -1,19 +1,18 @@
-# Rules that the top-level Makefile and tests/Makefile share. TOP is the top of the checkout; every path is relative
-# to it. Nothing here runs unless it is asked for.
+# What the Makefile needs before it can build or boot: the user's choices, Debian packages, downloads, the initramfs.
+# Every path is relative to the top of the checkout.
 
--include $(TOP)/mk/config
+-include mk/config
 XEN ?= 4.17
 XENS ?= 4.14 4.17 4.20
 BOOT ?= direct
 JOBS ?=
 TIMEOUT_FACTOR ?= 1
 CARGO ?= cargo
-export XEN XENS BOOT JOBS TIMEOUT_FACTOR INSTALL KERNEL_TOOLCHAIN KERNEL_RUSTUP_TOOLCHAIN
+# The scripts in mk/ read these from the environment.
+export CARGO INSTALL KERNEL_TOOLCHAIN KERNEL_RUSTUP_TOOLCHAIN
 export DEBIAN_MIRROR DEBIAN_MIRROR_bullseye DEBIAN_MIRROR_bookworm DEBIAN_MIRROR_trixie
 
-MAKEFLAGS += --no-print-directory --no-builtin-rules
-
-# Packages that builds and boots need. Looked for once; `make clean` or a missing build/ looks again.
+# Packages that builds and boots need: looked for once, and again when build/ is gone.
 build/deps.ok: mk/install-deps
 	@mk/install-deps
 	@mkdir -p build && touch $@

@@ -1,0 +1,77 @@
+# Everything that one does with this checkout. `make help` names the targets; mk/config.example names the variables.
+
+include mk/rules.mk
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+# Releases whose public headers the host tests read.
+XEN_VERSIONS := 4.14 4.17 4.20
+host := target/debug
+harness = $(host)/harness
+
+.PHONY: all tools run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
+    clean help
+.DEFAULT_GOAL := all
+
+all: tools
+	@mk/build-kernels db-boot
+	@echo "build/kernels/db-boot and $(host)/domb are built; make -C tests hello.run boots something"
+
+# domb and the test runner. One cargo call, quiet when there is nothing to do.
+tools: build/deps.ok
+	@[ -x $(harness) ] || echo "mk: building domb and the test runner (once)" >&2
+	@$(CARGO) build --quiet --target-dir target -p domb -p harness
+
+# One boot: NAME.run [XEN=version or file] [BOOT=direct|seabios|ovmf].
+%.run: tools
+	@$(harness) run $* --xen '$(XEN)' --boot '$(BOOT)' --timeout-factor '$(TIMEOUT_FACTOR)'
+
+run: memorywalk.run
+
+tests-list: tools
+	@$(harness) list
+
+tests-all: tools
+	@$(harness) all --xens '$(XENS)' $(if $(JOBS),--jobs '$(JOBS)') --timeout-factor '$(TIMEOUT_FACTOR)'
+
+# The whole of it, quick things first.
+test: check lint test-host tests-all
+
+# The C headers of each Xen: a host test compares our layouts with them.
+test-host: $(XEN_VERSIONS:%=build/xen/%/include/xen)
+	@echo "== host tests"
+	@$(CARGO) test --quiet --workspace --target-dir target
+
+check: floors unsafe-check
+
+floors: tools
+	@$(harness) check-floors
+
+unsafe-check: tools
+	@$(harness) check-unsafe
+
+unsafe-inventory: tools
+	@$(harness) check-unsafe --write
+
+# rustfmt and clippy are not everywhere; where they are, they must have nothing to say.
+lint:
+	@echo "== lints"
+	@if $(CARGO) fmt --version >/dev/null 2>&1; then $(CARGO) fmt --all --check; \
+	    else echo "rustfmt is not here: skipped"; fi
+	@if $(CARGO) clippy --version >/dev/null 2>&1; then \
+	    $(CARGO) clippy --quiet --workspace --all-targets --target-dir target -- -D warnings; \
+	    else echo "clippy is not here: skipped"; fi
+
+clean:
+	rm -rf build target
+
+help:
+	@echo 'make                    build db-boot and domb'
+	@echo 'make run                the main job: boot Xen, build the VM memorywalk, give its verdict'
+	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'
+	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
+	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
+	@echo 'make clean              remove build/ and target/, downloads included'
+	@echo 'make -C tests list      the tests that boot'
+	@echo 'make -C tests NAME.run  one of them: XEN=4.14|4.17|4.20|/path/xen.gz  BOOT=direct|seabios|ovmf'
+	@echo 'make -C tests all       all of them on every Xen of XENS'
+	@echo 'Variables: mk/config.example'

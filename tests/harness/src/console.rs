@@ -1,0 +1,168 @@
+//! The machine's console, taken apart: whose line is it, what does db-boot report, is a block complete.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+/// Everything that a machine printed.
+#[derive(Debug)]
+pub(crate) struct Console<'a> {
+    text: &'a str,
+}
+
+impl<'a> Console<'a> {
+    /// The console whose whole text is `text`.
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.text.lines().map(|line| line.trim_end_matches('\r'))
+    }
+
+    /// The lines of the VM called `name`, without the `[name] ` that db-boot puts before each.
+    pub(crate) fn of_vm(&self, name: &str) -> Vec<&'a str> {
+        let prefix = format!("[{name}]");
+        let own = self.lines().filter_map(|line| line.strip_prefix(&prefix));
+        own.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect()
+    }
+
+    /// db-boot's own lines, from the words `db-boot: ` on.
+    pub(crate) fn of_builder(&self) -> Vec<&'a str> {
+        let own = self.lines().filter(|line| is_builder_line(line));
+        own.filter_map(|line| line.find("db-boot: ").and_then(|at| line.get(at..))).collect()
+    }
+
+    /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ...
+    pub(crate) fn end_of_vm(&self, name: &str) -> Option<String> {
+        let subject = format!("vm={name} ");
+        self.of_builder().into_iter().find_map(|line| {
+            let (_, event) = line.split_once(&subject)?;
+            let (_, reason) = event.split_once("event=ended reason=")?;
+            let words = if reason.starts_with("exit status=") { 2 } else { 1 };
+            Some(reason.split_whitespace().take(words).collect::<Vec<_>>().join(" "))
+        })
+    }
+}
+
+/// db-boot's lines start with its time stamp; a VM that prints `db-boot: ` has its name in front.
+fn is_builder_line(line: &str) -> bool {
+    let Some((stamp, rest)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
+        return line.starts_with("db-boot: ");
+    };
+    rest.starts_with("db-boot: ") && stamp.trim().parse::<f64>().is_ok()
+}
+
+/// The first of `texts` that does not follow the ones before it in `lines`.
+///
+/// Each text is looked for behind the one before it: in the rest of the same line, then in the lines after it.
+pub(crate) fn first_missing<'t>(lines: &[&str], texts: &'t [String]) -> Option<&'t str> {
+    let mut lines = lines.iter();
+    let mut rest = "";
+    for text in texts {
+        loop {
+            if let Some(at) = rest.find(text.as_str()) {
+                rest = rest.get(at + text.len()..).unwrap_or("");
+                break;
+            }
+            match lines.next() {
+                Some(line) => rest = line,
+                None => return Some(text),
+            }
+        }
+    }
+    None
+}
+
+/// Checks the block that a VM prints with this nonce (tests/README.md says how it looks). `Err` says what is wrong.
+pub(crate) fn check_block(lines: &[&str], nonce: &str) -> Result<(), String> {
+    let begin = format!("BLOCK {nonce} BEGIN");
+    let end = format!("BLOCK {nonce} END ");
+    let from = lines.iter().position(|line| line.contains(&begin)).ok_or("no block begins")?;
+    let block = lines.get(from..).unwrap_or(&[]);
+    let length = block.iter().position(|line| line.contains(&end)).ok_or("the block has no end")?;
+    let mut count = 0_usize;
+    let mut hasher = Sha256::new();
+    for line in block.iter().take(length).filter(|line| line.starts_with("block: ")) {
+        count += 1;
+        hasher.update(line.as_bytes());
+        hasher.update(b"\n");
+    }
+    let mut seen = format!("lines={count} sha256=");
+    for byte in hasher.finalize() {
+        let _ = write!(seen, "{byte:02x}");
+    }
+    let said = block.get(length).and_then(|line| line.split_once(&end)).map_or("", |(_, said)| said.trim());
+    if said == seen {
+        return Ok(());
+    }
+    Err(format!("the block arrived as {seen}, sent was {said}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "(XEN) Xen version 4.17\r\n\
+        [    0.000100] db-boot: info: platform=start vms=2\r\n\
+        [a] one\r\n\
+        [a] [    0.5] db-boot: info: vm=b event=ended reason=crash\r\n\
+        [b] two\r\n\
+        [a]\r\n\
+        [    0.200000] db-boot: info: vm=a event=ended reason=exit status=7 code=0x87\r\n\
+        [    0.300000] db-boot: info: vm=b event=ended reason=poweroff\r\n";
+
+    #[test]
+    fn lines_belong_to_whom_the_prefix_says() {
+        let console = Console::new(LOG);
+        assert_eq!(console.of_vm("b"), ["two"]);
+        assert_eq!(console.of_vm("a").len(), 3);
+        assert_eq!(console.of_builder().len(), 3);
+    }
+
+    #[test]
+    fn ends_are_read_from_db_boots_lines_only() {
+        let console = Console::new(LOG);
+        assert_eq!(console.end_of_vm("a").as_deref(), Some("exit status=7"));
+        assert_eq!(console.end_of_vm("b").as_deref(), Some("poweroff"));
+        assert_eq!(console.end_of_vm("c"), None);
+    }
+
+    #[test]
+    fn texts_are_looked_for_in_order() {
+        let lines = ["alpha beta", "gamma"];
+        let missing = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            first_missing(&lines, &texts).map(str::to_owned)
+        };
+        assert_eq!(missing(&["alpha", "beta", "gamma"]), None);
+        assert_eq!(missing(&["beta", "alpha"]).as_deref(), Some("alpha"));
+        assert_eq!(missing(&["alpha", "alpha"]).as_deref(), Some("alpha"));
+        assert_eq!(missing(&[]), None);
+    }
+
+    /// `printf 'block: 1\nblock: 2\n' | sha256sum`
+    const DIGEST: &str = "3e7a47a24cbce0f244d68c1e186ec60e6d8237c8d7fac78d765c03011b7187d9";
+
+    #[test]
+    fn a_block_is_complete_or_the_difference_is_told() {
+        let digest = {
+            let error =
+                check_block(&["BLOCK 1 BEGIN", "block: 1", "noise", "block: 2", "BLOCK 1 END x"], "1");
+            error.unwrap_err().split("sha256=").nth(1).unwrap().split(',').next().unwrap().to_owned()
+        };
+        assert_eq!(digest, DIGEST);
+        let end = format!("BLOCK 1 END lines=2 sha256={DIGEST}");
+        assert_eq!(check_block(&["BLOCK 1 BEGIN", "block: 1", "block: 2", &end], "1"), Ok(()));
+        for wrong in [
+            vec!["BLOCK 1 BEGIN", "block: 1", &end],
+            vec!["BLOCK 1 BEGIN", "block: 1", "block: 3", &end],
+            vec!["BLOCK 1 BEGIN", "block: 2", "block: 1", &end],
+            vec!["BLOCK 1 BEGIN", "block: 1", "block: 2"],
+            vec!["block: 1", "block: 2", &end],
+            vec![],
+        ] {
+            assert!(check_block(&wrong, "1").is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! One boot: the files it needs, the `domb run` that does it, the log it leaves.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use thiserror::Error;
+
+use crate::console::Console;
+use crate::judge::{self, Finding, Outcome, RunVm};
+use crate::suite::{Boot, Test};
+use crate::verdict::Verdict;
+use crate::vmfile::{self, VmFileError};
+
+/// How much longer than its own time limit `domb run` may take (packing, starting QEMU) before it is ended.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Something on the host that keeps a test from running at all.
+#[derive(Debug, Error)]
+pub(crate) enum HostError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program cannot be started.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program that makes files failed; it said why itself.
+    #[error("{command} failed ({status})")]
+    Prepare {
+        /// The program and its arguments.
+        command: String,
+        /// Its exit status.
+        status: std::process::ExitStatus,
+    },
+    /// A test's VM file is not one that the runner can use.
+    #[error("{}: {source}", .path.display())]
+    VmFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: VmFileError,
+    },
+    /// `XEN` is neither a version nor a file.
+    #[error("XEN={0}: there is no such file; give a version like 4.17 or the absolute path of a xen.gz")]
+    NoXen(String),
+}
+
+/// A Xen to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Xen {
+    /// What the user called it.
+    given: String,
+    /// What it is called in the names of logs and in tables.
+    pub(crate) label: String,
+    /// The file, relative to the top of the checkout unless absolute.
+    file: PathBuf,
+}
+
+impl Xen {
+    /// From the value of `XEN`: a version, or a path.
+    pub(crate) fn new(given: &str) -> Self {
+        let version = !given.is_empty() && given.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let file = if version { format!("build/xen/{given}/xen.gz") } else { given.to_owned() };
+        let file = PathBuf::from(file);
+        let label = if version {
+            given.to_owned()
+        } else {
+            file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        Self { given: given.to_owned(), label, file }
+    }
+
+    fn is_version(&self) -> bool {
+        self.given == self.label
+    }
+}
+
+/// One boot of one test.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    /// The test.
+    pub(crate) test: Test,
+    /// The Xen that runs it.
+    pub(crate) xen: Xen,
+    /// How that Xen is started.
+    pub(crate) boot: Boot,
+}
+
+impl Job {
+    /// Whether the test is for this Xen; one given as a file is always tried.
+    pub(crate) fn applies(&self) -> bool {
+        let xens = &self.test.spec.xens;
+        xens.is_empty() || !self.xen.is_version() || xens.contains(&self.xen.given)
+    }
+
+    /// `NAME-XEN-BOOT`: names the log and the folder of generated files.
+    pub(crate) fn id(&self) -> String {
+        format!("{}-{}-{}", self.test.name, self.xen.label, self.boot.name())
+    }
+
+    /// The command that does this again.
+    pub(crate) fn make_command(&self) -> String {
+        format!("make -C tests {}.run XEN={} BOOT={}", self.test.name, self.xen.given, self.boot.name())
+    }
+}
+
+/// What a job came to.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// Why it is not a success, the severest first; empty for a success.
+    pub(crate) findings: Vec<Finding>,
+    /// Wall-clock time of `domb run`.
+    pub(crate) took: Duration,
+    /// The console and domb's messages.
+    pub(crate) log: PathBuf,
+    /// The `domb` command, to be run at the top of the checkout.
+    pub(crate) command: String,
+}
+
+impl Report {
+    /// The test's verdict.
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.findings.first().map_or(Verdict::Success, |finding| finding.verdict)
+    }
+}
+
+/// Builds and fetches whatever the jobs need: one call for all kernels, one for all files.
+pub(crate) fn prepare(top: &Path, jobs: &[Job]) -> Result<(), HostError> {
+    let mut kernels = BTreeSet::from(["db-boot".to_owned()]);
+    let mut files = BTreeSet::new();
+    for job in jobs {
+        kernels.extend(job.test.spec.kernels.iter().cloned());
+        if job.xen.is_version() {
+            files.insert(job.xen.file.clone());
+        } else if !top.join(&job.xen.file).is_file() {
+            return Err(HostError::NoXen(job.xen.given.clone()));
+        }
+        for flavour in &job.test.spec.linux {
+            files.insert(PathBuf::from(format!("build/linux/{flavour}/vmlinuz")));
+            files.insert(PathBuf::from("build/linux/initramfs.cpio.gz"));
+        }
+        if job.boot != Boot::Direct {
+            files.insert(PathBuf::from("build/grub"));
+        }
+    }
+    run_here(Command::new(top.join("mk/build-kernels")).args(kernels).current_dir(top))?;
+    // Only the initramfs is made from files that change; the rest is fetched once.
+    files.retain(|file| file.ends_with("initramfs.cpio.gz") || !top.join(file).exists());
+    if files.is_empty() {
+        return Ok(());
+    }
+    run_here(Command::new("make").arg("--no-print-directory").arg("-C").arg(top).args(files))
+}
+
+fn run_here(command: &mut Command) -> Result<(), HostError> {
+    let text = format!("{command:?}").replace('"', "");
+    let started = command.stdin(Stdio::null()).status();
+    let status = started.map_err(|source| HostError::Start { program: text.clone(), source })?;
+    if status.success() { Ok(()) } else { Err(HostError::Prepare { command: text, status }) }
+}
+
+/// Runs a job whose files are there. `echo` shows the console while it runs. `factor` stretches the time limit.
+pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Report, HostError> {
+    let folder = top.join("build/run").join(job.id());
+    let (vms, configs) = write_vm_files(&job.test, &folder)?;
+    let limit = Duration::from_secs(job.test.spec.timeout).mul_f64(factor);
+    let mut command = domb_command(top, job, &configs, limit);
+    let text = command_text(top, &command);
+    let log = top.join("build/logs").join(format!("{}.log", job.id()));
+    let started = Instant::now();
+    let (code, output) = capture(&mut command, &log, echo, limit + GRACE)?;
+    let took = started.elapsed();
+    let console = Console::new(&output);
+    let panicked = console.of_builder().iter().any(|line| line.contains("panic"));
+    let outcome = Outcome::from_domb(code, panicked);
+    let findings = judge::judge(&job.test.spec, &vms, &console, outcome);
+    Ok(Report { findings, took, log, command: text })
+}
+
+/// Writes this run's copy of every VM file into `folder`.
+fn write_vm_files<'a>(test: &'a Test, folder: &Path) -> Result<(Vec<RunVm<'a>>, Vec<PathBuf>), HostError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| HostError::File { path, source }
+    };
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(at(folder))?;
+    }
+    fs::create_dir_all(folder).map_err(at(folder))?;
+    let (mut vms, mut configs) = (Vec::new(), Vec::new());
+    for spec in &test.spec.vms {
+        let path = test.folder.join(&spec.config);
+        let original = fs::read_to_string(&path).map_err(at(&path))?;
+        for number in 1..=spec.count {
+            let nonce = nonce();
+            let number = (spec.count > 1).then_some(number);
+            let file = vmfile::derive(&original, &test.folder, number, &nonce)
+                .map_err(|source| HostError::VmFile { path: path.clone(), source })?;
+            let copy = folder.join(format!("{}.cfg", file.name));
+            fs::write(&copy, &file.text).map_err(at(&copy))?;
+            configs.push(copy);
+            let test = spec.test.clone().unwrap_or(file.kernel);
+            vms.push(RunVm { name: file.name, test, nonce, spec });
+        }
+    }
+    Ok((vms, configs))
+}
+
+/// Eight hexadecimal digits that no earlier run has had, as far as chance goes.
+fn nonce() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("{:08x}", random >> 32)
+}
+
+fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> Command {
+    let relative = |path: &Path| path.strip_prefix(top).unwrap_or(path).to_owned();
+    let domb = std::env::current_exe().map(|own| own.with_file_name("domb")).unwrap_or_default();
+    let mut command = Command::new(relative(&domb));
+    command.current_dir(top).arg("run");
+    command.arg("--xen").arg(&job.xen.file).arg("--db-boot").arg("build/kernels/db-boot");
+    command.arg("--timeout").arg(limit.as_secs().max(1).to_string());
+    if job.boot != Boot::Direct {
+        command.arg("--disk").arg(job.boot.name());
+        command.arg("--grub").arg("build/grub");
+    }
+    if let Some(words) = &job.test.spec.db_boot_args {
+        command.arg("--dom0-args").arg(words);
+    }
+    command.args(configs.iter().map(|path| relative(path)));
+    command
+}
+
+/// The command as one types it at the top of the checkout.
+fn command_text(top: &Path, command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words = words.map(|word| {
+        let word = word.to_string_lossy();
+        let word = word.strip_prefix(&format!("{}/", top.display())).unwrap_or(&word).to_owned();
+        if word.contains(char::is_whitespace) { format!("'{word}'") } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Runs the command to its end or to the deadline; its output (both streams, as they come) goes to the log file, to the caller and,
+/// with `echo`, to our own standard output.
+fn capture(
+    command: &mut Command,
+    log: &Path,
+    echo: bool,
+    deadline: Duration,
+) -> Result<(Option<i32>, String), HostError> {
+    let file = |source| HostError::File { path: log.to_owned(), source };
+    let program = command.get_program().to_string_lossy().into_owned();
+    let start = |source| HostError::Start { program, source };
+    fs::create_dir_all(log.parent().unwrap_or(log)).map_err(file)?;
+    let log_file = File::create(log).map_err(file)?;
+    let (reader, writer) = io::pipe().map_err(file)?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(file)?).stderr(writer);
+    let child = command.spawn().map_err(start)?;
+    // The command holds our ends of the pipe: give them up, or the reader never sees the end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let copier = thread::spawn(move || copy(reader, log_file, echo));
+    let code = wait(child, deadline).map_err(file)?;
+    let output = copier.join().unwrap_or_else(|_| Err(io::Error::other("the log's writer panicked")));
+    Ok((code, String::from_utf8_lossy(&output.map_err(file)?).into_owned()))
+}
+
+fn copy(mut reader: impl Read, mut log: File, echo: bool) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let length = reader.read(&mut buffer)?;
+        let Some(piece) = buffer.get(..length).filter(|piece| !piece.is_empty()) else { return Ok(all) };
+        all.extend_from_slice(piece);
+        log.write_all(piece)?;
+        if echo {
+            let mut out = io::stdout().lock();
+            out.write_all(piece)?;
+            out.flush()?;
+        }
+    }
+}
+
+/// Waits for the child; past the deadline it is asked to end (so that it can end its QEMU), then killed.
+fn wait(mut child: Child, deadline: Duration) -> io::Result<Option<i32>> {
+    let started = Instant::now();
+    let mut asked = false;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.code());
+        }
+        let late = started.elapsed();
+        if late > deadline && !asked {
+            asked = true;
+            Command::new("kill").arg(child.id().to_string()).status()?;
+        }
+        if late > deadline + Duration::from_secs(5) {
+            child.kill()?;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_xen_is_a_version_or_a_file() {
+        let xen = Xen::new("4.17");
+        assert_eq!((xen.label.as_str(), xen.file.to_str()), ("4.17", Some("build/xen/4.17/xen.gz")));
+        assert!(xen.is_version());
+        let xen = Xen::new("/boot/xen-4.19-amd64.gz");
+        assert_eq!(
+            (xen.label.as_str(), xen.file.to_str()),
+            ("xen-4.19-amd64", Some("/boot/xen-4.19-amd64.gz"))
+        );
+        assert!(!xen.is_version());
+    }
+
+    #[test]
+    fn nonces_differ() {
+        let nonces: BTreeSet<String> = (0..100).map(|_| nonce()).collect();
+        assert!(nonces.len() > 95);
+        assert!(nonces.iter().all(|nonce| nonce.len() == 8));
+    }
+
+    #[test]
+    fn output_is_captured_whole_with_its_exit_code() {
+        let log = std::env::temp_dir().join(format!("harness-capture-{}.log", std::process::id()));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo out; echo err >&2; exit 3"]);
+        let (code, output) = capture(&mut command, &log, false, Duration::from_secs(10)).unwrap();
+        assert_eq!((code, output.as_str()), (Some(3), "out\nerr\n"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), output);
+        fs::remove_file(&log).unwrap();
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_ended() {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert_eq!(wait(child, Duration::from_millis(20)).unwrap(), None);
+    }
+}

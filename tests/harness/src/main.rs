@@ -1,0 +1,225 @@
+//! Boots the tests of this checkout and judges them; also checks the source tree's own rules.
+//!
+//! `make` calls this program at the top of the checkout; tests/README.md is its manual. The way of a test:
+//! [`suite`] reads `test.toml`, [`machine`] makes what is needed and runs `domb run`, [`console`] takes the output apart,
+//! [`judge`] compares it with what was expected. [`floors`] and [`inventory`] look at the source instead.
+#![forbid(unsafe_code)]
+
+mod console;
+mod floors;
+mod inventory;
+mod judge;
+mod machine;
+mod suite;
+mod table;
+mod verdict;
+mod vmfile;
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+
+use clap::{Parser, Subcommand};
+
+use machine::{HostError, Job, Report, Xen};
+use suite::Boot;
+use verdict::Verdict;
+
+#[derive(Parser)]
+#[command(about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Name every test with its description
+    List,
+    /// Build, pack and boot one test; show its console; exit with its verdict
+    Run {
+        /// The test's name
+        name: String,
+        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
+        #[arg(long, default_value = "4.17")]
+        xen: String,
+        /// How Xen is started
+        #[arg(long, default_value = "direct")]
+        boot: Boot,
+        /// Multiplies the test's time limit
+        #[arg(long, default_value_t = 1.0)]
+        timeout_factor: f64,
+    },
+    /// Run tests (all, or those named) on every Xen, each in the ways of booting that it names
+    All {
+        /// Only these tests
+        names: Vec<String>,
+        /// Xen versions or paths, separated by blanks
+        #[arg(long, default_value = "4.14 4.17 4.20")]
+        xens: String,
+        /// How many machines run at a time [default: one for each processor]
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Multiplies the tests' time limits
+        #[arg(long, default_value_t = 1.0)]
+        timeout_factor: f64,
+    },
+    /// Check that crates depend on lower floors only
+    CheckFloors,
+    /// Compare docs/unsafe.md with the source
+    CheckUnsafe {
+        /// Write docs/unsafe.md instead
+        #[arg(long)]
+        write: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match std::env::current_dir().map_err(Into::into).and_then(|top| act(&top, arguments.command)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("harness: error: {error}");
+            ExitCode::from(Verdict::Error.exit_status())
+        }
+    }
+}
+
+/// Does what was asked in the checkout at `top`; the exit status.
+fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
+    match action {
+        Action::List => {
+            for test in suite::all(top)? {
+                println!("{:16} {}", test.name, test.spec.description);
+            }
+            Ok(0)
+        }
+        Action::Run { name, xen, boot, timeout_factor } => {
+            let job = Job { test: suite::find(top, &name)?, xen: Xen::new(&xen), boot };
+            run_one(top, &job, timeout_factor)
+        }
+        Action::All { names, xens, jobs, timeout_factor } => {
+            let processors = thread::available_parallelism().map_or(1, usize::from);
+            let workers = jobs.unwrap_or(processors).max(1);
+            run_all(top, &jobs_of(top, &names, &xens)?, workers, timeout_factor)
+        }
+        Action::CheckFloors => Ok(floors::check(top)?),
+        Action::CheckUnsafe { write } => Ok(inventory::check(top, write)?),
+    }
+}
+
+/// `NAME.run`: with its console, and the verdict at the end.
+fn run_one(top: &Path, job: &Job, factor: f64) -> Result<u8, Box<dyn Error>> {
+    if !job.applies() {
+        println!(
+            "{}: {} (test.toml: for Xen {} only)",
+            Verdict::Skip,
+            job.id(),
+            job.test.spec.xens.join(", ")
+        );
+        return Ok(Verdict::Skip.exit_status());
+    }
+    machine::prepare(top, std::slice::from_ref(job))?;
+    let report = machine::run(top, job, factor, true)?;
+    print_report(job, &report);
+    println!("again: {}", report.command);
+    println!("log:   {}", relative(top, &report.log).display());
+    println!(
+        "{}: {} on Xen {} ({:.1} s)",
+        report.verdict(),
+        job.test.name,
+        job.xen.label,
+        report.took.as_secs_f64()
+    );
+    Ok(report.verdict().exit_status())
+}
+
+fn print_report(job: &Job, report: &Report) {
+    for finding in &report.findings {
+        println!("{}: {}: {}", job.test.name, finding.verdict, finding.text);
+    }
+}
+
+fn relative<'a>(top: &Path, path: &'a Path) -> &'a Path {
+    path.strip_prefix(top).unwrap_or(path)
+}
+
+/// Every boot that a run of all tests consists of.
+fn jobs_of(top: &Path, names: &[String], xens: &str) -> Result<Vec<Job>, Box<dyn Error>> {
+    let tests = if names.is_empty() {
+        suite::all(top)?
+    } else {
+        names.iter().map(|name| suite::find(top, name)).collect::<Result<_, _>>()?
+    };
+    let xens: Vec<Xen> = xens.split_whitespace().map(Xen::new).collect();
+    let mut jobs = Vec::new();
+    for test in &tests {
+        for xen in &xens {
+            for &boot in &test.spec.boots {
+                jobs.push(Job { test: test.clone(), xen: xen.clone(), boot });
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+/// Runs the jobs on `workers` threads: a line for each as it ends, then the table and the sum.
+fn run_all(top: &Path, jobs: &[Job], workers: usize, factor: f64) -> Result<u8, Box<dyn Error>> {
+    let wanted: Vec<Job> = jobs.iter().filter(|job| job.applies()).cloned().collect();
+    machine::prepare(top, &wanted)?;
+    let queue: Mutex<VecDeque<(usize, &Job)>> = Mutex::new(jobs.iter().enumerate().collect());
+    let results: Mutex<Vec<Option<Verdict>>> = Mutex::new(vec![None; jobs.len()]);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some((index, job)) = lock(&queue).pop_front() {
+                    let verdict = run_quietly(top, job, factor);
+                    if let Some(result) = lock(&results).get_mut(index) {
+                        *result = Some(verdict);
+                    }
+                }
+            });
+        }
+    });
+    let verdicts: Vec<Verdict> =
+        lock(&results).iter().map(|verdict| verdict.unwrap_or(Verdict::Error)).collect();
+    print!("\n{}", table::table(jobs, &verdicts));
+    println!("{}", table::sum(&verdicts));
+    let failed = verdicts.into_iter().filter(|verdict| *verdict > Verdict::Skip).max();
+    Ok(failed.unwrap_or(Verdict::Success).exit_status())
+}
+
+/// A poisoned lock only means that another worker panicked: its own job is lost, the others go on.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// One job of many: its line, and what there is to say when it is not a success.
+fn run_quietly(top: &Path, job: &Job, factor: f64) -> Verdict {
+    if !job.applies() {
+        return Verdict::Skip;
+    }
+    let report: Result<Report, HostError> = machine::run(top, job, factor, false);
+    // One lock for all lines of a job.
+    let out = std::io::stdout().lock();
+    match report {
+        Ok(report) => {
+            println!("{:8} {} ({:.1} s)", report.verdict(), job.id(), report.took.as_secs_f64());
+            print_report(job, &report);
+            if report.verdict() > Verdict::Skip {
+                println!("    log:   {}", relative(top, &report.log).display());
+                println!("    again: {}", job.make_command());
+            }
+            drop(out);
+            report.verdict()
+        }
+        Err(error) => {
+            println!("{:8} {}: {error}", Verdict::Error, job.id());
+            drop(out);
+            Verdict::Error
+        }
+    }
+}
