@@ -8,7 +8,7 @@ XEN_VERSIONS := 4.14 4.17 4.20
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all tools run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
+.PHONY: all tools runner run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
     clean help
 .DEFAULT_GOAL := all
 
@@ -18,8 +18,12 @@ all: tools
 
 # domb and the test runner. One cargo call, quiet when there is nothing to do.
 tools: build/deps.ok
-	@[ -x $(harness) ] || echo "mk: building domb and the test runner (once)" >&2
+	@[ -x $(host)/domb ] || echo "mk: building domb and the test runner (once)" >&2
 	@$(CARGO) build --quiet --target-dir target -p domb -p harness
+
+# The runner alone, for what looks at the source only.
+runner:
+	@$(CARGO) build --quiet --target-dir target -p harness
 
 # One boot: NAME.run [XEN=version or file] [BOOT=direct|seabios|ovmf].
 %.run: tools
@@ -27,7 +31,7 @@ tools: build/deps.ok
 
 run: memorywalk.run
 
-tests-list: tools
+tests-list: runner
 	@$(harness) list
 
 tests-all: tools
@@ -43,13 +47,13 @@ test-host: $(XEN_VERSIONS:%=build/xen/%/include/xen)
 
 check: floors unsafe-check
 
-floors: tools
+floors: runner
 	@$(harness) check-floors
 
-unsafe-check: tools
+unsafe-check: runner
 	@$(harness) check-unsafe
 
-unsafe-inventory: tools
+unsafe-inventory: runner
 	@$(harness) check-unsafe --write
 
 # rustfmt and clippy are not everywhere; where they are, they must have nothing to say.
