@@ -87,7 +87,7 @@ fn document(top: &Path) -> Result<String, InventoryError> {
     crates.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
     let mut text = String::from(
         "# Unsafe code\n\n\
-         Counted from the source of every crate, tests included; what stands in a comment or a string does not count.\n\
+         Counted from the source of every crate, without its tests; what stands in a comment or a string does not count.\n\
          Written by `make unsafe-inventory`, compared by `make check`.\n\n\
          | floor | crate | blocks | functions | impls | traits | attributes | asm |\n\
          |---|---|---|---|---|---|---|---|\n",
@@ -112,17 +112,18 @@ fn row(text: &mut String, floor: &str, name: &str, count: Count) {
     );
 }
 
-/// Adds what the Rust files below `folder` hold; nested crates count for themselves.
+/// Adds what the Rust files below `folder` hold. Nested crates count for themselves, tests not at all.
 fn count_folder(folder: &Path, count: &mut Count) -> Result<(), InventoryError> {
     let at = |source| InventoryError::File { path: folder.to_owned(), source };
     for entry in fs::read_dir(folder).map_err(at)? {
         let path = entry.map_err(at)?.path();
         if path.is_dir() {
-            let skipped = path.join("Cargo.toml").exists() || path.ends_with("target");
-            if !skipped {
+            let skipped =
+                ["target", "tests", "benches", "examples"].into_iter().any(|name| path.ends_with(name));
+            if !skipped && !path.join("Cargo.toml").exists() {
                 count_folder(&path, count)?;
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             let source = fs::read_to_string(&path).map_err(|source| InventoryError::File { path, source })?;
             count.add(count_source(&source));
         }
@@ -132,7 +133,7 @@ fn count_folder(folder: &Path, count: &mut Count) -> Result<(), InventoryError> 
 
 /// Counts the unsafe places in a source text.
 fn count_source(source: &str) -> Count {
-    let words = words(source);
+    let words = without_tests(words(source));
     let mut count = Count::default();
     for (index, word) in words.iter().enumerate() {
         let next = |ahead: usize| words.get(index + ahead).map_or("", String::as_str);
@@ -150,6 +151,38 @@ fn count_source(source: &str) -> Count {
         }
     }
     count
+}
+
+/// Drops the modules under `#[cfg(test)]`: from the attribute to the brace that ends the module.
+fn without_tests(words: Vec<String>) -> Vec<String> {
+    const ATTRIBUTE: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+    let mut kept = Vec::with_capacity(words.len());
+    let mut rest = words.as_slice();
+    while let Some((first, after)) = rest.split_first() {
+        let starts = rest.iter().take(ATTRIBUTE.len()).map(String::as_str).eq(ATTRIBUTE);
+        if starts {
+            rest = rest.get(module_length(rest)..).unwrap_or(&[]);
+        } else {
+            kept.push(first.clone());
+            rest = after;
+        }
+    }
+    kept
+}
+
+/// The number of words up to the end of the module that starts here: its closing brace, or the semicolon after `mod name`.
+fn module_length(words: &[String]) -> usize {
+    let mut depth = 0_usize;
+    for (index, word) in words.iter().enumerate() {
+        match word.as_str() {
+            "{" => depth += 1,
+            "}" if depth <= 1 => return index + 1,
+            "}" => depth -= 1,
+            ";" if depth == 0 => return index + 1,
+            _ => {}
+        }
+    }
+    words.len()
 }
 
 /// The words and punctuation of a source text, without comments, strings and characters.
@@ -248,6 +281,13 @@ mod tests {
         let count = count_source(source);
         assert_eq!((count.blocks, count.functions, count.impls), (3, 2, 1), "{count:?}");
         assert_eq!((count.traits, count.attributes, count.asm), (1, 1, 1), "{count:?}");
+    }
+
+    #[test]
+    fn tests_are_not() {
+        let source = "#[cfg(test)] mod tests { fn f() { unsafe { g() } } }\n#[cfg(test)] mod more;\n\
+                      fn h() { unsafe { g() } } #[cfg(test)] mod last { fn f() { unsafe { g() } } }";
+        assert_eq!(count_source(source).blocks, 1);
     }
 
     #[test]
