@@ -133,7 +133,7 @@ fn count_folder(folder: &Path, count: &mut Count) -> Result<(), InventoryError> 
 
 /// Counts the unsafe places in a source text.
 fn count_source(source: &str) -> Count {
-    let words = without_tests(words(source));
+    let words = without_tests(&words(source));
     let mut count = Count::default();
     for (index, word) in words.iter().enumerate() {
         let next = |ahead: usize| words.get(index + ahead).map_or("", String::as_str);
@@ -154,10 +154,10 @@ fn count_source(source: &str) -> Count {
 }
 
 /// Drops the modules under `#[cfg(test)]`: from the attribute to the brace that ends the module.
-fn without_tests(words: Vec<String>) -> Vec<String> {
+fn without_tests(words: &[String]) -> Vec<String> {
     const ATTRIBUTE: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
     let mut kept = Vec::with_capacity(words.len());
-    let mut rest = words.as_slice();
+    let mut rest = words;
     while let Some((first, after)) = rest.split_first() {
         let starts = rest.iter().take(ATTRIBUTE.len()).map(String::as_str).eq(ATTRIBUTE);
         if starts {
