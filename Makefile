@@ -8,13 +8,16 @@ XEN_VERSIONS := 4.14 4.17 4.20
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all tools runner run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
+.PHONY: all db-boot tools runner run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
     clean help
 .DEFAULT_GOAL := all
 
-all: tools
-	@mk/build-kernels db-boot
+all: tools db-boot
 	@echo "build/kernels/db-boot and $(host)/domb are built; make -C tests hello.run boots something"
+
+# The builder: build/kernels/db-boot.
+db-boot: build/deps.ok
+	@mk/build-kernels db-boot
 
 # domb and the test runner. One cargo call, quiet when there is nothing to do.
 tools: build/deps.ok
