@@ -2,6 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use xen_abi::domctl::{
     Command, CreateDomain, DomainInfo, Domctl, HypercallInit, MaxMem, MaxVcpus, VcpuContextArgument,
@@ -10,7 +12,7 @@ use xen_abi::event_channel::{
     self, AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND,
     EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, OnePort,
 };
-use xen_abi::grant_table::{self, MapGrantRef, UnmapGrantRef};
+use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
 use xen_abi::memory::{
     self, AcquireResource, RESOURCE_GRANT_TABLE, Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES,
     XENMEM_POPULATE_PHYSMAP,
@@ -324,6 +326,26 @@ impl<H: RawHypercall> Xen<H> {
     /// Gives a port of the caller back.
     pub fn close_port(&self, port: Port) -> Result<(), CallError> {
         self.event_op(EVTCHNOP_CLOSE, &mut OnePort { port: port.raw() }, DomId::SELF)
+    }
+
+    /// Grows the calling domain's own grant table to `frames` frames, if it has fewer, and gives its first `frames` frames.
+    pub fn set_up_grant_table(&self, frames: u32) -> Result<Vec<Mfn>, CallError> {
+        const NAME: &str = "GNTTABOP_setup_table";
+        let mut list = vec![0_u64; frames as usize];
+        let mut argument = SetupTable {
+            dom: DomId::SELF.raw(),
+            nr_frames: frames,
+            frame_list: address_mut(list.as_mut_slice()),
+            ..SetupTable::default()
+        };
+        let args = [u64::from(grant_table::GNTTABOP_SETUP_TABLE), address_mut(&mut argument), 1, 0, 0];
+        // SAFETY: one `SetupTable`, as the count says, whose list has as many entries as it says.
+        unsafe { self.call(HypercallNumber::GRANT_TABLE_OP, args, NAME, DomId::SELF) }?;
+        match argument.status {
+            0 => Ok(list.into_iter().map(Mfn::new).collect()),
+            // The one reason for which a domain is refused its own table: it may not have so many frames.
+            _ => Err(CallError { call: NAME, domain: DomId::SELF, errno: Errno::ENOSPC }),
+        }
     }
 
     /// Maps granted frames.

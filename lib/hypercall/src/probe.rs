@@ -96,8 +96,9 @@ impl Interface {
             let result =
                 unsafe { raw.hypercall(HypercallNumber::DOMCTL, [address_mut(&mut call), 0, 0, 0, 0]) };
             match Errno::from_result(result) {
-                // ESRCH: the version was right, but some releases do not take DOMID_SELF here.
-                None | Some(Errno::ESRCH) => return Ok(version),
+                // The version was right, but no release takes DOMID_SELF here: older ones call it invalid, newer ones do not
+                // find it.
+                None | Some(Errno::EINVAL | Errno::ESRCH) => return Ok(version),
                 Some(Errno::EACCES) => {}
                 Some(errno) => return Err(ProbeError::NotPrivileged { errno }),
             }

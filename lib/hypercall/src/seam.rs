@@ -74,4 +74,8 @@ pub trait SharedMemory {
 
     /// Writes the aligned word at `offset`; earlier accesses are not moved behind it.
     fn store_u32(&self, offset: usize, value: u32);
+
+    /// Writes `new` to the aligned word at `offset` if it holds `current`, in one step that no other CPU can come between;
+    /// an error holds what was there instead. Other accesses are not moved across it.
+    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32>;
 }

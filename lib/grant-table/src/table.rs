@@ -1,0 +1,118 @@
+//! The granting side.
+
+use alloc::collections::BTreeSet;
+
+use hypercall::{FrameWindow, RawHypercall, SharedMemory, Xen};
+use xen_abi::grant_table::{GrantEntryV1, GrantFlags, RESERVED_ENTRIES};
+use xen_abi::{DomId, GrantRef, Mfn, PAGE_SIZE};
+
+use crate::GrantError;
+
+/// Bytes of an entry.
+const ENTRY: usize = size_of::<GrantEntryV1>();
+
+/// What the peer may do with a granted frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read it.
+    ReadOnly,
+    /// Read and write it.
+    ReadWrite,
+}
+
+impl Access {
+    /// The flags of an entry that grants this.
+    pub(crate) fn flags(self) -> GrantFlags {
+        match self {
+            Self::ReadOnly => GrantFlags::PERMIT_ACCESS | GrantFlags::READONLY,
+            Self::ReadWrite => GrantFlags::PERMIT_ACCESS,
+        }
+    }
+}
+
+/// The calling domain's grant table.
+#[derive(Debug)]
+pub struct GrantTable<S> {
+    memory: S,
+    entries: u32,
+    free: BTreeSet<u32>,
+}
+
+impl<S: SharedMemory> GrantTable<S> {
+    /// Takes over the table in `memory`: whole frames of the table, from its first.
+    ///
+    /// The first eight entries are left to the toolstack; all others have to be unused.
+    pub fn new(memory: S) -> Self {
+        let entries = u32::try_from(memory.size() / ENTRY).unwrap_or(u32::MAX);
+        Self { memory, entries, free: (RESERVED_ENTRIES..entries).collect() }
+    }
+
+    /// Gives the calling domain a table of `frames` frames, or the one it has, and maps it.
+    pub fn open<H, W>(xen: &Xen<H>, window: &mut W, frames: u32) -> Result<Self, GrantError>
+    where
+        H: RawHypercall,
+        W: FrameWindow<Shared = S>,
+    {
+        let frames = xen.set_up_grant_table(frames)?;
+        Ok(Self::new(window.map_shared(DomId::SELF, &frames)?))
+    }
+
+    /// Byte offset of an entry.
+    fn offset(reference: GrantRef) -> usize {
+        reference.raw() as usize * ENTRY
+    }
+
+    /// Lets `peer` map `frame` (the MFN, in a PV domain).
+    pub fn grant(&mut self, peer: DomId, frame: Mfn, access: Access) -> Result<GrantRef, GrantError> {
+        let frame32 = u32::try_from(frame.raw()).map_err(|_| GrantError::FrameTooHigh { frame })?;
+        let full = GrantError::TableFull { entries: self.entries.saturating_sub(RESERVED_ENTRIES) };
+        let reference = GrantRef::new(self.free.pop_first().ok_or(full)?);
+        let offset = Self::offset(reference);
+        // The frame first. Flags and domain share a word whose store is not moved before it: Xen never sees an entry that is
+        // valid and not complete.
+        self.memory.store_u32(offset + 4, frame32);
+        self.memory.store_u32(offset, u32::from(access.flags().bits()) | u32::from(peer.raw()) << 16);
+        Ok(reference)
+    }
+
+    /// Whether the peer has the frame mapped now.
+    pub fn is_mapped(&self, reference: GrantRef) -> bool {
+        if reference.raw() >= self.entries {
+            return false;
+        }
+        in_use(self.memory.load_u32(Self::offset(reference)))
+    }
+
+    /// Takes a grant back, so that it cannot be mapped any more; refused while the peer has it mapped.
+    pub fn revoke(&mut self, reference: GrantRef) -> Result<(), GrantError> {
+        let number = reference.raw();
+        if !(RESERVED_ENTRIES..self.entries).contains(&number) || self.free.contains(&number) {
+            return Err(GrantError::NotGranted { reference });
+        }
+        let offset = Self::offset(reference);
+        loop {
+            let word = self.memory.load_u32(offset);
+            if in_use(word) {
+                return Err(GrantError::InUse { reference });
+            }
+            // Xen sets the in-use bits with a compare-exchange too: exactly one of the two wins.
+            if self.memory.compare_exchange_u32(offset, word, 0).is_ok() {
+                break;
+            }
+        }
+        self.free.insert(number);
+        Ok(())
+    }
+
+    /// Frames that the table has.
+    pub fn frames(&self) -> usize {
+        self.memory.size() / PAGE_SIZE
+    }
+}
+
+/// Whether the first word of an entry says that the frame is mapped.
+fn in_use(word: u32) -> bool {
+    let [low, high, _, _] = word.to_le_bytes();
+    GrantFlags::from_bits_retain(u16::from_le_bytes([low, high]))
+        .intersects(GrantFlags::READING | GrantFlags::WRITING)
+}
