@@ -1,0 +1,169 @@
+//! The command line: what `--help` shows is the doc comments below.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Checks, packs and runs sets of Xen VMs that db-boot builds.
+#[derive(Parser)]
+#[command(
+    name = "domb",
+    version,
+    max_term_width = 100,
+    after_help = "\
+A VM is described by a file in xl.cfg syntax:
+
+    name   = \"hello\"
+    kernel = \"build/kernels/hello\"      # relative to this file
+    memory = 16                         # MiB
+    extra  = \"greeting=hi\"              # the kernel's command line
+
+Examples:
+    domb check web.cfg db.cfg           what is wrong with these files?
+    domb run hello.cfg                  boot Xen in QEMU and run this VM
+    domb compile hello.cfg -o h.spec    the binary form that db-boot reads
+
+Exit status: 0 done, 1 something was wrong with the input or on this machine;
+`domb run` has more (see `domb run --help`)."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Check VM files: the files, their images, and whether db-boot could build them
+    Check(Check),
+    /// Compile a VM file to the boot spec that db-boot reads
+    Compile(Compile),
+    /// Run VMs, or a packed disk image, under Xen in QEMU
+    Run(Box<Run>),
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+    domb check web.cfg db.cfg
+
+All mistakes of all files are reported, each with its place:
+
+    domb: error: web.cfg:3:1: unknown key \"memroy\"
+      |
+    3 | memroy = 64
+      | ^^^^^^
+      = help: did you mean \"memory\"?
+
+Exit status: 0 the VMs can be built, 1 they cannot.")]
+pub(crate) struct Check {
+    /// The VM files; together they are one platform, so no two may share a name or a domain id
+    #[arg(required = true, value_name = "VM.cfg")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+    domb compile web.cfg -o web.spec
+
+The kernel and the RAM disk are not read. In the spec they are called images/FILE-NAME,
+which is also what `domb pack` calls them.")]
+pub(crate) struct Compile {
+    /// The VM file
+    #[arg(value_name = "VM.cfg")]
+    pub(crate) file: PathBuf,
+    /// Where to write the boot spec [default: VM.spec in the current folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Xen, db-boot and what they are told.
+#[derive(Args)]
+pub(crate) struct Stack {
+    /// The Xen to start, as .gz or unpacked [default: $DOMB_XEN, or build/xen/4.17/xen.gz]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) xen: Option<PathBuf>,
+    /// The builder to start [default: $DOMB_DB_BOOT, or build/kernels/db-boot]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db_boot: Option<PathBuf>,
+    /// More options for Xen, after those that are always given
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) xen_args: String,
+    /// More options for db-boot, such as `policy=each loglevel=debug`
+    #[arg(
+        long,
+        value_name = "OPTIONS",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) dom0_args: String,
+}
+
+/// The firmware that boots a disk image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FirmwareChoice {
+    /// A PC BIOS
+    Seabios,
+    /// UEFI
+    Ovmf,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb run hello.cfg                          start Xen directly, the quickest way
+    domb run web.cfg db.cfg --disk ovmf         pack a disk image and boot it under UEFI
+    domb run hello.cfg --print-command --keep d the QEMU command, to run or debug by hand
+    domb run hello.cfg --dom0-args loglevel=debug --xen-args loglvl=all
+
+The console goes to standard output, everything else to standard error.
+
+Exit status:
+    0  every VM ended well
+    1  something on this machine: wrong usage, a missing file, a VM file with mistakes
+    2  a VM ended badly (it crashed, or gave a status other than 0)
+    3  a VM could not be built
+    4  db-boot failed, or the machine ended without a word from it
+    5  the machine was still running at the time limit
+    130  interrupted (Ctrl-C)")]
+pub(crate) struct Run {
+    /// The VM files, in the order in which db-boot builds them
+    #[arg(required = true, value_name = "VM.cfg")]
+    pub(crate) inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) stack: Stack,
+    /// Seconds after which the machine is stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// Show the QEMU command on standard output instead of running it; its files are kept
+    #[arg(long)]
+    pub(crate) print_command: bool,
+    /// Keep what QEMU is given in this folder, which is made if need be
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Write the console to this file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+    /// Memory of the machine in MiB [default: what Xen, db-boot and the VMs need, at least 512]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) machine_memory: Option<u64>,
+    /// CPUs of the machine
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    pub(crate) cpus: u32,
+    /// How QEMU executes instructions (-accel)
+    #[arg(long, value_name = "NAME", default_value = "tcg")]
+    pub(crate) accel: String,
+    /// The CPU model of the machine (-cpu)
+    #[arg(long, value_name = "MODEL", default_value = image::qemu::Machine::DEFAULT_CPU)]
+    pub(crate) cpu: String,
+    /// One more argument for QEMU; may be given several times
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub(crate) qemu_arg: Vec<String>,
+}

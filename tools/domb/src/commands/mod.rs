@@ -1,0 +1,33 @@
+//! The commands, one module each, and what they share.
+
+pub(crate) mod check;
+pub(crate) mod compile;
+pub(crate) mod run;
+
+use std::path::PathBuf;
+
+use image::config::VmFile;
+use image::platform::Platform;
+
+use crate::messages::{self, Failure};
+
+/// Reads all VM files, shows their warnings, and reports the mistakes of all of them at once.
+fn read_files(paths: &[PathBuf]) -> Result<Vec<VmFile>, Failure> {
+    let mut files = Vec::new();
+    let mut failures = Vec::new();
+    for path in paths {
+        match VmFile::read(path) {
+            Ok(file) => {
+                file.warning_texts().for_each(|text| messages::warn(&text));
+                files.push(file);
+            }
+            Err(error) => failures.push(Failure::from(error)),
+        }
+    }
+    if failures.is_empty() { Ok(files) } else { Err(Failure::all(failures)) }
+}
+
+/// Reads VM files and their images.
+fn load_platform(paths: &[PathBuf]) -> Result<Platform, Failure> {
+    Ok(Platform::load(read_files(paths)?)?)
+}

@@ -1,0 +1,68 @@
+//! Where Xen, db-boot and GRUB are when the user does not say.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::messages::Failure;
+
+/// A file that a `make` target puts below `build/`.
+struct Made {
+    what: &'static str,
+    option: &'static str,
+    variable: &'static str,
+    below_checkout: &'static str,
+    target: &'static str,
+}
+
+const XEN: Made = Made {
+    what: "the Xen binary",
+    option: "--xen",
+    variable: "DOMB_XEN",
+    below_checkout: "build/xen/4.17/xen.gz",
+    target: "build/xen/4.17/xen.gz",
+};
+
+const DB_BOOT: Made = Made {
+    what: "db-boot",
+    option: "--db-boot",
+    variable: "DOMB_DB_BOOT",
+    below_checkout: "build/kernels/db-boot",
+    target: "db-boot",
+};
+
+/// The Xen to start: the user's choice, `DOMB_XEN`, or the checkout's.
+pub(crate) fn xen(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    XEN.find(chosen)
+}
+
+/// The db-boot to start: the user's choice, `DOMB_DB_BOOT`, or the checkout's.
+pub(crate) fn db_boot(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    DB_BOOT.find(chosen)
+}
+
+impl Made {
+    fn find(&self, chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+        if let Some(path) = chosen {
+            return Ok(path.to_owned());
+        }
+        if let Some(path) = env::var_os(self.variable).filter(|path| !path.is_empty()) {
+            return Ok(path.into());
+        }
+        let Self { what, option, variable, below_checkout, target } = self;
+        checkouts().map(|folder| folder.join(below_checkout)).find(|path| path.is_file()).ok_or_else(|| {
+            Failure::new(format!(
+                "{what} is not there: neither {option} nor {variable} names it, and neither the checkout nor \
+                 the current folder has {below_checkout}; `make {target}` makes it"
+            ))
+        })
+    }
+}
+
+/// The folders that `build/` may be in: the checkout that this program was built in (it is somewhere below
+/// `target/` or `build/`), then the current folder and those around it.
+fn checkouts() -> impl Iterator<Item = PathBuf> {
+    let around = |path: PathBuf| path.ancestors().map(Path::to_owned).collect::<Vec<_>>();
+    let program = env::current_exe().ok().map(around).unwrap_or_default();
+    let here = env::current_dir().ok().map(around).unwrap_or_default();
+    program.into_iter().chain(here).filter(|folder| folder.join("Cargo.toml").is_file())
+}

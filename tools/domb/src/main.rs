@@ -1,0 +1,38 @@
+//! `domb`: checks, packs and runs sets of Xen VMs that db-boot builds.
+//!
+//! This crate is the command line alone: arguments in, messages and exit codes out. The work is in `image`.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod commands;
+mod defaults;
+mod messages;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, Command};
+use clap::Parser as _;
+use messages::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no error; a usage error is status 1 like any other.
+            let _ = error.print();
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(image::interrupt::request) {
+        messages::warn(&format!("Ctrl-C may leave temporary files behind: {error}"));
+    }
+    let result = match arguments.command {
+        Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Compile(arguments) => commands::compile::run(&arguments),
+        Command::Run(arguments) => commands::run::run(&arguments),
+    };
+    result.unwrap_or_else(|failure: Failure| {
+        failure.show();
+        ExitCode::FAILURE
+    })
+}

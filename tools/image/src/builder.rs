@@ -1,0 +1,95 @@
+//! db-boot's own image, and what a machine that runs it is told.
+
+use std::path::{Path, PathBuf};
+
+use goblin::elf::Elf;
+use goblin::elf::program_header::PT_LOAD;
+use thiserror::Error;
+
+use crate::files::{self, FileError};
+use crate::qemu::EXIT_PORT;
+
+/// The largest db-boot that is read: real ones have a few hundred KiB.
+const MAX_LEN: u64 = 64 << 20;
+
+/// Xen's options for every machine. The console is the first serial line; nothing is looked for that a machine
+/// of this kind does not have, so that start-up stays about a second; only trouble is reported.
+pub const XEN_ARGS: &str = "console=com1 com1=115200,8n1 vga=none no-real-mode edd=off loglvl=error \
+                            guest_loglvl=error dom0_max_vcpus=1";
+
+/// db-boot as Xen starts it.
+#[derive(Clone)]
+pub struct Builder {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// The ELF file.
+    pub elf: Vec<u8>,
+    /// What its segments take in memory, in bytes.
+    pub memory: u64,
+}
+
+/// Why a file is not db-boot.
+#[derive(Debug, Error)]
+pub enum BuilderError {
+    /// It could not be read.
+    #[error("db-boot: {0}")]
+    File(#[from] FileError),
+    /// It is not a kernel that Xen could start.
+    #[error("{path} is not db-boot: {reason}; `make db-boot` makes it")]
+    NotAKernel {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Builder {
+    /// Reads db-boot, an ELF file with at least one segment to load.
+    pub fn read(path: &Path) -> Result<Self, BuilderError> {
+        let elf = files::read_bounded(path, MAX_LEN)?;
+        let not_a_kernel = |reason: String| BuilderError::NotAKernel { path: path.to_owned(), reason };
+        let parsed = Elf::parse(&elf).map_err(|error| not_a_kernel(error.to_string()))?;
+        let loaded = parsed.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
+        let start = loaded.clone().map(|header| header.p_paddr).min();
+        let end = loaded.map(|header| header.p_paddr.saturating_add(header.p_memsz)).max();
+        let (Some(start), Some(end)) = (start, end) else {
+            return Err(not_a_kernel("it has nothing to load".into()));
+        };
+        let memory = end.saturating_sub(start);
+        Ok(Self { path: path.to_owned(), elf, memory })
+    }
+}
+
+/// Xen's command line: ours, Dom0's memory, then `more`, which wins where Xen takes the last of two.
+pub fn xen_args(dom0_mem_mib: u64, more: &str) -> String {
+    format!("{XEN_ARGS} dom0_mem={dom0_mem_mib}M,max:{dom0_mem_mib}M {more}").trim_end().to_owned()
+}
+
+/// db-boot's command line: where to write the machine's status, then `more`.
+pub fn builder_args(exit_port: bool, more: &str) -> String {
+    let port = if exit_port { format!("exit-port={EXIT_PORT:#x} ") } else { String::new() };
+    format!("{port}{more}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_adds_comes_last() {
+        assert!(xen_args(20, "loglvl=all").ends_with("dom0_mem=20M,max:20M loglvl=all"));
+        assert!(xen_args(20, "").ends_with("dom0_mem=20M,max:20M"));
+        assert_eq!(builder_args(true, "policy=each"), "exit-port=0xf4 policy=each");
+        assert_eq!(builder_args(false, ""), "");
+    }
+
+    #[test]
+    fn a_text_file_is_not_db_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db-boot");
+        std::fs::write(&path, "hello").unwrap();
+        let error = Builder::read(&path).err().unwrap().to_string();
+        assert!(error.contains("is not db-boot"), "{error}");
+    }
+}

@@ -1,0 +1,339 @@
+//! From assignments to a VM: each key's type, range and default, and what keys mean together.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use protocols::SpecError;
+use protocols::spec::{self, ExitAction, MAX_MEMORY_KIB, MAX_VCPUS};
+
+use super::keys::{self, Key};
+use super::syntax::{Assignment, Value};
+use super::{VmConfig, uuid};
+use crate::source::{Diagnostic, Span, Spanned, nearest};
+
+/// Reads the assignments of a file. `None` if there is no VM in them; then `diagnostics` says why. Where a
+/// value is wrong, a harmless one takes its place, so that the rest is still checked.
+pub(super) fn read(
+    assignments: &[Assignment],
+    folder: &Path,
+    end_of_file: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<VmConfig> {
+    let broken_elsewhere = !diagnostics.is_empty();
+    let values = by_key(assignments, diagnostics);
+    let end = Span::new(end_of_file..end_of_file);
+    let mut reader = Reader { values, folder, end, broken_elsewhere, diagnostics };
+    reader.refuse_other_types();
+    let name = reader.name();
+    let kernel = reader.path(Key::Kernel);
+    reader.require(Key::Kernel, "kernel = \"vmlinuz\"");
+    let memory = reader.memory();
+    let vcpus = reader.vcpus();
+    let domid = reader.domid();
+    let uuid = reader.uuid();
+    let ramdisk = reader.path(Key::Ramdisk);
+    let command_line = reader.command_line();
+    let [on_poweroff, on_reboot, on_crash] =
+        [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
+    let name = name?;
+    let (memory_kib, max_memory_kib) = memory?;
+    Some(VmConfig {
+        domid,
+        uuid: uuid.unwrap_or_else(|| uuid::from_name(&name.value)),
+        name,
+        vcpus,
+        memory_kib,
+        max_memory_kib,
+        kernel: kernel?,
+        ramdisk,
+        command_line,
+        on_poweroff,
+        on_reboot,
+        on_crash,
+    })
+}
+
+/// Sorts the assignments by key; reports keys that are unknown, unsupported or repeated.
+fn by_key<'a>(
+    assignments: &'a [Assignment],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> BTreeMap<Key, &'a Assignment> {
+    let mut first_uses: BTreeMap<&str, Span> = BTreeMap::new();
+    let mut values = BTreeMap::new();
+    for assignment in assignments {
+        let Assignment { key: Spanned { value: name, span }, .. } = assignment;
+        if let Some(first) = first_uses.get(name.as_str()) {
+            diagnostics.push(
+                Diagnostic::error(*span, format!("{name:?} is given twice"))
+                    .with_related(*first, "the first time is here")
+                    .with_help("keep one of them"),
+            );
+            continue;
+        }
+        first_uses.insert(name, *span);
+        match keys::SUPPORTED.iter().find(|(known, _)| known == name) {
+            Some((_, key)) => _ = values.insert(*key, assignment),
+            None => diagnostics.push(refuse_key(name, *span)),
+        }
+    }
+    values
+}
+
+/// The error for a key that we do not read.
+fn refuse_key(name: &str, span: Span) -> Diagnostic {
+    if let Some(reason) = keys::unsupported(name) {
+        return Diagnostic::error(span, format!("{name:?} is not supported yet: {reason}"))
+            .with_help("remove the line");
+    }
+    let error = Diagnostic::error(span, format!("unknown key {name:?}"));
+    let supported = || keys::SUPPORTED.iter().map(|(known, _)| *known);
+    match nearest(name, supported()).or_else(|| nearest(name, keys::all_names())) {
+        Some(known) => error.with_help(format!("did you mean {known:?}?")),
+        None => error.with_help(format!("the keys are: {}", supported().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+struct Reader<'a> {
+    values: BTreeMap<Key, &'a Assignment>,
+    folder: &'a Path,
+    /// The end of the file, where what is missing is missing.
+    end: Span,
+    /// Statements could not be read: then a key that seems to be missing may be in one of them.
+    broken_elsewhere: bool,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Reader<'_> {
+    fn error(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+        self.diagnostics.push(Diagnostic::error(span, message));
+        let last = self.diagnostics.len() - 1;
+        &mut self.diagnostics[last]
+    }
+
+    /// An error of the spec's own checks, at `span`.
+    fn spec_error(&mut self, span: Span, error: &SpecError) {
+        self.error(span, error.to_string());
+    }
+
+    fn require(&mut self, key: Key, example: &str) {
+        if !self.values.contains_key(&key) && !self.broken_elsewhere {
+            self.error(self.end, format!("{:?} is missing", key.name()))
+                .help
+                .push(format!("add a line like: {example}"));
+        }
+    }
+
+    fn wrong_type(&mut self, key: Key, wanted: &str, value: &Spanned<Value>) {
+        self.error(value.span, format!("{:?} must be {wanted}, this is {}", key.name(), value.value.kind()));
+    }
+
+    /// A string that is not empty.
+    fn string(&mut self, key: Key) -> Option<Spanned<String>> {
+        let value = &self.values.get(&key)?.value;
+        let Value::String(text) = &value.value else {
+            self.wrong_type(key, "a string in quotes", value);
+            return None;
+        };
+        if text.is_empty() {
+            self.error(value.span, format!("{:?} is empty", key.name()))
+                .help
+                .push("give it a value or remove the line".into());
+            return None;
+        }
+        Some(Spanned::new(text.clone(), value.span))
+    }
+
+    /// A number; as with xl, a string that holds nothing but a number is one too.
+    fn number(&mut self, key: Key) -> Option<Spanned<u64>> {
+        let value = &self.values.get(&key)?.value;
+        let number = match &value.value {
+            Value::Number(number) => Ok(*number),
+            Value::String(text) => super::syntax::read_number(text),
+            Value::List(_) => {
+                self.wrong_type(key, "a number", value);
+                return None;
+            }
+        };
+        match number {
+            Ok(number) => Some(Spanned::new(number, value.span)),
+            Err(reason) => {
+                self.error(value.span, format!("{:?} must be a number: {reason}", key.name()));
+                None
+            }
+        }
+    }
+
+    /// A number within a range.
+    fn number_in(
+        &mut self,
+        key: Key,
+        range: std::ops::RangeInclusive<u64>,
+        unit: &str,
+    ) -> Option<Spanned<u64>> {
+        let number = self.number(key)?;
+        if range.contains(&number.value) {
+            return Some(number);
+        }
+        let (low, high) = range.into_inner();
+        self.error(number.span, format!("{:?} must be {low} to {high}{unit}", key.name()));
+        None
+    }
+
+    fn refuse_other_types(&mut self) {
+        let Some(kind) = self.string(Key::Type) else { return };
+        let help = match kind.value.as_str() {
+            "pv" => return,
+            "pvh" => "PVH guests are not built yet; most Linux kernels also run with type = \"pv\"",
+            "hvm" => {
+                "HVM guests need a device model, which does not exist here; for a kernel that can run as PV \
+                      write type = \"pv\""
+            }
+            _ => {
+                self.error(kind.span, format!("unknown type {:?}", kind.value))
+                    .help
+                    .push("the types are \"pv\", \"pvh\" and \"hvm\"; only \"pv\" is supported yet".into());
+                return;
+            }
+        };
+        self.error(kind.span, format!("type {:?} is not supported yet", kind.value)).help.push(help.into());
+    }
+
+    fn name(&mut self) -> Option<Spanned<String>> {
+        self.require(Key::Name, "name = \"web\"");
+        let name = self.string(Key::Name)?;
+        if let Err(error) = spec::check_name(&name.value) {
+            self.spec_error(name.span, &error);
+            return None;
+        }
+        Some(name)
+    }
+
+    /// A path; a relative one is relative to the folder of the VM file.
+    fn path(&mut self, key: Key) -> Option<Spanned<PathBuf>> {
+        let text = self.string(key)?;
+        Some(Spanned::new(self.folder.join(text.value), text.span))
+    }
+
+    /// Start and maximum memory in KiB.
+    fn memory(&mut self) -> Option<(u64, u64)> {
+        self.require(Key::Memory, "memory = 64        # MiB");
+        let range = 1..=MAX_MEMORY_KIB / 1024;
+        let memory = self.number_in(Key::Memory, range.clone(), " (MiB)");
+        let maximum = self.number_in(Key::MaxMemory, range, " (MiB)");
+        let memory = memory?;
+        if let Some(maximum) = &maximum
+            && maximum.value < memory.value
+        {
+            let message = format!(
+                "\"maxmem\" is {} MiB, less than the {} MiB the VM starts with",
+                maximum.value, memory.value
+            );
+            self.error(maximum.span, message).related = Some((memory.span, "\"memory\" is here".into()));
+        }
+        let maximum = maximum.map_or(memory.value, |maximum| maximum.value);
+        Some((memory.value * 1024, maximum * 1024))
+    }
+
+    fn vcpus(&mut self) -> u32 {
+        let range = 1..=u64::from(MAX_VCPUS);
+        let vcpus = self.number_in(Key::Vcpus, range.clone(), "");
+        let maximum = self.number_in(Key::MaxVcpus, range, "");
+        if let (Some(vcpus), Some(maximum)) = (&vcpus, &maximum)
+            && vcpus.value != maximum.value
+        {
+            let message = format!("\"maxvcpus\" is {}, \"vcpus\" is {}", maximum.value, vcpus.value);
+            let error = self.error(maximum.span, message);
+            error.related = Some((vcpus.span, "\"vcpus\" is here".into()));
+            error.help.push("adding vCPUs to a running VM is not supported yet: make both the same".into());
+        }
+        let chosen = vcpus.or(maximum).map_or(1, |vcpus| vcpus.value);
+        u32::try_from(chosen).unwrap_or(MAX_VCPUS)
+    }
+
+    fn domid(&mut self) -> Option<Spanned<u16>> {
+        let number = self.number(Key::Domid)?;
+        // The predecessor's files say 0 for "Xen chooses".
+        if number.value == 0 {
+            return None;
+        }
+        let domid = u16::try_from(number.value).unwrap_or(u16::MAX);
+        if spec::check_domid(Some(domid)).is_err() {
+            let message =
+                format!("\"domid\" must be 1 to {}, or 0 to let Xen choose", spec::FIRST_RESERVED_DOMID - 1);
+            self.error(number.span, message);
+            return None;
+        }
+        Some(Spanned::new(domid, number.span))
+    }
+
+    fn uuid(&mut self) -> Option<[u8; 16]> {
+        let text = self.string(Key::Uuid)?;
+        let uuid = uuid::parse(&text.value).filter(|uuid| *uuid != [0; 16]);
+        if uuid.is_none() {
+            self.error(text.span, format!("{:?} is not the UUID of a VM", text.value)).help.push(
+                "a UUID is 32 hexadecimal digits, not all 0, as 8-4-4-4-12; without the line one is derived \
+                 from the name"
+                    .into(),
+            );
+        }
+        uuid
+    }
+
+    /// `cmdline`, or else `root=ROOT EXTRA`, as xl puts it together.
+    fn command_line(&mut self) -> String {
+        let [whole, root, extra] = [Key::CommandLine, Key::Root, Key::Extra].map(|key| self.text(key));
+        if let Some(whole) = &whole {
+            for ignored in [&root, &extra].into_iter().flatten() {
+                self.diagnostics.push(
+                    Diagnostic::warning(ignored.span, "this has no effect")
+                        .with_related(whole.span, "\"cmdline\" is the whole command line"),
+                );
+            }
+        }
+        let span =
+            [&whole, &root, &extra].into_iter().flatten().map(|text| text.span).next().unwrap_or(self.end);
+        let [root, extra] = [root, extra].map(|text| text.map(|text| text.value));
+        let line = match (whole, root, extra) {
+            (Some(whole), _, _) => whole.value,
+            (None, Some(root), Some(extra)) => format!("root={root} {extra}"),
+            (None, Some(root), None) => format!("root={root}"),
+            (None, None, extra) => extra.unwrap_or_default(),
+        };
+        if let Err(error) = spec::check_command_line(&line) {
+            self.spec_error(span, &error);
+        }
+        line
+    }
+
+    /// A string that may be empty; empty is as good as absent.
+    fn text(&mut self, key: Key) -> Option<Spanned<String>> {
+        let value = &self.values.get(&key)?.value;
+        match &value.value {
+            Value::String(text) if text.is_empty() => None,
+            _ => self.string(key),
+        }
+    }
+
+    fn exit_action(&mut self, key: Key) -> ExitAction {
+        let Some(action) = self.string(key) else { return ExitAction::Destroy };
+        let known = ["destroy", "preserve"];
+        let unsupported = ["restart", "rename-restart", "coredump-destroy", "coredump-restart", "soft-reset"];
+        match action.value.as_str() {
+            "destroy" => return ExitAction::Destroy,
+            "preserve" => return ExitAction::Preserve,
+            name if unsupported.contains(&name) => {
+                self.error(action.span, format!("action {name:?} is not supported yet"))
+                    .help
+                    .push("write \"destroy\" (the default here) or \"preserve\"".into());
+            }
+            name => {
+                let help = match nearest(name, known.into_iter().chain(unsupported)) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "the actions are \"destroy\" and \"preserve\"".into(),
+                };
+                self.error(action.span, format!("unknown action {name:?}")).help.push(help);
+            }
+        }
+        ExitAction::Destroy
+    }
+}

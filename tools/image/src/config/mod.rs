@@ -1,0 +1,164 @@
+//! VM files: xl.cfg syntax in, a [`VmConfig`] or everything that is wrong with the file out.
+
+pub mod keys;
+mod meaning;
+pub mod syntax;
+mod uuid;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use protocols::spec::ExitAction;
+
+use crate::files::{self, FileError};
+use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
+
+/// The largest VM file that is read. The largest that means anything has a few kilobytes.
+const MAX_FILE_LEN: u64 = 1 << 20;
+
+/// A VM as its file describes it, every value checked on its own. Images are named, not yet looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmConfig {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Its domain id, if the file fixes it.
+    pub domid: Option<Spanned<u16>>,
+    /// Its UUID: the file's, or one that is derived from the name.
+    pub uuid: [u8; 16],
+    /// Its vCPUs.
+    pub vcpus: u32,
+    /// Memory it starts with, in KiB.
+    pub memory_kib: u64,
+    /// Memory it may grow to, in KiB.
+    pub max_memory_kib: u64,
+    /// The file of its kernel; relative paths are already joined to the folder of the VM file.
+    pub kernel: Spanned<PathBuf>,
+    /// The file of its RAM disk, likewise.
+    pub ramdisk: Option<Spanned<PathBuf>>,
+    /// Its kernel's command line.
+    pub command_line: String,
+    /// What happens when it powers off.
+    pub on_poweroff: ExitAction,
+    /// What happens when it asks for a reboot.
+    pub on_reboot: ExitAction,
+    /// What happens when it crashes.
+    pub on_crash: ExitAction,
+}
+
+/// A VM file that was read without error.
+#[derive(Clone, Debug)]
+pub struct VmFile {
+    /// Its text, for messages about it.
+    pub source: SourceFile,
+    /// What it says.
+    pub config: VmConfig,
+    /// What its author should know, although it stops nothing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+impl VmFile {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = files::read_bounded(path, MAX_FILE_LEN).map_err(ConfigError::File)?;
+        let name = path.display().to_string();
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return Err(not_text(name, &error)),
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(SourceFile::new(name, text), folder)
+    }
+
+    /// Checks a text; relative paths in it are relative to `folder`.
+    pub fn parse(source: SourceFile, folder: &Path) -> Result<Self, ConfigError> {
+        let (assignments, mut diagnostics) = syntax::parse(&source);
+        let config = meaning::read(&assignments, folder, source.text().len(), &mut diagnostics);
+        diagnostics.sort_by_key(|diagnostic| diagnostic.span);
+        match config {
+            Some(config) if diagnostics.iter().all(|d| d.severity == Severity::Warning) => {
+                Ok(Self { source, config, warnings: diagnostics })
+            }
+            _ => Err(ConfigError::Wrong(Report { source, diagnostics })),
+        }
+    }
+
+    /// The warnings, ready to show.
+    pub fn warning_texts(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(|warning| warning.render(&self.source))
+    }
+}
+
+/// Bytes that are not UTF-8, with the place of the first that is not.
+fn not_text(name: String, error: &std::string::FromUtf8Error) -> ConfigError {
+    let valid = error.utf8_error().valid_up_to();
+    let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
+    let byte = error.as_bytes()[valid];
+    let source = SourceFile::new(name, before);
+    let (line, column) = source.position(valid);
+    ConfigError::NotText { name: source.name().to_owned(), line, column, byte }
+}
+
+/// Everything that is wrong with one file.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The file.
+    pub source: SourceFile,
+    /// Errors and warnings in the order of the file; at least one error.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why there is no [`VmFile`].
+#[derive(Debug)]
+pub enum ConfigError {
+    /// The file could not be read.
+    File(FileError),
+    /// It is not text.
+    NotText {
+        /// The file.
+        name: String,
+        /// Line of the first byte that is not UTF-8, from 1.
+        line: usize,
+        /// Its column, from 1.
+        column: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// It is text, but wrong.
+    Wrong(Report),
+}
+
+impl ConfigError {
+    /// The single messages, each with its severity.
+    pub fn messages(&self) -> Vec<(Severity, String)> {
+        match self {
+            Self::Wrong(report) => report
+                .diagnostics
+                .iter()
+                .map(|diagnostic| (diagnostic.severity, diagnostic.render(&report.source)))
+                .collect(),
+            other => vec![(Severity::Error, other.to_string())],
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::NotText { name, line, column, byte } => write!(
+                f,
+                "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text: is this a VM file (`key = value` lines)?"
+            ),
+            Self::Wrong(_) => {
+                let texts: Vec<_> = self
+                    .messages()
+                    .into_iter()
+                    .map(|(severity, text)| format!("{severity}: {text}"))
+                    .collect();
+                f.write_str(&texts.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,16 @@
+//! What `domb` does, as a library.
+//!
+//! A VM file ([`config`]) becomes a boot spec; several of them with their images are a [`platform`]. The platform
+//! is packed into db-boot's RAM disk, and together with Xen and db-boot into a bootable disk or
+//! the arguments of a [`qemu`] run. Nothing here needs root, and equal inputs give equal bytes.
+#![forbid(unsafe_code)]
+
+pub mod builder;
+pub mod config;
+pub mod files;
+pub mod interrupt;
+pub mod memory;
+pub mod platform;
+pub mod qemu;
+pub mod source;
+pub mod xen;

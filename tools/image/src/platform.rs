@@ -1,0 +1,332 @@
+//! A set of VMs with all their images: what db-boot's RAM disk is made from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use protocols::archive::{IMAGE_FOLDER, spec_entry};
+use protocols::spec::{BootSpec, GuestKind, ImageRole, SpecError};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use crate::config::{VmConfig, VmFile};
+use crate::files;
+use crate::source::{Diagnostic, Severity, Spanned};
+
+/// The largest image: the CPIO format has 32 bits for a file's size.
+const MAX_IMAGE_LEN: u64 = u32::MAX as u64;
+
+/// A file that VMs boot from. VMs that name files of equal contents share one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its name in the archive.
+    pub entry: String,
+    /// The file it was read from; the first one if several are equal.
+    pub path: PathBuf,
+    /// Its contents.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Image({}: {} bytes)", self.entry, self.bytes.len())
+    }
+}
+
+/// One VM of a [`Platform`].
+#[derive(Clone, Debug)]
+pub struct Vm {
+    /// The file that describes it.
+    pub file: VmFile,
+    /// What db-boot will read about it.
+    pub spec: BootSpec,
+    kernel: usize,
+    ramdisk: Option<usize>,
+}
+
+/// VMs in the order in which they start, with their images.
+#[derive(Clone, Debug, Default)]
+pub struct Platform {
+    vms: Vec<Vm>,
+    images: Vec<Image>,
+}
+
+/// Everything that is wrong with a set of VM files that are right one by one.
+#[derive(Debug, Error)]
+#[error("{}", .problems.join("\n"))]
+pub struct PlatformError {
+    /// The problems; at least one, each with the place in the VM file.
+    pub problems: Vec<String>,
+}
+
+impl PlatformError {
+    /// The single messages.
+    pub fn messages(&self) -> Vec<(Severity, String)> {
+        self.problems.iter().map(|problem| (Severity::Error, problem.clone())).collect()
+    }
+}
+
+/// Why a RAM disk could not be put together.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    /// A VM's spec cannot be encoded.
+    #[error("VM {vm:?}: {cause}")]
+    Spec {
+        /// The VM.
+        vm: String,
+        /// What is wrong with it.
+        cause: SpecError,
+    },
+    /// An entry cannot be added.
+    #[error(transparent)]
+    Entry(#[from] ramdisk::WriterError),
+}
+
+impl Platform {
+    /// Reads the images of all VMs and checks what the VMs must not share: names and domain ids.
+    pub fn load(files: Vec<VmFile>) -> Result<Self, PlatformError> {
+        let mut problems = conflicts(&files);
+        let mut store = ImageStore::default();
+        let mut vms = Vec::new();
+        for file in files {
+            let config = &file.config;
+            let kernel = store.add(&file, ImageRole::Kernel, &config.kernel);
+            let ramdisk = config.ramdisk.as_ref().map(|path| store.add(&file, ImageRole::Ramdisk, path));
+            match (kernel, ramdisk.transpose()) {
+                (Ok(kernel), Ok(ramdisk)) => {
+                    let name_of = |index: usize| store.images[index].entry.clone();
+                    let spec = spec_of(config, name_of(kernel), ramdisk.map(name_of));
+                    vms.push(Vm { file, spec, kernel, ramdisk });
+                }
+                (kernel, ramdisk) => problems.extend(kernel.err().into_iter().chain(ramdisk.err())),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { vms, images: store.images })
+        } else {
+            Err(PlatformError { problems })
+        }
+    }
+
+    /// The VMs, in the order in which they start.
+    pub fn vms(&self) -> &[Vm] {
+        &self.vms
+    }
+
+    /// The images, each once, in the order of their first use.
+    pub fn images(&self) -> &[Image] {
+        &self.images
+    }
+
+    /// The kernel of a VM of this platform.
+    pub fn kernel(&self, vm: &Vm) -> &Image {
+        &self.images[vm.kernel]
+    }
+
+    /// The RAM disk of a VM of this platform.
+    pub fn ramdisk(&self, vm: &Vm) -> Option<&Image> {
+        vm.ramdisk.map(|index| &self.images[index])
+    }
+
+    /// The size of the largest kernel when it is unpacked, in bytes; 0 if no kernel is packed.
+    pub fn largest_unpacked_kernel(&self) -> u64 {
+        let packed = |image: &&Image| !image.bytes.starts_with(b"\x7fELF");
+        let size = |image: &Image| u64::try_from(image.bytes.len()).unwrap_or(u64::MAX).saturating_mul(8);
+        self.vms.iter().map(|vm| self.kernel(vm)).filter(packed).map(size).max().unwrap_or(0)
+    }
+
+    /// The RAM disk of db-boot: the specs in the order of the VMs, then the images.
+    pub fn archive(&self) -> Result<Vec<u8>, ArchiveError> {
+        let mut writer = ramdisk::Writer::new();
+        for vm in &self.vms {
+            let spec =
+                vm.spec.encode().map_err(|cause| ArchiveError::Spec { vm: vm.spec.name.clone(), cause })?;
+            writer.file(&spec_entry(&vm.spec.name), &spec)?;
+        }
+        for image in &self.images {
+            writer.file(&image.entry, &image.bytes)?;
+        }
+        Ok(writer.finish())
+    }
+}
+
+/// The boot spec of one VM file, with the names its images have when it is the only VM.
+///
+/// The images are not looked at: they may be made later, or elsewhere.
+pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
+    let name = |role, path: &Spanned<PathBuf>| entry_name(file, role, path);
+    let kernel = name(ImageRole::Kernel, &file.config.kernel);
+    let ramdisk = file.config.ramdisk.as_ref().map(|path| name(ImageRole::Ramdisk, path)).transpose();
+    match (kernel, ramdisk) {
+        (Ok(kernel), Ok(ramdisk)) => Ok(spec_of(&file.config, kernel, ramdisk)),
+        (kernel, ramdisk) => {
+            Err(PlatformError { problems: kernel.err().into_iter().chain(ramdisk.err()).collect() })
+        }
+    }
+}
+
+fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSpec {
+    BootSpec {
+        name: config.name.value.clone(),
+        kind: GuestKind::Pv,
+        domid: config.domid.as_ref().map(|domid| domid.value),
+        uuid: config.uuid,
+        vcpus: config.vcpus,
+        memory_kib: config.memory_kib,
+        max_memory_kib: config.max_memory_kib,
+        kernel,
+        ramdisk,
+        command_line: config.command_line.clone(),
+        on_poweroff: config.on_poweroff,
+        on_reboot: config.on_reboot,
+        on_crash: config.on_crash,
+    }
+}
+
+/// Names and domain ids that two VMs want.
+fn conflicts(files: &[VmFile]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut names: BTreeMap<&str, &VmFile> = BTreeMap::new();
+    let mut domids: BTreeMap<u16, &VmFile> = BTreeMap::new();
+    for file in files {
+        let name = &file.config.name;
+        if let Some(first) = names.insert(&name.value, file) {
+            let message =
+                format!("two VMs are called {:?}; the other is in {}", name.value, first.source.name());
+            problems.push(Diagnostic::error(name.span, message).render(&file.source));
+        }
+        let Some(domid) = &file.config.domid else { continue };
+        if let Some(first) = domids.insert(domid.value, file) {
+            let message = format!(
+                "two VMs want domain id {}; the other is {:?} in {}",
+                domid.value,
+                first.config.name.value,
+                first.source.name()
+            );
+            problems.push(Diagnostic::error(domid.span, message).render(&file.source));
+        }
+    }
+    problems
+}
+
+#[derive(Default)]
+struct ImageStore {
+    images: Vec<Image>,
+    by_path: BTreeMap<PathBuf, usize>,
+    by_digest: BTreeMap<[u8; 32], usize>,
+}
+
+impl ImageStore {
+    /// The index of the image at `path`, which is read unless its contents are there already.
+    fn add(&mut self, file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<usize, String> {
+        if let Some(index) = self.by_path.get(&path.value) {
+            return Ok(*index);
+        }
+        let name = entry_name(file, role, path)?;
+        let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
+        let bytes = files::read_bounded(&path.value, MAX_IMAGE_LEN)
+            .map_err(|error| problem(format!("{role}: {error}")))?;
+        if bytes.is_empty() {
+            return Err(problem(format!("{role}: {} is empty", path.value.display())));
+        }
+        let digest: [u8; 32] = Sha256::digest(&bytes).into();
+        let index = *self.by_digest.entry(digest).or_insert(self.images.len());
+        if index == self.images.len() {
+            let entry = self.free_name(name, &digest);
+            self.images.push(Image { entry, path: path.value.clone(), bytes });
+        }
+        self.by_path.insert(path.value.clone(), index);
+        Ok(index)
+    }
+
+    /// `name`, or `name` with a piece of the contents' digest when another image has it.
+    fn free_name(&self, name: String, digest: &[u8; 32]) -> String {
+        let taken = |name: &String| self.images.iter().any(|image| image.entry == *name);
+        let whole = hexadecimal(digest);
+        let longer = (8..=whole.len()).map(|digits| format!("{name}.{}", &whole[..digits]));
+        std::iter::once(name.clone()).chain(longer).find(|name| !taken(name)).unwrap_or(name)
+    }
+}
+
+/// The digits of `bytes`, two for each.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
+
+/// What an image is called in the archive: its file name below `images/`.
+fn entry_name(file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<String, String> {
+    let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
+    let name = path.value.file_name().and_then(|name| Path::new(name).to_str());
+    let name =
+        name.ok_or_else(|| problem(format!("{role}: {} does not name a file", path.value.display())))?;
+    let entry = format!("{IMAGE_FOLDER}{name}");
+    // Room for the piece of a digest that tells two images of the same name apart.
+    let longest = format!("{entry}.{:064}", 0);
+    match protocols::spec::check_image_name(role, &longest) {
+        Ok(()) => Ok(entry),
+        Err(_) => {
+            Err(problem(format!("{role}: the file name {name:?} is too long or has control characters")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::SourceFile;
+    use std::fs;
+
+    fn vm(folder: &Path, name: &str, kernel: &str, more: &str) -> VmFile {
+        let text = format!("name = '{name}'\nkernel = '{kernel}'\nmemory = 16\n{more}");
+        VmFile::parse(SourceFile::new(format!("{name}.cfg"), text), folder).unwrap()
+    }
+
+    #[test]
+    fn equal_files_are_stored_once_and_equal_names_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, contents) in [("a/k", "one"), ("b/k", "two"), ("c/k", "one")] {
+            fs::create_dir(folder.path().join(path).parent().unwrap()).unwrap();
+            fs::write(folder.path().join(path), contents).unwrap();
+        }
+        let files = ["a", "b", "c"]
+            .map(|name| vm(folder.path(), name, &format!("{name}/k"), "ramdisk = 'a/k'"))
+            .to_vec();
+        let platform = Platform::load(files).unwrap();
+        let entries: Vec<_> = platform.images().iter().map(|image| image.entry.as_str()).collect();
+        assert_eq!(entries, ["images/k", "images/k.3fc4ccfe"]);
+        let kernels: Vec<_> = platform.vms().iter().map(|vm| vm.spec.kernel.as_str()).collect();
+        assert_eq!(kernels, ["images/k", "images/k.3fc4ccfe", "images/k"]);
+
+        let archive = platform.archive().unwrap();
+        let archive = ramdisk::Archive::parse(&archive).unwrap();
+        let names: Vec<_> = archive.entries().iter().map(ramdisk::Entry::name).collect();
+        assert_eq!(names, ["vms/a.spec", "vms/b.spec", "vms/c.spec", "images/k", "images/k.3fc4ccfe"]);
+        assert_eq!(archive.file("images/k.3fc4ccfe").unwrap(), b"two");
+        let spec = BootSpec::decode(archive.file("vms/b.spec").unwrap()).unwrap();
+        assert_eq!(spec, platform.vms()[1].spec);
+    }
+
+    #[test]
+    fn all_problems_of_all_files_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("k"), "kernel").unwrap();
+        fs::write(folder.path().join("empty"), "").unwrap();
+        let files = vec![
+            vm(folder.path(), "a", "k", "domid = 7"),
+            vm(folder.path(), "b", "absent", "domid = 7\nramdisk = 'empty'"),
+            vm(folder.path(), "a", "..", ""),
+        ];
+        let problems = Platform::load(files).unwrap_err().problems;
+        let expected = [
+            "b.cfg:4:9: two VMs want domain id 7; the other is \"a\" in a.cfg",
+            "a.cfg:1:8: two VMs are called \"a\"; the other is in a.cfg",
+            "b.cfg:2:10: kernel: cannot read ",
+            "b.cfg:5:11: ramdisk: ",
+            "a.cfg:2:10: kernel: ",
+        ];
+        assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+        for (problem, expected) in problems.iter().zip(expected) {
+            assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+}
