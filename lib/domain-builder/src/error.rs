@@ -1,0 +1,143 @@
+//! Why a domain could not be built.
+
+use core::fmt;
+
+use hypercall::{CallError, WindowError};
+use thiserror::Error;
+use xen_abi::{DomId, Errno, PageCount};
+
+/// A step of building.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The domain comes into being.
+    Create,
+    /// Its limits are set.
+    Limits,
+    /// It gets its memory.
+    Populate,
+    /// It gets the port of its console.
+    Ports,
+    /// Its memory is filled.
+    Load,
+    /// Its page tables are handed to Xen.
+    Seal,
+    /// Its first vCPU gets registers.
+    Vcpu,
+    /// It is started.
+    Start,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Create => "create",
+            Self::Limits => "limits",
+            Self::Populate => "populate",
+            Self::Ports => "ports",
+            Self::Load => "load",
+            Self::Seal => "seal",
+            Self::Vcpu => "vcpu",
+            Self::Start => "start",
+        })
+    }
+}
+
+/// Why a domain could not be built. The domain is gone again when this is returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum BuildError {
+    /// Xen refused a call.
+    #[error("step {step}: {error}: {}", advice(*step, error))]
+    Call {
+        /// The step that made the call.
+        step: Step,
+        /// The call and Xen's answer.
+        error: CallError,
+    },
+    /// Frames of the new domain could not be mapped.
+    #[error("step {step}: {error}")]
+    Window {
+        /// The step that needed them.
+        step: Step,
+        /// What went wrong.
+        error: WindowError,
+    },
+    /// Xen has not enough memory.
+    #[error(
+        "step populate: Xen gave domain {domain} {got} of {wanted} pages ({} of {} KiB) and has no more; \
+         lower the VM's `memory`, start fewer VMs, lower dom0_mem, or give the machine more memory",
+        got.kib(), wanted.kib()
+    )]
+    OutOfMemory {
+        /// The domain.
+        domain: DomId,
+        /// Pages it got.
+        got: PageCount,
+        /// Pages it was to get.
+        wanted: PageCount,
+    },
+    /// The plan and the domain do not agree: a defect of the builder, reported rather than hidden.
+    #[error(
+        "step {step}: domain {domain} has no frame for {what}; this is a defect in the builder, please report it"
+    )]
+    NoFrame {
+        /// The step that looked for it.
+        step: Step,
+        /// The domain.
+        domain: DomId,
+        /// What the frame was for.
+        what: &'static str,
+    },
+}
+
+impl BuildError {
+    /// For `map_err`: a refused call in `step`.
+    pub(crate) fn call(step: Step) -> impl Fn(CallError) -> Self {
+        move |error| Self::Call { step, error }
+    }
+
+    /// For `map_err`: a refused mapping in `step`.
+    pub(crate) fn window(step: Step) -> impl Fn(WindowError) -> Self {
+        move |error| Self::Window { step, error }
+    }
+
+    /// The step that failed.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Call { step, .. } | Self::Window { step, .. } | Self::NoFrame { step, .. } => *step,
+            Self::OutOfMemory { .. } => Step::Populate,
+        }
+    }
+}
+
+/// What an error number means for a step, and what to do about it.
+fn advice(step: Step, error: &CallError) -> &'static str {
+    match (step, error.errno) {
+        (_, Errno::EPERM | Errno::EACCES) => {
+            "this domain may not do that: the builder has to be Dom0, or be labelled as a domain builder by Xen's security policy"
+        }
+        (_, Errno::ENOMEM) => {
+            "Xen is out of memory: lower the VM's `memory` or `vcpus`, start fewer VMs, lower dom0_mem, or give the machine more memory"
+        }
+        (Step::Create, Errno::EEXIST) => {
+            "a domain with this number exists already: change or remove the VM's `domid`"
+        }
+        (Step::Create, Errno::EINVAL) => {
+            "Xen does not take this combination of settings: check `vcpus` against what this Xen supports for a PV guest"
+        }
+        (Step::Create, Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+            "this Xen was built without what the VM needs (PV guests need CONFIG_PV)"
+        }
+        (Step::Limits, Errno::EINVAL | Errno::E2BIG) => {
+            "check `vcpus` and `maxmem` against what this Xen supports"
+        }
+        (Step::Ports, Errno::ENOSPC) => "the domain has no event-channel port left",
+        (Step::Seal, _) => {
+            "Xen does not accept the page tables that were built; with a guest_loglvl=all Xen logs the reason"
+        }
+        (Step::Vcpu, Errno::EINVAL) => {
+            "Xen does not accept the registers: check the kernel's ENTRY and VIRT_BASE notes"
+        }
+        (_, Errno::ESRCH) => "the domain is gone: something else destroyed it",
+        _ => "Xen's own log (loglvl=all guest_loglvl=all) may say more",
+    }
+}

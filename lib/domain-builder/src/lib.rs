@@ -1,0 +1,21 @@
+//! Carries a plan out.
+//!
+//! A domain goes through stages, each a type of its own: [`Created`] (it exists, paused, without memory), [`Populated`] (it
+//! has its memory), [`Loaded`] (its memory holds what the plan says), [`Sealed`] (its page tables are Xen's to guard and its
+//! first vCPU has registers). A step takes the domain by value and gives it back in the next stage; a step that fails, or a
+//! stage that is dropped, destroys the domain, so that nothing half-built can stay behind.
+//!
+//! Planning is complete before the first hypercall (see `domain-plan`); what is left to go wrong here is what only Xen knows.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod domain;
+mod error;
+mod populate;
+mod pv;
+
+pub use domain::{DomainSpec, Guarded};
+pub use error::{BuildError, Step};
+pub use pv::{Created, Loaded, Populated, Sealed, Started, build_pv};

@@ -1,0 +1,234 @@
+//! The stages of a PV domain.
+
+use alloc::vec::Vec;
+
+use domain_plan::{Area, AreaKind, P2m, PvPlan, StartOfDay};
+use hypercall::{FrameWindow, RawHypercall, Xen};
+use xen_abi::{DomId, MachineAddr, Mfn, PageCount, Port, VcpuId};
+
+use crate::populate::populate;
+use crate::{BuildError, DomainSpec, Guarded, Step};
+
+/// The domain exists: paused, with vCPUs and limits, without memory.
+#[derive(Debug)]
+pub struct Created<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+}
+
+/// The domain has its memory and the port of its console.
+#[derive(Debug)]
+pub struct Populated<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    p2m: P2m,
+    shared_info: MachineAddr,
+    console: Port,
+}
+
+/// The domain's memory holds what the plan says.
+#[derive(Debug)]
+pub struct Loaded<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    p2m: P2m,
+    console: Port,
+}
+
+/// The domain is complete and paused; it is still destroyed when this value is dropped.
+#[derive(Debug)]
+pub struct Sealed<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    console_frame: Mfn,
+    console: Port,
+    runs: usize,
+}
+
+/// A complete domain that is no longer guarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its identifier.
+    pub domid: DomId,
+    /// The frame of its console ring.
+    pub console_frame: Mfn,
+    /// Its own port of the console ring, which the builder's domain may bind to.
+    pub console: Port,
+}
+
+/// Builds a PV domain through all stages, up to complete and paused.
+///
+/// `observe` is told of each step when it is done, so that the caller can log it with a time.
+pub fn build_pv<'x, H: RawHypercall>(
+    xen: &'x Xen<H>,
+    window: &mut impl FrameWindow,
+    spec: &DomainSpec,
+    plan: &PvPlan<'_>,
+    ramdisk: &[u8],
+    mut observe: impl FnMut(Step, DomId),
+) -> Result<Sealed<'x, H>, BuildError> {
+    let created = Created::new(xen, spec)?;
+    let domid = created.domid();
+    observe(Step::Create, domid);
+    let populated = created.populate(plan.memory())?;
+    observe(Step::Populate, domid);
+    let loaded = populated.load(window, plan, ramdisk)?;
+    observe(Step::Load, domid);
+    let sealed = loaded.seal(plan)?;
+    observe(Step::Seal, domid);
+    Ok(sealed)
+}
+
+impl<'x, H: RawHypercall> Created<'x, H> {
+    /// Creates the domain and sets its limits.
+    pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
+        let domid =
+            xen.create_domain(spec.domid, &spec.pv_request()).map_err(BuildError::call(Step::Create))?;
+        let domain = Guarded::new(xen, domid);
+        xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
+        xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
+        Ok(Self { domain })
+    }
+
+    /// Its identifier.
+    pub fn domid(&self) -> DomId {
+        self.domain.domid()
+    }
+
+    /// Gives the domain `memory` pages, and a console port that the calling domain may bind to.
+    pub fn populate(self, memory: PageCount) -> Result<Populated<'x, H>, BuildError> {
+        let Self { domain } = self;
+        let (xen, domid) = (domain.xen, domain.domid());
+        let p2m = populate(xen, domid, memory)?;
+        let console = xen.alloc_unbound(domid, DomId::SELF).map_err(BuildError::call(Step::Ports))?;
+        let info = xen.domain_info(domid).map_err(BuildError::call(Step::Load))?;
+        let shared_info = Mfn::new(info.shared_info_frame).address();
+        let shared_info = shared_info.ok_or(BuildError::NoFrame {
+            step: Step::Load,
+            domain: domid,
+            what: "the shared info",
+        })?;
+        Ok(Populated { domain, p2m, shared_info, console })
+    }
+}
+
+impl<'x, H: RawHypercall> Populated<'x, H> {
+    /// Fills the domain's memory: every area of the plan, a window's worth of frames at a time.
+    pub fn load(
+        self,
+        window: &mut impl FrameWindow,
+        plan: &PvPlan<'_>,
+        ramdisk: &[u8],
+    ) -> Result<Loaded<'x, H>, BuildError> {
+        let Self { domain, p2m, shared_info, console } = self;
+        let start = StartOfDay { p2m: &p2m, ramdisk, shared_info, console, store: None };
+        let mut batch = Batch::new(&domain, plan, &start);
+        for area in plan.areas().iter().filter(|area| area.kind != AreaKind::Padding) {
+            batch.add(window, area)?;
+        }
+        batch.flush(window)?;
+        if let Some(frame) = plan.hypercall_page() {
+            let domid = domain.domid();
+            let what = "the hypercall page";
+            let mfn = p2m.mfn(frame).ok_or(BuildError::NoFrame { step: Step::Load, domain: domid, what })?;
+            domain.xen.init_hypercall_page(domid, mfn).map_err(BuildError::call(Step::Load))?;
+        }
+        Ok(Loaded { domain, p2m, console })
+    }
+}
+
+/// Pages that are to be filled together: areas are small next to a window, and a mapping costs a hypercall.
+struct Batch<'b, 'x, H: RawHypercall> {
+    domain: &'b Guarded<'x, H>,
+    plan: &'b PvPlan<'b>,
+    start: &'b StartOfDay<'b>,
+    /// What to fill, in the order of `frames`: an area, its first page, how many.
+    parts: Vec<(&'b Area, u64, usize)>,
+    frames: Vec<Mfn>,
+}
+
+impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
+    fn new(domain: &'b Guarded<'x, H>, plan: &'b PvPlan<'b>, start: &'b StartOfDay<'b>) -> Self {
+        Self { domain, plan, start, parts: Vec::new(), frames: Vec::new() }
+    }
+
+    /// Adds all pages of `area`, filling what fills the window.
+    fn add(&mut self, window: &mut impl FrameWindow, area: &'b Area) -> Result<(), BuildError> {
+        let capacity = window.capacity();
+        let mut done = 0;
+        while done < area.pages.raw() {
+            let room = (capacity - self.frames.len()) as u64;
+            let pages = (area.pages.raw() - done).min(room);
+            if let Some(first) = area.first.checked_add(PageCount::new(done)) {
+                self.frames.extend(self.start.p2m.mfns(first, pages));
+            }
+            self.parts.push((area, done, usize::try_from(pages).unwrap_or(capacity)));
+            done += pages;
+            if self.frames.len() == capacity {
+                self.flush(window)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps what was collected and fills it.
+    fn flush(&mut self, window: &mut impl FrameWindow) -> Result<(), BuildError> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let (plan, start, parts) = (self.plan, self.start, &self.parts);
+        window
+            .with_frames(self.domain.domid(), &self.frames, |mut bytes| {
+                for (area, first_page, pages) in parts {
+                    let (part, rest) = bytes.split_at_mut(pages * xen_abi::PAGE_SIZE);
+                    plan.fill(area, *first_page, part, start);
+                    bytes = rest;
+                }
+            })
+            .map_err(BuildError::window(Step::Load))?;
+        self.parts.clear();
+        self.frames.clear();
+        Ok(())
+    }
+}
+
+impl<'x, H: RawHypercall> Loaded<'x, H> {
+    /// Hands the page tables to Xen, which from here on guards them, and sets the first vCPU's registers.
+    pub fn seal(self, plan: &PvPlan<'_>) -> Result<Sealed<'x, H>, BuildError> {
+        let Self { domain, p2m, console } = self;
+        let (xen, domid) = (domain.xen, domain.domid());
+        let no_frame = |what| BuildError::NoFrame { step: Step::Seal, domain: domid, what };
+        let top = plan.top_table(&p2m).ok_or(no_frame("the top page table"))?;
+        let ring = plan.area(AreaKind::Console).and_then(|area| p2m.mfn(area.first));
+        let console_frame = ring.ok_or(no_frame("the console ring"))?;
+        xen.pin_l4(domid, top).map_err(BuildError::call(Step::Seal))?;
+        let context = plan.vcpu_context(&p2m);
+        xen.set_vcpu_context(domid, VcpuId::BOOT, &context).map_err(BuildError::call(Step::Vcpu))?;
+        Ok(Sealed { domain, console_frame, console, runs: p2m.runs() })
+    }
+}
+
+impl<H: RawHypercall> Sealed<'_, H> {
+    /// Its identifier.
+    pub fn domid(&self) -> DomId {
+        self.domain.domid()
+    }
+
+    /// The frame of its console ring.
+    pub fn console_frame(&self) -> Mfn {
+        self.console_frame
+    }
+
+    /// Its own port of the console ring.
+    pub fn console(&self) -> Port {
+        self.console
+    }
+
+    /// In how many runs of frames its memory came: 1 is the best.
+    pub fn memory_runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Starts the domain and ends the guard over it.
+    pub fn start(self) -> Result<Started, BuildError> {
+        self.domain.xen.unpause_domain(self.domain.domid()).map_err(BuildError::call(Step::Start))?;
+        let Self { domain, console_frame, console, .. } = self;
+        Ok(Started { domid: domain.release(), console_frame, console })
+    }
+}

@@ -1,0 +1,120 @@
+//! Why a guest cannot be planned.
+
+use thiserror::Error;
+use xen_abi::{GuestVirt, PageCount};
+
+use crate::AreaKind;
+
+/// Why a guest cannot be planned. Every variant names what would have worked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The guest's memory does not hold what has to be in it at the start.
+    #[error(
+        "{} of memory do not hold the start-of-day image: placing the {area} takes {} pages, {} are left of {}; \
+         give the VM at least {} MiB (`memory = {}`), plus what the kernel needs to run",
+        Mib(*memory), wanted, free, memory, least_mib, least_mib
+    )]
+    Memory {
+        /// What did not fit.
+        area: AreaKind,
+        /// Its size.
+        wanted: PageCount,
+        /// Pages that were left.
+        free: PageCount,
+        /// Pages the guest has.
+        memory: PageCount,
+        /// The least memory that holds everything, in MiB.
+        least_mib: u64,
+    },
+    /// The guest has no memory at all, or more than page numbers can count.
+    #[error("a guest of {0} pages cannot be planned; give it between 1 page and 16 TiB")]
+    MemorySize(PageCount),
+    /// The kernel's addresses do not lie at or above the base that its notes give.
+    #[error(
+        "the kernel occupies [{start:#x}..{end:#x}) but says that its address space starts at {base:#x} (VIRT_BASE, PADDR_OFFSET): \
+         the notes and the program headers have to agree"
+    )]
+    BelowBase {
+        /// First byte of the kernel.
+        start: u64,
+        /// Byte behind the kernel.
+        end: u64,
+        /// The base in its notes.
+        base: u64,
+    },
+    /// A base address is not page aligned.
+    #[error("{what} is {address}, which is not a multiple of 4096")]
+    Misaligned {
+        /// What it is the address of.
+        what: &'static str,
+        /// The address.
+        address: GuestVirt,
+    },
+    /// An address cannot be used by a 64-bit PV guest.
+    #[error(
+        "{what} [{start:#x}..{end:#x}) lies outside of what a 64-bit PV guest may map: Xen keeps \
+         [0xffff800000000000..0xffff880000000000) for itself, and addresses have to be canonical"
+    )]
+    Unmappable {
+        /// What was to be mapped.
+        what: &'static str,
+        /// First byte.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+    /// Two things are to be mapped at the same place.
+    #[error(
+        "the kernel wants its p2m list at [{p2m_start:#x}..{p2m_end:#x}) (INIT_P2M), where its initial mapping \
+         [{start:#x}..{end:#x}) is; it needs an INIT_P2M address below VIRT_BASE that leaves room for the list"
+    )]
+    P2mOverlap {
+        /// First byte of the p2m list.
+        p2m_start: u64,
+        /// Byte behind it.
+        p2m_end: u64,
+        /// First byte of the initial mapping.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+    /// An address that the kernel names is not inside it.
+    #[error(
+        "{what} {address} lies outside of the kernel [{start:#x}..{end:#x}); the image's {what} note is wrong"
+    )]
+    OutsideKernel {
+        /// Which address.
+        what: &'static str,
+        /// The address.
+        address: GuestVirt,
+        /// First byte of the kernel.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+    /// The command line does not fit the start info.
+    #[error("the command line has {length} bytes; Xen's start info holds at most 1023")]
+    CommandLine {
+        /// Its length.
+        length: usize,
+    },
+    /// Arithmetic on the kernel's numbers overflows.
+    #[error("{what} overflows 64 bits; the image's program headers or notes are corrupt")]
+    Overflow {
+        /// What was computed.
+        what: &'static str,
+    },
+    /// The kernel image cannot be a PV guest's.
+    #[error(transparent)]
+    Image(#[from] kernel_image::ImageError),
+}
+
+/// Shows pages as MiB, with a fraction where there is one.
+struct Mib(PageCount);
+
+impl core::fmt::Display for Mib {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let kib = self.0.kib();
+        if kib.is_multiple_of(1024) { write!(f, "{} MiB", kib >> 10) } else { write!(f, "{kib} KiB") }
+    }
+}

@@ -1,0 +1,85 @@
+//! What planning needs to know of a kernel image.
+
+use alloc::vec::Vec;
+
+use kernel_image::KernelImage;
+use xen_abi::{GuestVirt, PAGE_SIZE};
+
+use crate::PlanError;
+
+/// Bytes to be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load<'k> {
+    /// Pseudo-physical address of the first byte.
+    pub address: u64,
+    /// The bytes in the image.
+    pub bytes: &'k [u8],
+    /// Size in memory; what the image does not fill is zero.
+    pub memory_size: u64,
+}
+
+impl Load<'_> {
+    /// The pseudo-physical address behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.address.saturating_add(self.memory_size)
+    }
+}
+
+/// A 64-bit PV kernel, as its program headers and notes describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PvKernel<'k> {
+    /// Virtual address that pseudo-physical address 0 is mapped at.
+    pub base: GuestVirt,
+    /// Virtual address of the first instruction.
+    pub entry: GuestVirt,
+    /// What to load, by ascending address, not overlapping.
+    pub loads: Vec<Load<'k>>,
+    /// Virtual address at which the kernel wants its p2m list; `None` for the initial mapping.
+    pub init_p2m: Option<GuestVirt>,
+    /// Whether the RAM disk may stay outside of the initial mapping.
+    pub unmapped_ramdisk: bool,
+    /// Virtual address of a page that Xen is to fill.
+    pub hypercall_page: Option<GuestVirt>,
+}
+
+impl<'k> PvKernel<'k> {
+    /// Reads the facts from a parsed image.
+    pub fn from_image(image: &KernelImage<'k>) -> Result<Self, PlanError> {
+        let layout = image.layout()?;
+        let mut loads = Vec::new();
+        for segment in image.segments() {
+            let address = segment.physical.checked_sub(layout.paddr_offset).ok_or(PlanError::BelowBase {
+                start: segment.physical,
+                end: segment.physical.saturating_add(segment.memory_size),
+                base: layout.paddr_offset,
+            })?;
+            loads.push(Load { address, bytes: segment.file, memory_size: segment.memory_size });
+        }
+        loads.sort_by_key(|load| load.address);
+        Ok(Self {
+            base: GuestVirt::new(layout.virt_base),
+            entry: GuestVirt::new(layout.entry),
+            loads,
+            init_p2m: layout.init_p2m.map(GuestVirt::new),
+            unmapped_ramdisk: layout.mod_start_pfn,
+            hypercall_page: layout.hypercall_page.map(GuestVirt::new),
+        })
+    }
+
+    /// Pseudo-physical addresses of the first byte and behind the last, rounded to pages.
+    pub(crate) fn extent(&self) -> Result<(u64, u64), PlanError> {
+        const PAGE: u64 = PAGE_SIZE as u64;
+        let start = self.loads.iter().map(|load| load.address).min().unwrap_or(0);
+        let end = self.loads.iter().map(Load::end).max().unwrap_or(0);
+        let end = end
+            .checked_next_multiple_of(PAGE)
+            .ok_or(PlanError::Overflow { what: "the end of the kernel" })?;
+        Ok((start & !(PAGE.wrapping_sub(1)), end))
+    }
+
+    /// The INIT_P2M address, if it is one that the interface allows: below the base, and page aligned. Others are
+    /// ignored, as they are by Xen's own builder.
+    pub(crate) fn usable_init_p2m(&self) -> Option<GuestVirt> {
+        self.init_p2m.filter(|address| *address < self.base && address.raw().is_multiple_of(PAGE_SIZE as u64))
+    }
+}

@@ -1,0 +1,195 @@
+//! The contents of a guest's memory and registers at its start.
+
+use xen_abi::mmu::{Pte, TABLE_ENTRIES};
+use xen_abi::start_info::{MAGIC, StartFlags, StartInfo};
+use xen_abi::vcpu::{
+    FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,
+};
+use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port};
+use zerocopy::IntoBytes;
+
+use crate::{Area, AreaKind, P2m, PvPlan};
+
+/// Reset values of the debug registers.
+const DR6_RESET: u64 = 0xffff_0ff0;
+const DR7_RESET: u64 = 0x400;
+
+/// RFLAGS with interrupts enabled, which for a PV guest is all that is kept there.
+const RFLAGS_IF: u64 = 1 << 9;
+
+/// `log2` of the bytes of an entry of a p2m list.
+const P2M_ENTRY_SHIFT: u32 = 3;
+
+/// What has to be known besides the plan to write a guest's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct StartOfDay<'a> {
+    /// The guest's memory.
+    pub p2m: &'a P2m,
+    /// The RAM disk; empty without one.
+    pub ramdisk: &'a [u8],
+    /// The page that Xen shares with the guest.
+    pub shared_info: MachineAddr,
+    /// The guest's port of the console ring.
+    pub console: Port,
+    /// The guest's port of the XenStore ring, if somebody serves it.
+    pub store: Option<Port>,
+}
+
+impl PvPlan<'_> {
+    /// Fills `bytes`, whole pages, with what `area` holds from its page `first_page` on.
+    ///
+    /// Every byte is written: what nothing is loaded into is zero, whatever was in the memory before.
+    pub fn fill(&self, area: &Area, first_page: u64, bytes: &mut [u8], start: &StartOfDay<'_>) {
+        let offset = first_page << PAGE_SHIFT;
+        match area.kind {
+            AreaKind::Kernel => {
+                self.fill_kernel((area.first.raw() << PAGE_SHIFT).saturating_add(offset), bytes);
+            }
+            AreaKind::Ramdisk => {
+                let rest = usize::try_from(offset).ok().and_then(|offset| start.ramdisk.get(offset..));
+                copy_and_clear(bytes, rest.unwrap_or_default());
+            }
+            AreaKind::P2m => start.p2m.fill(Pfn::new(offset >> P2M_ENTRY_SHIFT), bytes),
+            AreaKind::StartInfo => copy_and_clear(bytes, self.start_info(start).as_bytes()),
+            AreaKind::PageTables | AreaKind::P2mTables => {
+                self.fill_tables(area, first_page, bytes, start.p2m);
+            }
+            AreaKind::XenStore | AreaKind::Console | AreaKind::BootStack | AreaKind::Padding => bytes.fill(0),
+        }
+    }
+
+    /// Fills `bytes` with what the kernel has at pseudo-physical `address`.
+    fn fill_kernel(&self, address: u64, mut bytes: &mut [u8]) {
+        let mut address = address;
+        for load in &self.kernel.loads {
+            // Up to the load: nothing.
+            let gap =
+                usize::try_from(load.address.saturating_sub(address)).unwrap_or(usize::MAX).min(bytes.len());
+            let (before, rest) = bytes.split_at_mut(gap);
+            before.fill(0);
+            bytes = rest;
+            address = address.saturating_add(gap as u64);
+            // The part of the load that the image has; its zero rest is cleared as the gap before the next.
+            let skipped = usize::try_from(address.saturating_sub(load.address)).unwrap_or(usize::MAX);
+            let source = load.bytes.get(skipped..).unwrap_or_default();
+            let length = source.len().min(bytes.len());
+            let (to, rest) = bytes.split_at_mut(length);
+            copy_and_clear(to, source);
+            bytes = rest;
+            address = address.saturating_add(length as u64);
+        }
+        bytes.fill(0);
+    }
+
+    /// Fills `bytes` with the tables in `area` from its page `first_page` on.
+    fn fill_tables(&self, area: &Area, first_page: u64, bytes: &mut [u8], p2m: &P2m) {
+        let (pages, _) = bytes.as_chunks_mut::<PAGE_SIZE>();
+        for (page, number) in pages.iter_mut().zip(first_page..) {
+            let frame = area.first.checked_add(PageCount::new(number));
+            let table = frame.and_then(|frame| self.tables.table_in(frame));
+            let entries = table.map_or([Pte::EMPTY; TABLE_ENTRIES], |table| {
+                self.tables.entries(table, p2m, |frame| self.is_table(frame))
+            });
+            copy_and_clear(page, entries.as_bytes());
+        }
+    }
+
+    /// Whether a frame holds a page table.
+    pub fn is_table(&self, frame: Pfn) -> bool {
+        self.areas.iter().any(|area| {
+            matches!(area.kind, AreaKind::PageTables | AreaKind::P2mTables)
+                && area.first <= frame
+                && frame < area.end()
+        })
+    }
+
+    /// The virtual address of an area's first byte; 0 when the plan does not have it or does not map it.
+    fn virt(&self, kind: AreaKind) -> u64 {
+        self.area(kind).and_then(|area| area.virt).map_or(0, GuestVirt::raw)
+    }
+
+    /// The machine frame of an area's first page; 0 when the plan does not have it.
+    fn mfn(&self, kind: AreaKind, p2m: &P2m) -> u64 {
+        self.area(kind).and_then(|area| p2m.mfn(area.first)).map_or(0, Mfn::raw)
+    }
+
+    /// What the guest is told (public/xen.h, `struct start_info`).
+    pub fn start_info(&self, start: &StartOfDay<'_>) -> StartInfo {
+        let mut info = StartInfo::zeroed();
+        copy_and_clear(&mut info.magic, MAGIC);
+        copy_and_clear(&mut info.cmd_line, &self.command_line);
+        info.nr_pages = self.memory.raw();
+        info.shared_info = start.shared_info.raw();
+        info.store_mfn = self.mfn(AreaKind::XenStore, start.p2m);
+        info.store_evtchn = start.store.map_or(0, Port::raw);
+        info.console_mfn = self.mfn(AreaKind::Console, start.p2m);
+        info.console_evtchn = start.console.raw();
+        info.pt_base = self.virt(AreaKind::PageTables);
+        info.nr_pt_frames = self.area(AreaKind::PageTables).map_or(0, |area| area.pages.raw());
+        let mut flags = StartFlags::VIRT_P2M_4TOOLS;
+        if let Some((area, length)) = self.area(AreaKind::Ramdisk).zip(self.ramdisk) {
+            info.mod_len = length;
+            info.mod_start = area.virt.map_or(area.first.raw(), GuestVirt::raw);
+            flags.set(StartFlags::MOD_START_PFN, area.virt.is_none());
+        }
+        info.flags = flags.bits();
+        self.tell_p2m(&mut info);
+        info
+    }
+
+    /// Tells the guest where its p2m list is.
+    fn tell_p2m(&self, info: &mut StartInfo) {
+        let Some(list) = self.area(AreaKind::P2m) else { return };
+        if let Some(virt) = list.virt {
+            info.mfn_list = virt.raw();
+            return;
+        }
+        let tables = self.area(AreaKind::P2mTables).map_or(PageCount::ZERO, |area| area.pages);
+        info.mfn_list = self.kernel.usable_init_p2m().map_or(0, GuestVirt::raw);
+        info.first_p2m_pfn = list.first.raw();
+        info.nr_p2m_frames = list.pages.raw().saturating_add(tables.raw());
+    }
+
+    /// What the boot vCPU starts with (public/xen.h; other vCPUs are started by the guest).
+    pub fn vcpu_context(&self, p2m: &P2m) -> VcpuGuestContext {
+        let mut context = VcpuGuestContext::zeroed();
+        let stack = self.virt(AreaKind::BootStack).wrapping_add(PAGE_SIZE as u64);
+        context.flags = VGCF_IN_KERNEL | VGCF_ONLINE;
+        context.user_regs.rip = self.kernel.entry.raw();
+        context.user_regs.rsp = stack;
+        context.user_regs.rsi = self.virt(AreaKind::StartInfo);
+        context.user_regs.rflags = RFLAGS_IF;
+        context.user_regs.cs = FLAT_KERNEL_CS;
+        context.user_regs.ss = FLAT_KERNEL_SS;
+        for segment in [
+            &mut context.user_regs.ds,
+            &mut context.user_regs.es,
+            &mut context.user_regs.fs,
+            &mut context.user_regs.gs,
+        ] {
+            *segment = FLAT_KERNEL_DS;
+        }
+        context.kernel_ss = u64::from(FLAT_KERNEL_SS);
+        context.kernel_sp = stack;
+        let [_, _, _, cr3, ..] = &mut context.ctrlreg;
+        *cr3 = self.top_table(p2m).and_then(Mfn::address).map_or(0, MachineAddr::raw);
+        let [.., dr6, dr7] = &mut context.debugreg;
+        (*dr6, *dr7) = (DR6_RESET, DR7_RESET);
+        context
+    }
+
+    /// The machine frame of the top-level page table.
+    pub fn top_table(&self, p2m: &P2m) -> Option<Mfn> {
+        p2m.mfn(self.tables.top()?.frame)
+    }
+}
+
+/// Copies as much of `from` as fits, and clears the rest.
+fn copy_and_clear(to: &mut [u8], from: &[u8]) {
+    let length = to.len().min(from.len());
+    let (head, tail) = to.split_at_mut(length);
+    if let Some(from) = from.get(..length) {
+        head.copy_from_slice(from);
+    }
+    tail.fill(0);
+}

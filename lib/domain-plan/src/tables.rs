@@ -1,0 +1,216 @@
+//! The page tables a guest starts on.
+//!
+//! Tables are planned as a list of (level, first address translated, frame); entries are computed one table at a time,
+//! when the machine frames are known.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use x86_64::VirtAddr;
+use xen_abi::mmu::{Pte, PteFlags, TABLE_ENTRIES};
+use xen_abi::{GuestVirt, PAGE_SHIFT, PageCount, Pfn};
+
+use crate::{P2m, PlanError};
+
+/// Bits of an address that translation uses; those above repeat bit 47.
+const TRANSLATED: u64 = (1 << 48) - 1;
+
+/// Bits of the index at each level.
+const INDEX_BITS: u32 = 9;
+
+/// First and last top-level entry that Xen keeps for itself (`HYPERVISOR_VIRT_START`, `HYPERVISOR_VIRT_END`).
+const XEN_SLOTS: core::ops::RangeInclusive<u64> = 256..=271;
+
+/// The top level of a 64-bit address space.
+const TOP: u32 = 4;
+
+/// A run of pages that is mapped one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedRange {
+    /// The first address.
+    pub virt: GuestVirt,
+    /// The first frame.
+    pub first: Pfn,
+    /// How many.
+    pub pages: PageCount,
+}
+
+impl MappedRange {
+    /// First translated address, and the one behind the last.
+    fn span(&self) -> (u64, u64) {
+        let start = self.virt.raw() & TRANSLATED;
+        (start, start.saturating_add(self.pages.bytes().unwrap_or(u64::MAX)))
+    }
+
+    /// The frame at a translated address.
+    fn frame(&self, address: u64) -> Option<Pfn> {
+        let (start, end) = self.span();
+        if !(start..end).contains(&address) {
+            return None;
+        }
+        self.first.checked_add(PageCount::new(address.wrapping_sub(start) >> PAGE_SHIFT))
+    }
+
+    /// Fails unless a 64-bit PV guest may map this range.
+    fn check(&self, what: &'static str) -> Result<(), PlanError> {
+        let start = self.virt.raw();
+        let bytes = self.pages.bytes().ok_or(PlanError::Overflow { what })?;
+        let last = start.wrapping_add(bytes.saturating_sub(1));
+        let error = PlanError::Unmappable { what, start, end: last.wrapping_add(1) };
+        let (Ok(first), Ok(end)) = (VirtAddr::try_new(start), VirtAddr::try_new(last)) else {
+            return Err(error);
+        };
+        let (first_slot, last_slot) =
+            (u64::from(u16::from(first.p4_index())), u64::from(u16::from(end.p4_index())));
+        let same_half = first_slot < *XEN_SLOTS.start() && last_slot < *XEN_SLOTS.start()
+            || first_slot > *XEN_SLOTS.end() && last_slot > *XEN_SLOTS.end();
+        if last < start || !same_half { Err(error) } else { Ok(()) }
+    }
+}
+
+/// One page table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// 1 for tables of pages, 4 for the top.
+    pub level: u32,
+    /// The first translated address (48 bits) that it is responsible for.
+    pub base: u64,
+    /// The frame it is in.
+    pub frame: Pfn,
+}
+
+/// `log2` of the bytes that one entry of a table at `level` is responsible for.
+const fn entry_shift(level: u32) -> u32 {
+    PAGE_SHIFT.saturating_add(INDEX_BITS.saturating_mul(level.saturating_sub(1)))
+}
+
+/// All tables, and what they map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageTables {
+    ranges: Vec<MappedRange>,
+    /// By ascending frame; the top-level table is the first.
+    tables: Vec<Table>,
+    /// The frame of the table at a level that is responsible for an address, for finding the table below an entry.
+    index: BTreeMap<(u32, u64), Pfn>,
+}
+
+impl PageTables {
+    /// No tables, nothing mapped.
+    pub(crate) const fn new() -> Self {
+        Self { ranges: Vec::new(), tables: Vec::new(), index: BTreeMap::new() }
+    }
+
+    /// What is mapped.
+    pub fn ranges(&self) -> &[MappedRange] {
+        &self.ranges
+    }
+
+    /// All tables, by ascending frame.
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// The top-level table.
+    pub fn top(&self) -> Option<&Table> {
+        self.tables.first()
+    }
+
+    /// The table in a frame.
+    pub fn table_in(&self, frame: Pfn) -> Option<&Table> {
+        self.tables
+            .binary_search_by_key(&frame, |table| table.frame)
+            .ok()
+            .and_then(|place| self.tables.get(place))
+    }
+
+    /// The tables that mapping `range` takes and that do not exist yet, from the top down, by address within a level.
+    fn missing<'a>(&'a self, range: &MappedRange) -> impl Iterator<Item = (u32, u64)> + 'a {
+        let (start, end) = range.span();
+        (1..=TOP).rev().flat_map(move |level| {
+            // One table covers as much as one entry of the level above.
+            let shift = entry_shift(level.saturating_add(1));
+            let numbers = (start >> shift)..=(end.saturating_sub(1) >> shift);
+            numbers
+                .map(move |number| (level, number << shift))
+                .filter(|place| !self.index.contains_key(place))
+        })
+    }
+
+    /// How many tables mapping `range` takes that do not exist yet.
+    pub(crate) fn count_missing(&self, range: &MappedRange) -> PageCount {
+        if range.pages == PageCount::ZERO {
+            return PageCount::ZERO;
+        }
+        PageCount::new(self.missing(range).count() as u64)
+    }
+
+    /// Maps `range`, with the tables it takes in the frames from `frame` on.
+    pub(crate) fn map(
+        &mut self,
+        range: MappedRange,
+        what: &'static str,
+        frame: Pfn,
+    ) -> Result<(), PlanError> {
+        range.check(what)?;
+        let missing: Vec<_> = self.missing(&range).collect();
+        for ((level, base), number) in missing.into_iter().zip(0..) {
+            let frame = frame
+                .checked_add(PageCount::new(number))
+                .ok_or(PlanError::Overflow { what: "the frame of a page table" })?;
+            self.tables.push(Table { level, base, frame });
+            self.index.insert((level, base), frame);
+        }
+        self.ranges.push(range);
+        Ok(())
+    }
+
+    /// Fails with the place of an overlap if `range` and something mapped before share an address.
+    pub(crate) fn overlap(&self, range: &MappedRange) -> Option<MappedRange> {
+        let (start, end) = range.span();
+        self.ranges.iter().copied().find(|other| {
+            let (other_start, other_end) = other.span();
+            start < other_end && other_start < end
+        })
+    }
+
+    /// The frame at a virtual address, if it is mapped.
+    pub fn translate(&self, address: GuestVirt) -> Option<Pfn> {
+        self.ranges.iter().find_map(|range| range.frame(address.raw() & TRANSLATED))
+    }
+
+    /// The entries of `table` as the processor reads them.
+    ///
+    /// Pages are writable, except the page tables themselves: Xen does not let a guest write those.
+    pub fn entries(&self, table: &Table, p2m: &P2m, is_table: impl Fn(Pfn) -> bool) -> [Pte; TABLE_ENTRIES] {
+        let mut entries = [Pte::EMPTY; TABLE_ENTRIES];
+        let shift = entry_shift(table.level);
+        for (entry, number) in entries.iter_mut().zip(0_u64..) {
+            let address = table.base.saturating_add(number << shift);
+            let target = if table.level == 1 {
+                self.page(address, &is_table)
+            } else {
+                self.below(table.level, address)
+            };
+            if let Some((frame, flags)) = target
+                && let Some(mfn) = p2m.mfn(frame)
+            {
+                *entry = Pte::new(mfn, flags);
+            }
+        }
+        entries
+    }
+
+    /// What an entry of the lowest level at `address` holds.
+    fn page(&self, address: u64, is_table: impl Fn(Pfn) -> bool) -> Option<(Pfn, PteFlags)> {
+        let frame = self.ranges.iter().find_map(|range| range.frame(address))?;
+        let read_only = PteFlags::PRESENT | PteFlags::ACCESSED;
+        Some((frame, if is_table(frame) { read_only } else { read_only | PteFlags::RW }))
+    }
+
+    /// What an entry of `level` for the table at `address` holds.
+    fn below(&self, level: u32, address: u64) -> Option<(Pfn, PteFlags)> {
+        let frame = *self.index.get(&(level.saturating_sub(1), address))?;
+        let flags = PteFlags::PRESENT | PteFlags::RW | PteFlags::USER | PteFlags::ACCESSED | PteFlags::DIRTY;
+        Some((frame, flags))
+    }
+}
