@@ -1,0 +1,205 @@
+//! Guests' consoles: taking bytes out of their rings, making lines of them.
+
+use alloc::vec::Vec;
+
+use hypercall::SharedMemory;
+use xen_abi::console::{ConsoleInterface, OUT_RING};
+
+/// Offsets of the output half in the ring page.
+const OUTPUT: usize = core::mem::offset_of!(ConsoleInterface, output);
+const OUT_CONS: usize = core::mem::offset_of!(ConsoleInterface, out_cons);
+const OUT_PROD: usize = core::mem::offset_of!(ConsoleInterface, out_prod);
+
+/// A guest's console ring, seen from the console's keeper.
+///
+/// The page is the guest's: what is read of it is a claim, not a fact. An index that cannot be is taken as a full ring.
+pub struct ConsoleRing<S> {
+    page: S,
+}
+
+impl<S: SharedMemory> ConsoleRing<S> {
+    /// Over the mapped ring page.
+    pub fn new(page: S) -> Self {
+        Self { page }
+    }
+
+    /// Takes everything that the guest has written; says whether there was anything.
+    pub fn take_output(&self, mut sink: impl FnMut(&[u8])) -> bool {
+        let consumer = self.page.load_u32(OUT_CONS);
+        let producer = self.page.load_u32(OUT_PROD);
+        let waiting = (producer.wrapping_sub(consumer) as usize).min(OUT_RING);
+        if waiting == 0 {
+            return false;
+        }
+        let start = producer.wrapping_sub(u32::try_from(waiting).unwrap_or_default()) as usize % OUT_RING;
+        let mut buffer = [0_u8; OUT_RING];
+        let (first, second) = split(start, waiting);
+        for (from, length, to) in [(start, first, 0), (0, second, first)] {
+            if let Some(part) = buffer.get_mut(to..to + length) {
+                self.page.read(OUTPUT + from, part);
+            }
+        }
+        self.page.store_u32(OUT_CONS, producer);
+        sink(buffer.get(..waiting).unwrap_or_default());
+        true
+    }
+}
+
+/// How many of `length` bytes from `start` lie before the ring's end, and how many behind.
+fn split(start: usize, length: usize) -> (usize, usize) {
+    let first = length.min(OUT_RING - start);
+    (first, length - first)
+}
+
+/// Longest line that is kept together; a longer one is cut here. Two full lines of the widest terminals.
+const MAX_LINE: usize = 512;
+
+/// Makes lines of what a guest writes.
+#[derive(Debug, Default)]
+pub struct LineBuffer {
+    line: Vec<u8>,
+}
+
+impl LineBuffer {
+    /// Adds bytes; calls `sink` with each line that is complete, without its end.
+    ///
+    /// Carriage returns and bytes that could drive a terminal are left out, tabs stay.
+    pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) {
+        for byte in bytes {
+            match byte {
+                b'\n' => self.flush_line(&mut sink),
+                b'\t' | b' '..=b'~' | 0x80..=0xff | 0x1b => self.line.push(*byte),
+                _ => {}
+            }
+            if self.line.len() >= MAX_LINE {
+                self.flush_line(&mut sink);
+            }
+        }
+    }
+
+    /// Gives `sink` the line that was begun, if there is one: when its guest is gone, or waits for an answer to it.
+    pub fn flush(&mut self, mut sink: impl FnMut(&[u8])) {
+        if !self.line.is_empty() {
+            self.flush_line(&mut sink);
+        }
+    }
+
+    /// Whether a line was begun and not ended.
+    pub fn is_open(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    fn flush_line(&mut self, sink: &mut impl FnMut(&[u8])) {
+        sink(&self.line);
+        self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec;
+    use core::cell::RefCell;
+
+    /// A ring page in ordinary memory.
+    struct Page(RefCell<[u8; 4096]>);
+
+    impl SharedMemory for Page {
+        fn size(&self) -> usize {
+            4096
+        }
+        fn read(&self, offset: usize, buffer: &mut [u8]) {
+            buffer.copy_from_slice(&self.0.borrow()[offset..offset + buffer.len()]);
+        }
+        fn write(&self, offset: usize, bytes: &[u8]) {
+            self.0.borrow_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+        fn load_u32(&self, offset: usize) -> u32 {
+            let mut word = [0; 4];
+            self.read(offset, &mut word);
+            u32::from_le_bytes(word)
+        }
+        fn store_u32(&self, offset: usize, value: u32) {
+            self.write(offset, &value.to_le_bytes());
+        }
+        fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+            let found = self.load_u32(offset);
+            if found != current {
+                return Err(found);
+            }
+            self.store_u32(offset, new);
+            Ok(found)
+        }
+    }
+
+    fn ring(consumer: u32, producer: u32) -> ConsoleRing<Page> {
+        let page = Page(RefCell::new([0; 4096]));
+        let pattern: Vec<u8> = (0..OUT_RING).map(|index| u8::try_from(index % 251).unwrap()).collect();
+        page.write(OUTPUT, &pattern);
+        page.store_u32(OUT_CONS, consumer);
+        page.store_u32(OUT_PROD, producer);
+        ConsoleRing::new(page)
+    }
+
+    fn taken(ring: &ConsoleRing<Page>) -> Vec<u8> {
+        let mut all = Vec::new();
+        ring.take_output(|bytes| all.extend_from_slice(bytes));
+        all
+    }
+
+    #[test]
+    fn output_is_taken_in_order_and_once() {
+        let ring = ring(3, 6);
+        assert_eq!(taken(&ring), [3, 4, 5]);
+        assert!(!ring.take_output(|_| ()));
+    }
+
+    #[test]
+    fn output_that_wraps_is_taken_whole() {
+        let size = u32::try_from(OUT_RING).unwrap();
+        let ring = ring(size - 2, size + 2);
+        let last = u8::try_from((OUT_RING - 1) % 251).unwrap();
+        assert_eq!(taken(&ring), [last - 1, last, 0, 1]);
+    }
+
+    #[test]
+    fn free_running_indices_may_overflow() {
+        assert_eq!(taken(&ring(u32::MAX, 1)).len(), 2);
+    }
+
+    #[test]
+    fn a_producer_that_lies_yields_one_ring_and_no_more() {
+        for (consumer, producer) in [(0, u32::MAX), (5, 4), (0, 0x8000_0000), (7, 7 + 2049)] {
+            let ring = ring(consumer, producer);
+            assert_eq!(taken(&ring).len(), OUT_RING);
+            assert!(!ring.take_output(|_| ()), "the ring is empty afterwards");
+        }
+    }
+
+    fn lines(parts: &[&str]) -> (Vec<String>, LineBuffer) {
+        let mut buffer = LineBuffer::default();
+        let mut lines = vec![];
+        for part in parts {
+            buffer.push(part.as_bytes(), |line| lines.push(String::from_utf8_lossy(line).into_owned()));
+        }
+        (lines, buffer)
+    }
+
+    #[test]
+    fn lines_are_put_together_from_parts() {
+        let (lines, mut buffer) = lines(&["on", "e\r\ntwo\n\nthr"]);
+        assert_eq!(lines, ["one", "two", ""]);
+        let mut rest = vec![];
+        buffer.flush(|line| rest.extend_from_slice(line));
+        assert_eq!(rest, b"thr");
+        assert!(!buffer.is_open());
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let (lines, buffer) = lines(&[&"x".repeat(MAX_LINE + 1)]);
+        assert_eq!(lines, ["x".repeat(MAX_LINE)]);
+        assert!(buffer.is_open());
+    }
+}

@@ -1,0 +1,27 @@
+//! A platform of VMs: read from a RAM disk, planned as a whole, built, started, and looked after until it ends.
+//!
+//! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
+//! built; `build` builds them paused and starts them together; `supervisor` relays their consoles and sees them end;
+//! [`launch`] puts these in order and says how it all ended.
+//!
+//! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod build;
+mod console;
+mod ending;
+mod environment;
+mod options;
+mod platform;
+mod run;
+mod supervisor;
+
+pub use console::{ConsoleRing, LineBuffer};
+pub use ending::Ending;
+pub use environment::Environment;
+pub use options::{Options, Policy};
+pub use platform::{Images, PlannedVm, Platform, VmError, VmFailure};
+pub use run::launch;

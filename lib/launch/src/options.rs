@@ -1,0 +1,131 @@
+//! The builder's command line.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use log::LevelFilter;
+
+/// What happens to the other VMs when one cannot be planned or built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// None is started: a platform is all its VMs.
+    #[default]
+    All,
+    /// The others are started.
+    Each,
+}
+
+/// Settings from the builder's command line: `key=value`, separated by spaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// `policy=all` (default) or `policy=each`.
+    pub policy: Policy,
+    /// `loglevel=error`, `warn`, `info` (default) or `debug`.
+    pub level: LevelFilter,
+    /// `exit-port=0xf4`: the I/O port to write the machine's exit status to, where something listens there.
+    pub exit_port: Option<u16>,
+    /// What could not be understood, each with the reason; the builder warns of it and goes on.
+    pub complaints: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { policy: Policy::All, level: LevelFilter::Info, exit_port: None, complaints: Vec::new() }
+    }
+}
+
+impl Options {
+    /// Reads a command line.
+    pub fn parse(line: &str) -> Self {
+        let mut options = Self::default();
+        for word in line.split_ascii_whitespace() {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            let understood = match key {
+                "policy" => set(&mut options.policy, parse_policy(value)),
+                "loglevel" => set(&mut options.level, parse_level(value)),
+                "exit-port" => set(&mut options.exit_port, parse_port(value).map(Some)),
+                _ => false,
+            };
+            if !understood {
+                options.complaints.push(complaint(key, word));
+            }
+        }
+        options
+    }
+}
+
+/// Stores a value that could be read, and says whether it could.
+fn set<T>(to: &mut T, value: Option<T>) -> bool {
+    let understood = value.is_some();
+    if let Some(value) = value {
+        *to = value;
+    }
+    understood
+}
+
+fn parse_policy(value: &str) -> Option<Policy> {
+    match value {
+        "all" => Some(Policy::All),
+        "each" => Some(Policy::Each),
+        _ => None,
+    }
+}
+
+fn parse_level(value: &str) -> Option<LevelFilter> {
+    match value {
+        "error" => Some(LevelFilter::Error),
+        "warn" => Some(LevelFilter::Warn),
+        "info" => Some(LevelFilter::Info),
+        "debug" => Some(LevelFilter::Debug),
+        _ => None,
+    }
+}
+
+fn parse_port(value: &str) -> Option<u16> {
+    match value.strip_prefix("0x") {
+        Some(hex) => u16::from_str_radix(hex, 16).ok(),
+        None => value.parse().ok(),
+    }
+}
+
+fn complaint(key: &str, word: &str) -> String {
+    let expected = match key {
+        "policy" => "policy=all or policy=each",
+        "loglevel" => "loglevel=error, warn, info or debug",
+        "exit-port" => "exit-port= and a port number from 0 to 0xffff",
+        _ => "one of policy=, loglevel=, exit-port=",
+    };
+    alloc::format!("`{word}` on the command line is ignored: expected {expected}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_line_gives_the_defaults() {
+        assert_eq!(Options::parse(""), Options::default());
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let options = Options::parse("policy=each loglevel=debug exit-port=0xf4");
+        assert_eq!(options.policy, Policy::Each);
+        assert_eq!(options.level, LevelFilter::Debug);
+        assert_eq!(options.exit_port, Some(0xf4));
+        assert!(options.complaints.is_empty());
+        assert_eq!(Options::parse("exit-port=244").exit_port, Some(244));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said_and_changes_nothing() {
+        let options = Options::parse("policy=some verbose exit-port=0x10000");
+        assert_eq!(Options { complaints: Vec::new(), ..options.clone() }, Options::default());
+        assert_eq!(options.complaints.len(), 3);
+        assert!(
+            options.complaints[0].contains("expected policy=all or policy=each"),
+            "{}",
+            options.complaints[0]
+        );
+    }
+}

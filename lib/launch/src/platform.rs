@@ -1,0 +1,211 @@
+//! Reading a platform and planning every VM of it.
+
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use domain_builder::DomainSpec;
+use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
+use kernel_image::{ImageError, KernelImage};
+use protocols::archive::{SPEC_FOLDER, vm_of_spec_entry};
+use protocols::{BootSpec, SpecError};
+use ramdisk::{Archive, RamdiskError};
+use thiserror::Error;
+use xen_abi::{DomId, PageCount};
+
+/// The most that one kernel may unpack to. The largest distribution kernels unpack to less than 100 MiB; the bound keeps
+/// a decompression bomb from taking the builder's memory.
+const MAX_KERNEL: usize = 512 << 20;
+
+/// Why one VM cannot be part of the platform.
+#[derive(Debug, Error)]
+pub enum VmError {
+    /// Its boot spec is damaged.
+    #[error("step=spec: {0}")]
+    Spec(#[from] SpecError),
+    /// Its boot spec is stored under another VM's name.
+    #[error(
+        "step=spec: the entry holds the boot spec of a VM called `{0}`; pack the RAM disk again with domb"
+    )]
+    Name(String),
+    /// Two VMs are to have the same domain identifier.
+    #[error("step=spec: domid {domid} is that of VM {other} too; change one of the two `domid` settings")]
+    Domid {
+        /// The identifier.
+        domid: u16,
+        /// The VM that has it.
+        other: String,
+    },
+    /// A file it names is not in the RAM disk.
+    #[error("step=image: {0}")]
+    Missing(RamdiskError),
+    /// Its kernel is not one.
+    #[error("step=image: kernel {file}: {error}")]
+    Kernel {
+        /// The kernel's name in the RAM disk.
+        file: String,
+        /// What is wrong with it.
+        error: ImageError,
+    },
+    /// Its kernel was not among those that were unpacked: the specs changed since, which is a defect of the caller.
+    #[error("step=image: the kernel was not unpacked; this is a defect in the builder, please report it")]
+    NotUnpacked,
+    /// It cannot be planned.
+    #[error("step=plan: {0}")]
+    Plan(#[from] PlanError),
+}
+
+/// A VM that cannot be part of the platform.
+#[derive(Debug)]
+pub struct VmFailure {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub error: VmError,
+}
+
+/// The kernels of a platform, unpacked: each once, however many VMs start it.
+#[derive(Default)]
+pub struct Images<'a> {
+    kernels: BTreeMap<String, Result<Cow<'a, [u8]>, ImageError>>,
+}
+
+impl<'a> Images<'a> {
+    /// Unpacks every kernel that a spec names and the archive has; what is stored as a plain ELF file is not copied.
+    pub fn unpack<'s>(archive: &Archive<'a>, specs: impl Iterator<Item = &'s BootSpec>) -> Self {
+        let mut kernels = BTreeMap::new();
+        for spec in specs {
+            if !kernels.contains_key(&spec.kernel)
+                && let Ok(file) = archive.file(&spec.kernel)
+            {
+                let unpacked = kernel_image::unwrap(file, MAX_KERNEL).map(|unpacked| unpacked.elf);
+                kernels.insert(spec.kernel.clone(), unpacked);
+            }
+        }
+        Self { kernels }
+    }
+}
+
+/// A VM that is ready to be built.
+#[derive(Debug)]
+pub struct PlannedVm<'a> {
+    /// Its boot spec.
+    pub spec: BootSpec,
+    /// Its start-of-day picture.
+    pub plan: PvPlan<'a>,
+    /// Its RAM disk; empty without one.
+    pub ramdisk: &'a [u8],
+}
+
+impl PlannedVm<'_> {
+    /// What the domain is to be created with.
+    pub fn domain_spec(&self) -> DomainSpec {
+        DomainSpec {
+            domid: self.spec.domid.map(DomId::new),
+            uuid: self.spec.uuid,
+            vcpus: self.spec.vcpus,
+            max_memory: PageCount::new(self.spec.max_memory_kib / 4),
+        }
+    }
+}
+
+/// The VMs of a RAM disk, in the order in which they stand there.
+#[derive(Debug, Default)]
+pub struct Platform {
+    specs: Vec<BootSpec>,
+    failures: Vec<VmFailure>,
+}
+
+impl Platform {
+    /// Reads the boot specs in `archive`.
+    pub fn read(archive: &Archive<'_>) -> Self {
+        let mut platform = Self::default();
+        let mut domids = BTreeMap::new();
+        for entry in archive.entries() {
+            if let Some(name) = vm_of_spec_entry(entry.name()) {
+                match read_spec(name, entry.data(), &mut domids) {
+                    Ok(spec) => platform.specs.push(spec),
+                    Err(error) => platform.failures.push(VmFailure { name: name.to_string(), error }),
+                }
+            }
+        }
+        platform
+    }
+
+    /// The specs that could be read.
+    pub fn specs(&self) -> impl Iterator<Item = &BootSpec> {
+        self.specs.iter()
+    }
+
+    /// Whether the RAM disk has no VM at all, good or bad.
+    pub fn is_empty(&self) -> bool {
+        self.specs.is_empty() && self.failures.is_empty()
+    }
+
+    /// Plans every VM; gives back those that can be built, and all that cannot.
+    pub fn plan<'a>(
+        self,
+        archive: &Archive<'a>,
+        images: &'a Images<'a>,
+    ) -> (Vec<PlannedVm<'a>>, Vec<VmFailure>) {
+        let Self { specs, mut failures } = self;
+        let mut planned = Vec::new();
+        for spec in specs {
+            match plan_vm(&spec, archive, images) {
+                Ok((plan, ramdisk)) => planned.push(PlannedVm { spec, plan, ramdisk }),
+                Err(error) => failures.push(VmFailure { name: spec.name, error }),
+            }
+        }
+        (planned, failures)
+    }
+}
+
+/// What an archive without VMs gets told.
+pub(crate) fn no_vms(archive: &Archive<'_>) -> String {
+    let names: BTreeSet<_> = archive.entries().iter().take(8).map(ramdisk::Entry::name).collect();
+    alloc::format!(
+        "the RAM disk holds no boot spec ({SPEC_FOLDER}NAME.spec), only {names:?}; \
+         make one with `domb pack` or `domb compile`"
+    )
+}
+
+fn read_spec(name: &str, bytes: &[u8], domids: &mut BTreeMap<u16, String>) -> Result<BootSpec, VmError> {
+    let spec = BootSpec::decode(bytes)?;
+    if spec.name != name {
+        return Err(VmError::Name(spec.name));
+    }
+    if let Some(domid) = spec.domid
+        && let Some(other) = domids.insert(domid, spec.name.clone())
+    {
+        return Err(VmError::Domid { domid, other });
+    }
+    Ok(spec)
+}
+
+fn plan_vm<'a>(
+    spec: &BootSpec,
+    archive: &Archive<'a>,
+    images: &'a Images<'a>,
+) -> Result<(PvPlan<'a>, &'a [u8]), VmError> {
+    let ramdisk = match &spec.ramdisk {
+        Some(name) => archive.file(name).map_err(VmError::Missing)?,
+        None => &[],
+    };
+    let bad_kernel = |error| VmError::Kernel { file: spec.kernel.clone(), error };
+    let elf = match images.kernels.get(&spec.kernel) {
+        Some(unpacked) => unpacked.as_ref().map_err(|error| bad_kernel(error.clone()))?,
+        None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
+    };
+    let image = KernelImage::parse(elf).map_err(bad_kernel)?;
+    let kernel = PvKernel::from_image(&image).map_err(|error| match error {
+        PlanError::Image(error) => bad_kernel(error),
+        other => VmError::Plan(other),
+    })?;
+    let request = GuestRequest {
+        memory: PageCount::new(spec.memory_kib / 4),
+        command_line: &spec.command_line,
+        ramdisk: spec.ramdisk.is_some().then_some(ramdisk.len() as u64),
+    };
+    Ok((PvPlan::new(kernel, &request)?, ramdisk))
+}
