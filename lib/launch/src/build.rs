@@ -25,14 +25,14 @@ pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
     let mut last = begin;
     let observe = |step, domid: DomId| {
         let time = now();
-        log::debug!("vm={name} domid={domid} step={step} took={}us", micros(last, time));
+        log::info!("vm={name} domid={domid} step={step} took={}us", micros(last, time));
         last = time;
     };
     let domain =
         build_pv(environment.xen, &mut environment.window, &vm.domain_spec(), &vm.plan, vm.ramdisk, observe)?;
     let calls = environment.xen.counts().total() - calls_before;
     log::info!(
-        "vm={name} domid={} step=build memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",
+        "vm={name} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",
         domain.domid(),
         vm.plan.memory().kib(),
         vm.plan.written().kib(),

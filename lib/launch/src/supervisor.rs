@@ -42,6 +42,8 @@ struct Running<'x, H: RawHypercall, S> {
     port: LocalPort<'x, H>,
     ring: ConsoleRing<S>,
     line: LineBuffer,
+    /// When the line was begun that is not ended yet.
+    open_since: Option<u64>,
 }
 
 /// The VMs that run, and what happened to those that do not any more.
@@ -80,6 +82,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             port,
             ring: ConsoleRing::new(ring),
             line: LineBuffer::default(),
+            open_since: None,
         });
         Ok(())
     }
@@ -108,9 +111,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             let ports = self.ports();
             let deadline = self.prompt_deadline();
             let events = self.environment.events;
-            if !wait(self.xen(), events, &ports, deadline, self.environment.now)? {
-                self.show_prompts();
-            }
+            wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+            self.show_prompts();
             if events.take(self.exits.port()) {
                 self.reap();
             }
@@ -151,27 +153,28 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         ports
     }
 
-    /// Relays what guests have written, until none of them has more.
+    /// Relays what guests have written.
     fn relay_consoles(&mut self) {
-        let events = self.environment.events;
+        let (events, now) = (self.environment.events, self.time());
         for vm in &mut self.running {
             if events.take(vm.port.port()) {
-                vm.relay(self.environment.xen);
+                vm.relay(self.environment.xen, now);
             }
         }
     }
 
     /// When to show a line that was begun; never, if none was.
     fn prompt_deadline(&self) -> Option<u64> {
-        let open = self.running.iter().any(|vm| vm.line.is_open());
-        open.then(|| self.time().saturating_add(PROMPT_DELAY))
+        self.running.iter().filter_map(Running::prompt_deadline).min()
     }
 
-    /// Shows lines that were begun: their guests are waiting for something.
+    /// Shows lines that were begun a while ago: their guests are waiting for something.
     fn show_prompts(&mut self) {
+        let now = self.time();
         for vm in &mut self.running {
-            let Running { name, line, .. } = vm;
-            line.flush(|line| write_line(self.environment.xen, name, line));
+            if vm.prompt_deadline().is_some_and(|deadline| deadline <= now) {
+                vm.flush(self.environment.xen);
+            }
         }
     }
 
@@ -191,9 +194,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
     /// Deals with a VM that has ended.
     fn end(&mut self, mut vm: Running<'x, H, W::Shared>, ending: Ending) {
-        vm.relay(self.xen());
-        let Running { name, line, .. } = &mut vm;
-        line.flush(|line| write_line(self.environment.xen, name, line));
+        vm.relay(self.xen(), self.time());
+        vm.flush(self.xen());
         log::info!("vm={} domid={} event=ended reason={ending}", vm.name, vm.domid);
         if !ending.is_good() {
             self.bad += 1;
@@ -223,13 +225,29 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
 impl<H: RawHypercall, S: hypercall::SharedMemory> Running<'_, H, S> {
     /// Relays everything that the guest has written, and tells it that there is room again.
-    fn relay(&mut self, xen: &Xen<H>) {
-        let Self { name, ring, line, port, .. } = self;
-        while ring.take_output(|bytes| line.push(bytes, |line| write_line(xen, name, line))) {
-            if let Err(error) = port.notify() {
-                log::warn!("vm={name} console: {error}");
-            }
+    ///
+    /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
+    fn relay(&mut self, xen: &Xen<H>, now: u64) {
+        let Self { name, ring, line, .. } = self;
+        if !ring.take_output(|bytes| line.push(bytes, |line| write_line(xen, name, line))) {
+            return;
         }
+        self.open_since = self.line.is_open().then_some(now);
+        if let Err(error) = self.port.notify() {
+            log::warn!("vm={} console: {error}", self.name);
+        }
+    }
+
+    /// Shows the line that was begun.
+    fn flush(&mut self, xen: &Xen<H>) {
+        let Self { name, line, .. } = self;
+        line.flush(|line| write_line(xen, name, line));
+        self.open_since = None;
+    }
+
+    /// When to show the line that was begun.
+    fn prompt_deadline(&self) -> Option<u64> {
+        self.open_since.map(|since| since.saturating_add(PROMPT_DELAY))
     }
 }
 
