@@ -21,6 +21,7 @@ A VM is described by a file in xl.cfg syntax:
 Examples:
     domb check web.cfg db.cfg           what is wrong with these files?
     domb run hello.cfg                  boot Xen in QEMU and run this VM
+    domb pack web.cfg db.cfg -o d.img   a disk image that boots under BIOS and UEFI
     domb compile hello.cfg -o h.spec    the binary form that db-boot reads
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Compile a VM file to the boot spec that db-boot reads
     Compile(Compile),
+    /// Pack Xen, db-boot and VMs into a bootable disk image
+    Pack(Pack),
     /// Run VMs, or a packed disk image, under Xen in QEMU
     Run(Box<Run>),
 }
@@ -75,6 +78,35 @@ pub(crate) struct Compile {
     /// Where to write the boot spec [default: VM.spec in the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb pack web.cfg db.cfg -o platform.img        a disk image for BIOS and UEFI
+    domb pack web.cfg db.cfg --archive-only ram.cpio  only db-boot's RAM disk
+    domb run platform.img --disk ovmf               try the image under UEFI
+
+Equal inputs give equal bytes. Nothing is installed, mounted or run as root. GRUB comes from
+$DOMB_GRUB, from build/grub (`make build/grub` fetches it), or from the system.")]
+pub(crate) struct Pack {
+    /// The VM files, in the order in which db-boot builds them
+    #[arg(required = true, value_name = "VM.cfg")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where to write the disk image
+    #[arg(short, long, value_name = "FILE", required_unless_present = "archive_only")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write db-boot's RAM disk to this file; without -o, nothing else is made
+    #[arg(long, value_name = "FILE")]
+    pub(crate) archive_only: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) stack: Stack,
+    /// The folder with GRUB [default: $DOMB_GRUB, or build/grub, or the system's]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) grub: Option<PathBuf>,
+    /// For real machines: do not have db-boot write the machine's status to QEMU's exit device
+    #[arg(long)]
+    pub(crate) no_exit_port: bool,
 }
 
 /// Xen, db-boot and what they are told.
@@ -134,11 +166,17 @@ Exit status:
     5  the machine was still running at the time limit
     130  interrupted (Ctrl-C)")]
 pub(crate) struct Run {
-    /// The VM files, in the order in which db-boot builds them
-    #[arg(required = true, value_name = "VM.cfg")]
+    /// The VM files, in the order in which db-boot builds them; or one disk image
+    #[arg(required = true, value_name = "VM.cfg|DISK.img")]
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) stack: Stack,
+    /// Boot from a disk image under this firmware; VM files are packed first [default for an image: seabios]
+    #[arg(long, value_name = "FIRMWARE")]
+    pub(crate) disk: Option<FirmwareChoice>,
+    /// The folder with GRUB, for --disk [default: $DOMB_GRUB, or build/grub, or the system's]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) grub: Option<PathBuf>,
     /// Seconds after which the machine is stopped
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) timeout: u64,

@@ -40,6 +40,12 @@ pub(crate) fn db_boot(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     DB_BOOT.find(chosen)
 }
 
+/// The folders to look for GRUB in: the user's choice alone, or `DOMB_GRUB` alone, or the checkout's.
+pub(crate) fn grub_folders(chosen: Option<&Path>) -> Vec<PathBuf> {
+    let named = chosen.map(Path::to_owned).or_else(|| env::var_os("DOMB_GRUB").map(PathBuf::from));
+    named.map_or_else(|| checkouts().map(|folder| folder.join("build/grub")).collect(), |folder| vec![folder])
+}
+
 impl Made {
     fn find(&self, chosen: Option<&Path>) -> Result<PathBuf, Failure> {
         if let Some(path) = chosen {

@@ -58,6 +58,7 @@ macro_rules! failure_from {
 
 failure_from!(
     image::builder::BuilderError,
+    image::disk::DiskError,
     image::files::FileError,
     image::platform::ArchiveError,
     image::qemu::RunError,

@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use goblin::elf::Elf;
-use goblin::elf::program_header::PT_LOAD;
+use kernel_image::{ImageError, KernelImage};
 use thiserror::Error;
 
 use crate::files::{self, FileError};
@@ -35,28 +34,22 @@ pub enum BuilderError {
     #[error("db-boot: {0}")]
     File(#[from] FileError),
     /// It is not a kernel that Xen could start.
-    #[error("{path} is not db-boot: {reason}; `make db-boot` makes it")]
+    #[error("{} is not db-boot: {cause}; `make` makes it", .path.display())]
     NotAKernel {
         /// The file.
         path: PathBuf,
         /// Why not.
-        reason: String,
+        cause: ImageError,
     },
 }
 
 impl Builder {
-    /// Reads db-boot, an ELF file with at least one segment to load.
+    /// Reads db-boot, an ELF file that can start as a PV guest.
     pub fn read(path: &Path) -> Result<Self, BuilderError> {
         let elf = files::read_bounded(path, MAX_LEN)?;
-        let not_a_kernel = |reason: String| BuilderError::NotAKernel { path: path.to_owned(), reason };
-        let parsed = Elf::parse(&elf).map_err(|error| not_a_kernel(error.to_string()))?;
-        let loaded = parsed.program_headers.iter().filter(|header| header.p_type == PT_LOAD);
-        let start = loaded.clone().map(|header| header.p_paddr).min();
-        let end = loaded.map(|header| header.p_paddr.saturating_add(header.p_memsz)).max();
-        let (Some(start), Some(end)) = (start, end) else {
-            return Err(not_a_kernel("it has nothing to load".into()));
-        };
-        let memory = end.saturating_sub(start);
+        let not_a_kernel = |cause| BuilderError::NotAKernel { path: path.to_owned(), cause };
+        let layout = KernelImage::parse(&elf).and_then(|image| image.layout()).map_err(not_a_kernel)?;
+        let memory = layout.kernel.end.saturating_sub(layout.kernel.start);
         Ok(Self { path: path.to_owned(), elf, memory })
     }
 }

@@ -7,8 +7,10 @@
 
 pub mod builder;
 pub mod config;
+pub mod disk;
 pub mod files;
 pub mod interrupt;
+pub mod kernel;
 pub mod memory;
 pub mod platform;
 pub mod qemu;

@@ -1,6 +1,6 @@
 //! How much memory each part of the machine needs.
 
-use crate::platform::Platform;
+use protocols::BootSpec;
 
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
@@ -49,10 +49,10 @@ impl BuilderNeed {
     }
 }
 
-/// The memory of a machine that runs `platform` beside a Dom0 of `dom0_mib`, in MiB.
-pub fn machine_mib(platform: &Platform, dom0_mib: u64) -> u64 {
-    let guests = platform.vms().iter().fold(0_u64, |sum, vm| {
-        sum.saturating_add(vm.spec.max_memory_kib.saturating_mul(1024)).saturating_add(XEN_PER_DOMAIN)
+/// The memory of a machine that runs the VMs of `specs` beside a Dom0 of `dom0_mib`, in MiB.
+pub fn machine_mib<'a>(specs: impl IntoIterator<Item = &'a BootSpec>, dom0_mib: u64) -> u64 {
+    let guests = specs.into_iter().fold(0_u64, |sum, spec| {
+        sum.saturating_add(spec.max_memory_kib.saturating_mul(1024)).saturating_add(XEN_PER_DOMAIN)
     });
     let used = guests.saturating_add(dom0_mib.saturating_mul(MIB)).saturating_add(XEN_BASE);
     let whole = used.saturating_add(used.div_ceil(XEN_TABLES_SHARE));
@@ -75,6 +75,6 @@ mod tests {
 
     #[test]
     fn a_machine_is_never_smaller_than_the_smallest() {
-        assert_eq!(machine_mib(&Platform::default(), 16), 512);
+        assert_eq!(machine_mib([], 16), 512);
     }
 }

@@ -130,9 +130,8 @@ impl Platform {
 
     /// The size of the largest kernel when it is unpacked, in bytes; 0 if no kernel is packed.
     pub fn largest_unpacked_kernel(&self) -> u64 {
-        let packed = |image: &&Image| !image.bytes.starts_with(b"\x7fELF");
-        let size = |image: &Image| u64::try_from(image.bytes.len()).unwrap_or(u64::MAX).saturating_mul(8);
-        self.vms.iter().map(|vm| self.kernel(vm)).filter(packed).map(size).max().unwrap_or(0)
+        let kernels = self.vms.iter().map(|vm| self.kernel(vm));
+        kernels.map(|kernel| crate::kernel::unpacked_size(&kernel.bytes)).max().unwrap_or(0)
     }
 
     /// The RAM disk of db-boot: the specs in the order of the VMs, then the images.

@@ -29,7 +29,7 @@ pub enum XenError {
     #[error("the Xen binary: {0}")]
     File(#[from] FileError),
     /// It starts as a gzip file, but does not unpack.
-    #[error("the Xen binary {path} does not unpack ({cause}): it is cut short or corrupt; fetch it again")]
+    #[error("the Xen binary {} does not unpack ({cause}): it is cut short or corrupt; fetch it again", .path.display())]
     Gzip {
         /// The file.
         path: PathBuf,
@@ -37,22 +37,23 @@ pub enum XenError {
         cause: std::io::Error,
     },
     /// It unpacks to more than any Xen has.
-    #[error("the Xen binary {path} unpacks to more than {MAX_LEN} bytes: this is not Xen")]
+    #[error("the Xen binary {} unpacks to more than {MAX_LEN} bytes: this is not Xen", .path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
     /// It is Xen's EFI application.
     #[error(
-        "the Xen binary {path} is an EFI application (xen.efi); take the ELF file beside it, which distributions \
-         call xen-VERSION-amd64.gz or xen.gz: it boots under BIOS and EFI alike"
+        "the Xen binary {} is an EFI application (xen.efi); take the ELF file beside it, which distributions \
+         call xen-VERSION-amd64.gz or xen.gz: it boots under BIOS and EFI alike",
+        .path.display()
     )]
     EfiApplication {
         /// The file.
         path: PathBuf,
     },
     /// It is something else.
-    #[error("{path} is not a Xen binary: {reason}")]
+    #[error("{} is not a Xen binary: {reason}", .path.display())]
     NotXen {
         /// The file.
         path: PathBuf,

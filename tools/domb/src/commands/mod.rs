@@ -2,7 +2,9 @@
 
 pub(crate) mod check;
 pub(crate) mod compile;
+pub(crate) mod pack;
 pub(crate) mod run;
+mod stack;
 
 use std::path::PathBuf;
 

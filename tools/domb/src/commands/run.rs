@@ -1,30 +1,27 @@
 //! `domb run`: boot a machine and say how it ended.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use image::builder::{self, Builder};
+use image::disk;
 use image::files::{self, FileError};
-use image::memory::{self, BuilderNeed};
-use image::platform::Platform;
-use image::qemu::{self, Boot, Machine, Outcome, QemuCommand};
-use image::xen::Xen;
-use protocols::MachineStatus;
+use image::memory;
+use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
+use protocols::{BootSpec, MachineStatus};
 use tempfile::TempDir;
 
-use super::load_platform;
-use crate::arguments::Run;
-use crate::defaults;
+use super::stack::Stack;
+use crate::arguments::{FirmwareChoice, Run};
 use crate::messages::{self, Failure, Progress};
 
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let work = WorkFolder::new(arguments)?;
     let command = {
         let _progress = Progress::start("preparing the machine");
-        prepare_direct(arguments, &work)?.command()
+        prepare(arguments, &work)?.command()
     };
     if arguments.print_command {
         println!("{command}");
@@ -82,27 +79,67 @@ impl WorkFolder {
     }
 }
 
-/// A machine that QEMU's own loader starts.
-fn prepare_direct(arguments: &Run, work: &WorkFolder) -> Result<Machine, Failure> {
-    let platform = load_platform(&arguments.inputs)?;
-    let xen = Xen::read(&defaults::xen(arguments.stack.xen.as_deref())?)?;
-    let builder = Builder::read(&defaults::db_boot(arguments.stack.db_boot.as_deref())?)?;
-    let archive = platform.archive()?;
-    let dom0_mib = dom0_mem_mib(&platform, &builder, &archive);
-    let boot = Boot::Direct {
-        xen: work.put("xen", &xen.elf)?,
-        xen_args: builder::xen_args(dom0_mib, &arguments.stack.xen_args),
-        db_boot: work.put("db-boot", &builder.elf)?,
-        db_boot_args: builder::builder_args(true, &arguments.stack.dom0_args),
-        archive: work.put("ramdisk.cpio", &archive)?,
+/// The machine that the arguments describe; its files are in `work`.
+fn prepare(arguments: &Run, work: &WorkFolder) -> Result<Machine, Failure> {
+    if let Some(image) = disk_image(&arguments.inputs)? {
+        let memory_mib = memory_of(&image)?;
+        let firmware = firmware(arguments.disk.unwrap_or(FirmwareChoice::Seabios))?;
+        return Ok(machine(arguments, Boot::Disk { image, firmware }, memory_mib));
+    }
+    let stack = Stack::load(&arguments.inputs, &arguments.stack, true)?;
+    let boot = match arguments.disk {
+        Some(choice) => Boot::Disk {
+            image: work.put("disk.img", &stack.disk(arguments.grub.as_deref())?)?,
+            firmware: firmware(choice)?,
+        },
+        None => Boot::Direct {
+            xen: work.put("xen", &stack.xen.elf)?,
+            xen_args: stack.xen_args,
+            db_boot: work.put("db-boot", &stack.builder.elf)?,
+            db_boot_args: stack.builder_args,
+            archive: work.put("ramdisk.cpio", &stack.archive)?,
+        },
     };
-    Ok(machine(arguments, boot, memory::machine_mib(&platform, dom0_mib)))
+    Ok(machine(arguments, boot, stack.machine_mib))
 }
 
-fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {
-    let archive = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-    let largest_unpacked_kernel = platform.largest_unpacked_kernel();
-    BuilderNeed { image: builder.memory, archive, largest_unpacked_kernel }.dom0_mem_mib()
+/// The input if it is a disk image; several inputs must all be VM files.
+fn disk_image(inputs: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
+    let mut images = Vec::new();
+    for path in inputs {
+        let mut start = Vec::new();
+        let mut read = || File::open(path)?.take(1024).read_to_end(&mut start);
+        read().map_err(|cause| FileError::new("read", path, cause))?;
+        if disk::is_disk_image(&start) {
+            images.push(path);
+        }
+    }
+    match (images.as_slice(), inputs) {
+        ([], _) => Ok(None),
+        ([image], [_]) => Ok(Some((*image).clone())),
+        _ => Err(Failure::new("a disk image is run alone: give one disk image, or VM files")),
+    }
+}
+
+/// The memory of a machine that boots the disk image at `path`, in MiB: what its RAM disk asks for.
+fn memory_of(path: &Path) -> Result<u64, Failure> {
+    /// The largest disk image that is looked into.
+    const MAX_LEN: u64 = 8 << 30;
+    let contents = disk::read(&files::read_bounded(path, MAX_LEN)?)?;
+    let archive = ramdisk::Archive::parse(&contents.archive).map_err(Failure::new)?;
+    let entries = archive.entries().iter();
+    let specs = entries.filter(|entry| protocols::archive::vm_of_spec_entry(entry.name()).is_some());
+    let specs: Vec<BootSpec> = specs.filter_map(|entry| BootSpec::decode(entry.data()).ok()).collect();
+    Ok(memory::machine_mib(&specs, contents.dom0_mib().unwrap_or(0)))
+}
+
+fn firmware(choice: FirmwareChoice) -> Result<Firmware, Failure> {
+    match choice {
+        FirmwareChoice::Seabios => Ok(Firmware::SeaBios),
+        FirmwareChoice::Ovmf => qemu::find_ovmf().map(|code| Firmware::Ovmf { code }).ok_or_else(|| {
+            Failure::new("OVMF is not installed: DOMB_OVMF names its file; on Debian: apt-get install ovmf")
+        }),
+    }
 }
 
 fn machine(arguments: &Run, boot: Boot, memory_mib: u64) -> Machine {

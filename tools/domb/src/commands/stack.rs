@@ -1,0 +1,67 @@
+//! Xen, db-boot and a RAM disk: read, packed, and told about each other.
+
+use std::path::{Path, PathBuf};
+
+use image::builder::{self, Builder};
+use image::disk::{self, Contents, Grub};
+use image::memory::{self, BuilderNeed};
+use image::platform::Platform;
+use image::xen::Xen;
+
+use super::load_platform;
+use crate::arguments;
+use crate::defaults;
+use crate::messages::Failure;
+
+/// Everything that boots.
+pub(crate) struct Stack {
+    pub(crate) xen: Xen,
+    pub(crate) xen_args: String,
+    pub(crate) builder: Builder,
+    pub(crate) builder_args: String,
+    pub(crate) archive: Vec<u8>,
+    /// Memory of a machine that has room for all of it, in MiB.
+    pub(crate) machine_mib: u64,
+}
+
+impl Stack {
+    /// Reads Xen, db-boot and the VM files with their images, and works out Dom0's memory.
+    pub(crate) fn load(
+        files: &[PathBuf],
+        chosen: &arguments::Stack,
+        exit_port: bool,
+    ) -> Result<Self, Failure> {
+        let platform = load_platform(files)?;
+        let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
+        let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
+        let archive = platform.archive()?;
+        let dom0_mib = dom0_mem_mib(&platform, &builder, &archive);
+        Ok(Self {
+            xen,
+            xen_args: builder::xen_args(dom0_mib, &chosen.xen_args),
+            builder,
+            builder_args: builder::builder_args(exit_port, &chosen.dom0_args),
+            archive,
+            machine_mib: memory::machine_mib(platform.vms().iter().map(|vm| &vm.spec), dom0_mib),
+        })
+    }
+
+    /// A disk image that boots it.
+    pub(crate) fn disk(&self, grub: Option<&Path>) -> Result<Vec<u8>, Failure> {
+        let grub = Grub::find(defaults::grub_folders(grub))?;
+        let contents = Contents {
+            xen: &self.xen.elf,
+            xen_args: &self.xen_args,
+            db_boot: &self.builder.elf,
+            db_boot_args: &self.builder_args,
+            archive: &self.archive,
+        };
+        Ok(disk::build(&grub, &contents)?)
+    }
+}
+
+fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {
+    let archive = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+    let largest_unpacked_kernel = platform.largest_unpacked_kernel();
+    BuilderNeed { image: builder.memory, archive, largest_unpacked_kernel }.dom0_mem_mib()
+}

@@ -1,0 +1,112 @@
+//! Reading a disk image back: its partitions, and what it boots.
+
+use std::io::{self, Cursor, Read as _};
+
+use fatfs::{FileSystem, FsOptions};
+use gpt::GptConfig;
+use gpt::disk::LogicalBlockSize;
+
+use super::{BLOCK, DiskError, paths};
+
+/// A partition of a disk image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its name.
+    pub name: String,
+    /// Its type's GUID.
+    pub kind: String,
+    /// Its own GUID.
+    pub guid: String,
+    /// Its place in the image, in bytes.
+    pub bytes: std::ops::Range<usize>,
+}
+
+/// What a disk image of ours holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskContents {
+    /// The GUID of the disk.
+    pub guid: String,
+    /// The partitions, in the order of the table.
+    pub partitions: Vec<Partition>,
+    /// The files of the EFI system partition with their sizes, sorted by path.
+    pub files: Vec<(String, usize)>,
+    /// GRUB's menu.
+    pub menu: String,
+    /// The RAM disk.
+    pub archive: Vec<u8>,
+}
+
+impl DiskContents {
+    /// The memory that Xen's command line gives to Dom0, in MiB.
+    pub fn dom0_mib(&self) -> Option<u64> {
+        let (_, rest) = self.menu.split_once("dom0_mem=")?;
+        rest.split_once('M')?.0.parse().ok()
+    }
+}
+
+/// Whether `bytes` start like a partitioned disk.
+pub fn is_disk_image(bytes: &[u8]) -> bool {
+    bytes.get(BLOCK..).is_some_and(|table| table.starts_with(b"EFI PART"))
+}
+
+/// Reads a disk image that [`build`](super::build) made.
+pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
+    let fail = |what| move |cause| DiskError::Unreadable { what, cause };
+    let (guid, partitions) = read_table(image).map_err(fail("partition table"))?;
+    let system = partitions
+        .iter()
+        .find(|partition| partition.kind == gpt::partition_types::EFI.guid.to_string().to_lowercase())
+        .and_then(|partition| image.get(partition.bytes.clone()))
+        .ok_or_else(|| fail("partition table")(io::Error::other("there is no EFI system partition")))?;
+    let fail = fail("EFI system partition");
+    let system = FileSystem::new(Cursor::new(system.to_vec()), FsOptions::new()).map_err(fail)?;
+    let root = system.root_dir();
+    let mut files = Vec::new();
+    list(&root, "", &mut files).map_err(fail)?;
+    files.sort();
+    let read_file = |path: &str| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        root.open_file(path)?.read_to_end(&mut bytes).map(|_| bytes)
+    };
+    let menu = String::from_utf8_lossy(&read_file(paths::MENU).map_err(fail)?).into_owned();
+    let archive = read_file(paths::ARCHIVE).map_err(fail)?;
+    Ok(DiskContents { guid, partitions, files, menu, archive })
+}
+
+fn read_table(image: &[u8]) -> io::Result<(String, Vec<Partition>)> {
+    // The crate wants a device of its own; the table is at the start, its copy at the end.
+    let config = GptConfig::new().writable(false).logical_block_size(LogicalBlockSize::Lb512);
+    let table = config.open_from_device(Cursor::new(image.to_vec())).map_err(io::Error::other)?;
+    let place = |block: u64| usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
+    let partitions = table
+        .partitions()
+        .values()
+        .filter(|partition| partition.is_used())
+        .map(|partition| Partition {
+            name: partition.name.clone(),
+            kind: partition.part_type_guid.guid.to_string().to_lowercase(),
+            guid: partition.part_guid.to_string(),
+            bytes: place(partition.first_lba)..place(partition.last_lba.saturating_add(1)),
+        })
+        .collect();
+    Ok((table.guid().to_string(), partitions))
+}
+
+type Folder<'a> = fatfs::Dir<'a, Cursor<Vec<u8>>>;
+
+fn list(folder: &Folder<'_>, path: &str, files: &mut Vec<(String, usize)>) -> io::Result<()> {
+    for entry in folder.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "." || name == ".." {
+            continue;
+        }
+        let path = format!("{path}{name}");
+        if entry.is_dir() {
+            list(&entry.to_dir(), &format!("{path}/"), files)?;
+        } else {
+            files.push((path, usize::try_from(entry.len()).unwrap_or(usize::MAX)));
+        }
+    }
+    Ok(())
+}
