@@ -1,4 +1,5 @@
 //! What archives made by others look like, and what is read out of them.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may stop the test")]
 mod support;
 
 use ramdisk::{Archive, Format, Kind};

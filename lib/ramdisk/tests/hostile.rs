@@ -1,4 +1,5 @@
 //! Input that somebody made up to do harm. The only promise is an answer: no panic, and nothing but borrowed bytes.
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may stop the test")]
 mod support;
 
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! One archive for each mistake, and the message it must get.
+#![allow(clippy::expect_used, reason = "a test's own helpers may stop the test")]
 mod support;
 
 use ramdisk::{Archive, MAX_ENTRIES, MAX_NAME_SIZE};

@@ -69,7 +69,7 @@ fn a_sink_gets_the_same_bytes() {
     let mut pieces = Vec::new();
     let mut writer = Writer::into_sink(|bytes: &[u8]| pieces.extend_from_slice(bytes));
     writer.file("a", &[1; 1000]).unwrap();
-    drop(writer.finish());
+    let _sink = writer.finish();
     assert_eq!(pieces, whole.finish());
 }
 

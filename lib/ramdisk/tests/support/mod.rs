@@ -1,5 +1,6 @@
 //! Builds archives byte by byte, right or wrong in any field.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test's own helpers may stop the test")]
 
 /// One entry, every field of which can be set to something wrong.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ impl Raw {
             mode: 0o100_644,
             nlink: 1,
             file_size: data.len() as u64,
-            name_size: name.len() as u32 + 1,
+            name_size: u32::try_from(name.len()).unwrap() + 1,
             check: if magic == "070702" { data.iter().map(|byte| u32::from(*byte)).sum() } else { 0 },
             name: [name.as_bytes(), b"\0"].concat(),
             data: data.to_vec(),
@@ -80,7 +81,7 @@ impl Raw {
     }
 
     fn pad(&self, odc: bool, bytes: &mut Vec<u8>) {
-        while !odc && bytes.len() % 4 != 0 {
+        while !odc && !bytes.len().is_multiple_of(4) {
             bytes.push(self.padding);
         }
     }
