@@ -8,8 +8,8 @@ XEN_VERSIONS := 4.14 4.17 4.20
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all db-boot tools runner run test test-host test-boots check lint floors unsafe-check unsafe-inventory tests-list tests-all \
-    clean help
+.PHONY: all db-boot tools runner run tests-list tests-all test test-host check floors unsafe-check unsafe-inventory \
+    lint clean help
 .DEFAULT_GOAL := all
 
 all: tools db-boot
