@@ -1,5 +1,7 @@
 //! From what a machine printed and how it ended to a verdict, with the reasons.
 
+use protocols::MachineStatus;
+
 use crate::console::{self, Console};
 use crate::suite::{Status, TestSpec, VmSpec};
 use crate::verdict::{Verdict, VerdictLine};
@@ -31,6 +33,12 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    /// From the exit code of QEMU, which db-boot's status determines.
+    pub(crate) fn from_qemu(code: i32) -> Self {
+        let status = MachineStatus::from_qemu_status(code);
+        status.map_or(Self::Vanished, |status| Self::Ended(status.into()))
+    }
+
     /// From the exit code of `domb run`. `None` means that it was killed.
     pub(crate) fn from_domb(code: Option<i32>, builder_panicked: bool) -> Self {
         match code {
@@ -41,6 +49,17 @@ impl Outcome {
             Some(4) | None => Self::Vanished,
             Some(5) => Self::TimedOut,
             Some(_) => Self::NotStarted,
+        }
+    }
+}
+
+impl From<MachineStatus> for Status {
+    fn from(status: MachineStatus) -> Self {
+        match status {
+            MachineStatus::Success => Self::Success,
+            MachineStatus::VmFailed => Self::VmFailed,
+            MachineStatus::BuildFailed => Self::BuildFailed,
+            MachineStatus::BuilderFailed => Self::BuilderFailed,
         }
     }
 }

@@ -1,18 +1,19 @@
 //! One boot: the files it needs, the `domb run` that does it, the log it leaves.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use thiserror::Error;
 
 use crate::console::Console;
+use crate::damage::DamageError;
 use crate::judge::{self, Finding, Outcome, RunVm};
+use crate::process::{self, End};
 use crate::suite::{Boot, Test};
 use crate::verdict::Verdict;
 use crate::vmfile::{self, VmFileError};
@@ -39,6 +40,14 @@ pub(crate) enum HostError {
         /// Why.
         source: io::Error,
     },
+    /// A program's output cannot be had, or the program not be started.
+    #[error("{source} (its output goes to {})", .log.display())]
+    Program {
+        /// The log.
+        log: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A program that makes files failed; it said why itself.
     #[error("{command} failed ({status})")]
     Prepare {
@@ -54,6 +63,14 @@ pub(crate) enum HostError {
         path: PathBuf,
         /// Why.
         source: VmFileError,
+    },
+    /// A RAM disk cannot be damaged as test.toml says.
+    #[error("damage of {}: {source}", .path.display())]
+    Damage {
+        /// The RAM disk.
+        path: PathBuf,
+        /// Why.
+        source: DamageError,
     },
     /// `XEN` is neither a version nor a file.
     #[error("XEN={0}: there is no such file; give a version like 4.17 or the absolute path of a xen.gz")]
@@ -180,16 +197,63 @@ pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Repo
     let (vms, configs) = write_vm_files(&job.test, &folder)?;
     let limit = Duration::from_secs(job.test.spec.timeout).mul_f64(factor);
     let mut command = domb_command(top, job, &configs, limit);
-    let text = command_text(top, &command);
+    let mut text = command_text(top, &command);
     let log = top.join("build/logs").join(format!("{}.log", job.id()));
+    let in_log = |source| HostError::Program { log: log.clone(), source };
     let started = Instant::now();
-    let (code, output) = capture(&mut command, &log, echo, limit + GRACE)?;
+    let (outcome, output) = if job.test.spec.damage.is_empty() {
+        let (end, output) = process::capture(&mut command, &log, echo, limit + GRACE).map_err(in_log)?;
+        (outcome_of_domb(end, &output), output)
+    } else {
+        text = damaged_machine(&mut command, job, &folder)?;
+        let mut qemu = Command::new("sh");
+        qemu.current_dir(top).arg("-c").arg(format!("exec {text}"));
+        let (end, output) = process::capture(&mut qemu, &log, echo, limit).map_err(in_log)?;
+        (outcome_of_qemu(end), output)
+    };
     let took = started.elapsed();
-    let console = Console::new(&output);
-    let panicked = console.of_builder().iter().any(|line| line.contains("panic"));
-    let outcome = Outcome::from_domb(code, panicked);
-    let findings = judge::judge(&job.test.spec, &vms, &console, outcome);
+    let findings = judge::judge(&job.test.spec, &vms, &Console::new(&output), outcome);
     Ok(Report { findings, took, log, command: text })
+}
+
+/// How a machine ended that `domb run` ran.
+fn outcome_of_domb(end: End, output: &str) -> Outcome {
+    let panicked = Console::new(output).of_builder().iter().any(|line| line.contains("panic"));
+    match end {
+        End::Late => Outcome::TimedOut,
+        End::Code(code) => Outcome::from_domb(Some(code), panicked),
+        End::Killed => Outcome::from_domb(None, panicked),
+    }
+}
+
+/// How a machine ended whose QEMU we ran.
+fn outcome_of_qemu(end: End) -> Outcome {
+    match end {
+        End::Late => Outcome::TimedOut,
+        End::Code(code) => Outcome::from_qemu(code),
+        End::Killed => Outcome::Vanished,
+    }
+}
+
+/// Has domb prepare the machine, damages its RAM disk; the QEMU command.
+fn damaged_machine(domb: &mut Command, job: &Job, folder: &Path) -> Result<String, HostError> {
+    let text = format!("{domb:?}");
+    let machine = folder.join("machine");
+    let output =
+        domb.arg("--print-command").arg("--keep").arg(&machine).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = output.output().map_err(|source| HostError::Start { program: text.clone(), source })?;
+    if !output.status.success() {
+        return Err(HostError::Prepare { command: text, status: output.status });
+    }
+    let path = machine.join("ramdisk.cpio");
+    let file = |source| HostError::File { path: path.clone(), source };
+    let mut archive = fs::read(&path).map_err(file)?;
+    for damage in &job.test.spec.damage {
+        archive =
+            damage.apply(&archive).map_err(|source| HostError::Damage { path: path.clone(), source })?;
+    }
+    fs::write(&path, archive).map_err(file)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Writes this run's copy of every VM file into `folder`.
@@ -259,66 +323,6 @@ fn command_text(top: &Path, command: &Command) -> String {
     settings.collect::<String>() + &words.collect::<Vec<_>>().join(" ")
 }
 
-/// Runs the command to its end or to the deadline; its output (both streams, as they come) goes to the log file, to the caller and,
-/// with `echo`, to our own standard output.
-fn capture(
-    command: &mut Command,
-    log: &Path,
-    echo: bool,
-    deadline: Duration,
-) -> Result<(Option<i32>, String), HostError> {
-    let file = |source| HostError::File { path: log.to_owned(), source };
-    let program = command.get_program().to_string_lossy().into_owned();
-    let start = |source| HostError::Start { program, source };
-    fs::create_dir_all(log.parent().unwrap_or(log)).map_err(file)?;
-    let log_file = File::create(log).map_err(file)?;
-    let (reader, writer) = io::pipe().map_err(file)?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(file)?).stderr(writer);
-    let child = command.spawn().map_err(start)?;
-    // The command holds our ends of the pipe: give them up, or the reader never sees the end.
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let copier = thread::spawn(move || copy(reader, log_file, echo));
-    let code = wait(child, deadline).map_err(file)?;
-    let output = copier.join().unwrap_or_else(|_| Err(io::Error::other("the log's writer panicked")));
-    Ok((code, String::from_utf8_lossy(&output.map_err(file)?).into_owned()))
-}
-
-fn copy(mut reader: impl Read, mut log: File, echo: bool) -> io::Result<Vec<u8>> {
-    let mut all = Vec::new();
-    let mut buffer = [0; 16 << 10];
-    loop {
-        let length = reader.read(&mut buffer)?;
-        let Some(piece) = buffer.get(..length).filter(|piece| !piece.is_empty()) else { return Ok(all) };
-        all.extend_from_slice(piece);
-        log.write_all(piece)?;
-        if echo {
-            let mut out = io::stdout().lock();
-            out.write_all(piece)?;
-            out.flush()?;
-        }
-    }
-}
-
-/// Waits for the child; past the deadline it is asked to end (so that it can end its QEMU), then killed.
-fn wait(mut child: Child, deadline: Duration) -> io::Result<Option<i32>> {
-    let started = Instant::now();
-    let mut asked = false;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status.code());
-        }
-        let late = started.elapsed();
-        if late > deadline && !asked {
-            asked = true;
-            Command::new("kill").arg(child.id().to_string()).status()?;
-        }
-        if late > deadline + Duration::from_secs(5) {
-            child.kill()?;
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -341,22 +345,5 @@ mod tests {
         let nonces: BTreeSet<String> = (0..100).map(|_| nonce()).collect();
         assert!(nonces.len() > 95);
         assert!(nonces.iter().all(|nonce| nonce.len() == 8));
-    }
-
-    #[test]
-    fn output_is_captured_whole_with_its_exit_code() {
-        let log = std::env::temp_dir().join(format!("harness-capture-{}.log", std::process::id()));
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo out; echo err >&2; exit 3"]);
-        let (code, output) = capture(&mut command, &log, false, Duration::from_secs(10)).unwrap();
-        assert_eq!((code, output.as_str()), (Some(3), "out\nerr\n"));
-        assert_eq!(fs::read_to_string(&log).unwrap(), output);
-        fs::remove_file(&log).unwrap();
-    }
-
-    #[test]
-    fn a_program_that_does_not_end_is_ended() {
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(wait(child, Duration::from_millis(20)).unwrap(), None);
     }
 }

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod damage;
 mod floors;
 mod inventory;
 mod judge;
 mod machine;
+mod process;
 mod suite;
 mod table;
 mod verdict;

@@ -6,6 +6,7 @@ use std::{fs, io};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::damage::Damage;
 use crate::verdict::ExpectedVerdict;
 
 /// The folders below the top of the checkout whose children are tests.
@@ -92,6 +93,9 @@ pub(crate) struct TestSpec {
     /// Texts that must appear in db-boot's lines, in this order.
     #[serde(default)]
     pub(crate) log: Vec<String>,
+    /// What is done to the RAM disk before the boot, in this order.
+    #[serde(default)]
+    pub(crate) damage: Vec<Damage>,
     /// The VMs.
     #[serde(rename = "vm")]
     pub(crate) vms: Vec<VmSpec>,
@@ -247,6 +251,9 @@ fn nonsense(test: &Test) -> Option<String> {
     }
     if spec.timeout == 0 || spec.boots.is_empty() {
         return Some("timeout = 0 and boots = [] leave nothing to run".into());
+    }
+    if !spec.damage.is_empty() && spec.boots != [Boot::Direct] {
+        return Some("a RAM disk in a disk image cannot be damaged: leave boots out".into());
     }
     spec.vms.iter().find_map(|vm| {
         if vm.count == 0 {
