@@ -22,6 +22,7 @@ pub mod grant_table;
 pub mod memory;
 pub mod mmu;
 pub mod number;
+pub mod physdev;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;

@@ -1,0 +1,404 @@
+//! All assembly of the project, and the addresses that the linker script defines.
+//!
+//! On a host there is no Xen to talk to: the same functions exist there, so that everything above them compiles and its
+//! pure parts can be tested, but calling one is a mistake and panics.
+
+#[cfg(target_os = "none")]
+pub(crate) use guest::{
+    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, symbols,
+    trap_stubs, tsc,
+};
+#[cfg(not(target_os = "none"))]
+pub(crate) use host::{
+    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, symbols,
+    trap_stubs, tsc,
+};
+
+/// Exception vectors that get a handler.
+pub(crate) const VECTORS: usize = 32;
+
+/// Addresses that the linker script and the assembly below define.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symbols {
+    /// First byte of the image; a page boundary, as are the others.
+    pub(crate) image_start: u64,
+    /// End of what never changes: code and constants.
+    pub(crate) constant_end: u64,
+    /// The page below the stack.
+    pub(crate) stack_guard: u64,
+    /// End of the image.
+    pub(crate) image_end: u64,
+    /// The instruction of [`probe_read`] that may fault.
+    pub(crate) probe_read: u64,
+    /// The instruction of [`probe_write`] that may fault.
+    pub(crate) probe_write: u64,
+    /// Where to go on when one of them did.
+    pub(crate) probe_faulted: u64,
+}
+
+/// What a probe gives back, in two registers.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Probed {
+    /// 0, or 1 when the access faulted.
+    pub(crate) faulted: u64,
+    /// What was read.
+    pub(crate) value: u64,
+}
+
+#[cfg(target_os = "none")]
+mod guest {
+    use core::arch::{asm, global_asm};
+
+    use xen_abi::elfnote;
+    use xen_abi::number::HypercallNumber;
+
+    use super::{Probed, Symbols, VECTORS};
+
+    /// Bytes of one stub in the hypercall page.
+    const STUB_SIZE: u64 = 32;
+
+    /// `XENFEAT_dom0` as a bit of the note SUPPORTED_FEATURES: Xen starts a kernel as Dom0 only with it.
+    const FEATURE_DOM0: u64 = 1 << 11;
+
+    // The notes by which Xen and domain builders recognise the kernel.
+    global_asm!(
+        r#"
+        .macro xen_note_text type, text
+            .balign 4
+            .long 4, 2f - 1f, \type
+            .asciz "Xen"
+        1:  .asciz "\text"
+        2:  .balign 4
+        .endm
+        .macro xen_note_word type, value
+            .balign 4
+            .long 4, 8, \type
+            .asciz "Xen"
+            .quad \value
+        .endm
+
+        .pushsection .note.Xen, "a", @note
+        xen_note_text {guest_os}, "unikernel"
+        xen_note_text {xen_version}, "xen-3.0"
+        xen_note_text {loader}, "generic"
+        xen_note_word {virt_base}, 0
+        xen_note_word {entry}, _start
+        xen_note_word {hypercall_page}, HYPERCALL_PAGE
+        xen_note_word {supported_features}, {features}
+        .popsection
+        "#,
+        guest_os = const elfnote::GUEST_OS,
+        xen_version = const elfnote::XEN_VERSION,
+        loader = const elfnote::LOADER,
+        virt_base = const elfnote::VIRT_BASE,
+        entry = const elfnote::ENTRY,
+        hypercall_page = const elfnote::HYPERCALL_PAGE,
+        supported_features = const elfnote::SUPPORTED_FEATURES,
+        features = const FEATURE_DOM0,
+    );
+
+    // Filled with stubs by whoever builds the domain. Until then every byte is a breakpoint, so that a builder that
+    // ignores the note is found at the first call.
+    global_asm!(
+        r#"
+        .pushsection .text.hypercall_page, "ax", @progbits
+        .balign 4096
+        .globl HYPERCALL_PAGE
+        HYPERCALL_PAGE:
+            .skip 4096, 0xcc
+        .popsection
+        "#
+    );
+
+    // The first instruction: rsi is the address of the start info, rsp the end of the boot stack that the builder made.
+    // The own stack has a guard page, and the boot stack's memory is below all memory that is free.
+    global_asm!(
+        r#"
+        .pushsection .text.start, "ax", @progbits
+        .globl _start
+        _start:
+            cld
+            mov rdi, rsi
+            mov rsi, rsp
+            lea rsp, [rip + __stack_top]
+            xor ebp, ebp
+            call {start}
+            ud2
+        .popsection
+        "#,
+        start = sym crate::boot::start,
+    );
+
+    // One stub of 16 bytes for each exception vector. Xen enters with rcx and r11 pushed on top of the processor's frame.
+    // `resume` of the answer is where to go on: only a probe's fault is answered, and the probe returns to its caller at
+    // once, so that only the registers that a function preserves have to be put back.
+    global_asm!(
+        r#"
+        .pushsection .text.traps, "ax", @progbits
+        .balign 16
+        trap_stubs:
+        .set vector, 0
+        .rept {vectors}
+            .balign 16
+            .byte 0x6a, vector              # push vector, as a sign-extended byte
+            jmp trap_common
+            .set vector, vector + 1
+        .endr
+        trap_common:
+            push rax
+            push rdx
+            push rbx
+            push rbp
+            push rsi
+            push rdi
+            push r8
+            push r9
+            push r10
+            push r12
+            push r13
+            push r14
+            push r15
+            cld
+            mov rdi, rsp
+            mov rbx, rsp
+            and rsp, -16
+            call {handler}
+            mov rsp, rdx
+            mov r15, [rbx]
+            mov r14, [rbx + 8]
+            mov r13, [rbx + 16]
+            mov r12, [rbx + 24]
+            mov rbp, [rbx + 72]
+            mov rbx, [rbx + 80]
+            jmp rax
+        .popsection
+        "#,
+        vectors = const VECTORS,
+        handler = sym crate::traps::handle,
+    );
+
+    // Loads and stores that may fault; the trap handler knows the two instructions and goes on at `probe_faulted`.
+    global_asm!(
+        r#"
+        .pushsection .text.probe, "ax", @progbits
+        probe_read:
+            mov rdx, [rdi]
+            xor eax, eax
+            ret
+        probe_write:
+            mov [rdi], rsi
+            xor eax, eax
+            ret
+        probe_faulted:
+            mov eax, 1
+            ret
+        .popsection
+        "#
+    );
+
+    // Upcalls come only from within a blocking hypercall. Nothing is done in them: back to where it was, with upcalls
+    // masked again, which is what the interrupt flag of a returning frame says.
+    global_asm!(
+        r#"
+        .pushsection .text.upcall, "ax", @progbits
+        event_upcall:
+            pop rcx
+            pop r11
+            and dword ptr [rsp + 16], ~0x200
+            push 0
+            jmp HYPERCALL_PAGE + {iret} * {stub_size}
+        .popsection
+        "#,
+        iret = const HypercallNumber::IRET.raw(),
+        stub_size = const STUB_SIZE,
+    );
+
+    unsafe extern "C" {
+        static HYPERCALL_PAGE: u8;
+        static __image_start: u8;
+        static __constant_end: u8;
+        static __stack_guard: u8;
+        static __image_end: u8;
+        #[link_name = "trap_stubs"]
+        static TRAP_STUBS: u8;
+        #[link_name = "event_upcall"]
+        static EVENT_UPCALL: u8;
+        #[link_name = "probe_read"]
+        static PROBE_READ: u8;
+        #[link_name = "probe_write"]
+        static PROBE_WRITE: u8;
+        #[link_name = "probe_faulted"]
+        static PROBE_FAULTED: u8;
+    }
+
+    unsafe extern "Rust" {
+        safe fn __kernel_name() -> &'static str;
+        safe fn __kernel_main(boot: &mut crate::Boot) -> crate::Ending;
+    }
+
+    /// The kernel's name, from [`entry!`](crate::entry).
+    pub(crate) fn kernel_name() -> &'static str {
+        __kernel_name()
+    }
+
+    /// The kernel's `main`, from [`entry!`](crate::entry).
+    pub(crate) fn kernel_main(boot: &mut crate::Boot) -> crate::Ending {
+        __kernel_main(boot)
+    }
+
+    /// Address of a symbol.
+    macro_rules! symbol {
+        ($name:ident) => {
+            (&raw const $name).addr() as u64
+        };
+    }
+
+    /// The addresses that the linker script and the assembly define.
+    pub(crate) fn symbols() -> Symbols {
+        Symbols {
+            image_start: symbol!(__image_start),
+            constant_end: symbol!(__constant_end),
+            stack_guard: symbol!(__stack_guard),
+            image_end: symbol!(__image_end),
+            probe_read: symbol!(PROBE_READ),
+            probe_write: symbol!(PROBE_WRITE),
+            probe_faulted: symbol!(PROBE_FAULTED),
+        }
+    }
+
+    /// Entry point for an exception vector.
+    pub(crate) fn trap_stubs() -> impl Iterator<Item = u64> {
+        let first = symbol!(TRAP_STUBS);
+        (0..VECTORS as u64).map(move |vector| first + vector * 16)
+    }
+
+    /// Entry point for upcalls.
+    pub(crate) fn event_upcall() -> u64 {
+        symbol!(EVENT_UPCALL)
+    }
+
+    /// Makes a hypercall through its stub in the hypercall page.
+    ///
+    /// # Safety
+    ///
+    /// As `hypercall::RawHypercall::hypercall`.
+    pub(crate) unsafe fn hypercall(number: HypercallNumber, args: [u64; 5]) -> i64 {
+        let stub = symbol!(HYPERCALL_PAGE) + u64::from(number.raw()) * STUB_SIZE;
+        let [first, second, third, fourth, fifth] = args;
+        let result: i64;
+        // SAFETY: a stub takes arguments in rdi, rsi, rdx, r10 and r8 and may destroy them, answers in rax, uses rcx and
+        // r11, and keeps the rest; it uses the stack, so there is no `nostack`. What the call does to memory is the
+        // caller's promise.
+        unsafe {
+            asm!(
+                "call {stub}",
+                stub = in(reg) stub,
+                inlateout("rdi") first => _,
+                inlateout("rsi") second => _,
+                inlateout("rdx") third => _,
+                inlateout("r10") fourth => _,
+                inlateout("r8") fifth => _,
+                lateout("rax") result,
+                lateout("rcx") _,
+                lateout("r11") _,
+            );
+        }
+        result
+    }
+
+    /// The time stamp counter. Ordered with the loads around it, which the clock's version protocol leans on.
+    pub(crate) fn tsc() -> u64 {
+        // SAFETY: the fence and RDTSC touch no memory, and PV guests may use both.
+        unsafe {
+            core::arch::x86_64::_mm_lfence();
+            core::arch::x86_64::_rdtsc()
+        }
+    }
+
+    /// Writes a byte to an I/O port.
+    ///
+    /// # Safety
+    ///
+    /// The domain may use the port, and the device behind it changes no memory of this domain.
+    pub(crate) unsafe fn io_write(port: u16, value: u8) {
+        let mut port = x86_64::instructions::port::PortWriteOnly::<u8>::new(port);
+        // SAFETY: the caller's promise.
+        unsafe { port.write(value) }
+    }
+
+    /// Calls a probe.
+    unsafe fn probe(entry: u64, address: u64, value: u64) -> Probed {
+        let entry = core::ptr::with_exposed_provenance::<()>(entry as usize);
+        // SAFETY: both probes are functions of this signature in the C calling convention.
+        let entry = unsafe { core::mem::transmute::<*const (), extern "C" fn(u64, u64) -> Probed>(entry) };
+        entry(address, value)
+    }
+
+    /// Reads a word that may not be readable.
+    ///
+    /// # Safety
+    ///
+    /// The address is not one whose reading has an effect.
+    pub(crate) unsafe fn probe_read(address: u64) -> Probed {
+        // SAFETY: the function only reads, and a fault is answered by the trap handler.
+        unsafe { probe(symbol!(PROBE_READ), address, 0) }
+    }
+
+    /// Writes a word that may not be writable.
+    ///
+    /// # Safety
+    ///
+    /// If the write succeeds, no memory that Rust code relies on changes.
+    pub(crate) unsafe fn probe_write(address: u64, value: u64) -> Probed {
+        // SAFETY: the caller answers for the word, and a fault is answered by the trap handler.
+        unsafe { probe(symbol!(PROBE_WRITE), address, value) }
+    }
+}
+
+#[cfg(not(target_os = "none"))]
+mod host {
+    use xen_abi::number::HypercallNumber;
+
+    use super::{Probed, Symbols};
+
+    pub(crate) fn symbols() -> Symbols {
+        unimplemented!("only a guest of Xen has the linker script's symbols")
+    }
+
+    pub(crate) fn kernel_name() -> &'static str {
+        unimplemented!("only a guest of Xen has a kernel")
+    }
+
+    pub(crate) fn kernel_main(boot: &mut crate::Boot) -> crate::Ending {
+        unimplemented!("{boot:?}: only a guest of Xen has a kernel")
+    }
+
+    pub(crate) fn trap_stubs() -> impl Iterator<Item = u64> {
+        core::iter::empty()
+    }
+
+    pub(crate) fn event_upcall() -> u64 {
+        unimplemented!("only a guest of Xen gets upcalls")
+    }
+
+    pub(crate) unsafe fn hypercall(number: HypercallNumber, _args: [u64; 5]) -> i64 {
+        unimplemented!("{number}: only a guest of Xen can make hypercalls")
+    }
+
+    pub(crate) fn tsc() -> u64 {
+        unimplemented!("only a guest of Xen has its clock")
+    }
+
+    pub(crate) unsafe fn io_write(port: u16, _value: u8) {
+        unimplemented!("only a guest of Xen writes to port {port:#x}")
+    }
+
+    pub(crate) unsafe fn probe_read(address: u64) -> Probed {
+        unimplemented!("only a guest of Xen can probe {address:#x}")
+    }
+
+    pub(crate) unsafe fn probe_write(address: u64, _value: u64) -> Probed {
+        unimplemented!("only a guest of Xen can probe {address:#x}")
+    }
+}
