@@ -300,7 +300,6 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     command.arg("--timeout").arg(limit.as_secs().max(1).to_string());
     if job.boot != Boot::Direct {
         command.arg("--disk").arg(job.boot.name());
-        command.env("DOMB_GRUB", "build/grub");
     }
     if let Some(words) = &job.test.spec.db_boot_args {
         command.arg("--dom0-args").arg(words);
@@ -309,18 +308,15 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     command
 }
 
-/// The command as one types it at the top of the checkout, with the environment that it was given.
+/// The command as one types it at the top of the checkout.
 fn command_text(top: &Path, command: &Command) -> String {
-    let settings = command.get_envs().filter_map(|(name, value)| {
-        value.map(|value| format!("{}={} ", name.to_string_lossy(), value.to_string_lossy()))
-    });
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| {
         let word = word.to_string_lossy();
         let word = word.strip_prefix(&format!("{}/", top.display())).unwrap_or(&word).to_owned();
         if word.contains(char::is_whitespace) { format!("'{word}'") } else { word }
     });
-    settings.collect::<String>() + &words.collect::<Vec<_>>().join(" ")
+    words.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
