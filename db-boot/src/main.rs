@@ -1,0 +1,46 @@
+//! The one-shot builder: Xen starts it as Dom0; it builds and starts the VMs in its RAM disk and looks after them.
+//!
+//! All that happens is in the crate `launch`; here it meets the machine.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+#![forbid(unsafe_code)]
+
+use hypercall::Xen;
+use launch::{Environment, Options, launch};
+use protocols::MachineStatus;
+use pv_runtime::{Boot, Ending, Hypervisor, clock, events};
+
+pv_runtime::entry!(main);
+
+fn main(boot: Boot) -> Ending {
+    let options = Options::parse(boot.command_line());
+    log::set_max_level(options.level);
+    let status = run(boot, &options).unwrap_or_else(|| {
+        log::error!("platform=ended status=builder-failed vms=0 preserved=0");
+        MachineStatus::BuilderFailed
+    });
+    Ending::Machine(status)
+}
+
+/// Launches the platform; `None` when this domain cannot, after saying why.
+fn run(mut boot: Boot, options: &Options) -> Option<MachineStatus> {
+    let xen = Xen::probe(Hypervisor).map_err(|error| log::error!("step=probe {error}")).ok()?;
+    let interface = xen.interface();
+    log::info!(
+        "xen={}{} domctl={} memory={}KiB",
+        interface.xen,
+        xen.extra_version().unwrap_or_default(),
+        interface.domctl,
+        boot.start_info().nr_pages * 4
+    );
+    let ramdisk = boot.ramdisk().map_err(|error| log::error!("step=ramdisk {error}")).ok()?;
+    let window = match boot.window()? {
+        Ok(window) => window,
+        Err(error) => {
+            log::error!("step=window {error}");
+            return None;
+        }
+    };
+    let now = || clock::now().nanos();
+    let mut environment = Environment { xen: &xen, window, events: events::words()?, now: &now };
+    Some(launch(&mut environment, options, ramdisk))
+}
