@@ -9,9 +9,9 @@ use launch::{Environment, Options, launch};
 use protocols::MachineStatus;
 use pv_runtime::{Boot, Ending, Hypervisor, clock, events};
 
-pv_runtime::entry!(main);
+pv_runtime::entry!(kernel);
 
-fn main(boot: Boot) -> Ending {
+fn kernel(boot: &mut Boot) -> Ending {
     let options = Options::parse(boot.command_line());
     log::set_max_level(options.level);
     let status = run(boot, &options).unwrap_or_else(|| {
@@ -22,7 +22,7 @@ fn main(boot: Boot) -> Ending {
 }
 
 /// Launches the platform; `None` when this domain cannot, after saying why.
-fn run(mut boot: Boot, options: &Options) -> Option<MachineStatus> {
+fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
     let xen = Xen::probe(Hypervisor).map_err(|error| log::error!("step=probe {error}")).ok()?;
     let interface = xen.interface();
     log::info!(
