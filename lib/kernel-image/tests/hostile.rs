@@ -73,6 +73,19 @@ const STREAM_STARTS: [&[u8]; 5] = [
     &[0x28, 0xb5, 0x2f, 0xfd],
 ];
 
+/// Bytes that mean something in an xz block header: flags, filters, their sizes, continued numbers.
+const XZ_BYTES: [u8; 16] = [0, 1, 2, 3, 4, 5, 0x14, 0x21, 0x28, 0x40, 0x41, 0x7f, 0x80, 0xc0, 0xc1, 0xff];
+
+/// The checksum of an xz block header, without which nothing behind it is looked at.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0u32, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 },
+        )
+    })
+}
+
 proptest! {
     #[test]
     fn any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
@@ -115,6 +128,15 @@ proptest! {
         let stream = [magic, &rest].concat();
         try_all(&stream);
         try_all(&bzimage(&with_size(&stream, 1000)));
+    }
+
+    #[test]
+    fn any_xz_block_header(size in 1u8..40, header in prop::collection::vec(prop::sample::select(&XZ_BYTES[..]), 160)) {
+        let real = include_bytes!("data/kernel.xz");
+        let mut block = vec![size];
+        block.extend(&header[..usize::from(size) * 4 + 3 - 4]);
+        block.extend(crc32(&block).to_le_bytes());
+        try_all(&[&real[..12], &block, &real[24..]].concat());
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! for everything that Linux packs (its build appends the size); it is compared with the caller's limit before the
 //! buffer is allocated. Where the size is unknown the buffer grows up to the limit and no further.
 //!
-//! Working memory on top of the buffer: none for gzip and lz4, the dictionary for xz and lzma, the window for zstd.
+//! Working memory on top of the buffer: none for gzip and lz4; for xz and lzma the dictionary, which grows with the
+//! output up to the size that the stream asks for; for zstd the window, likewise. Neither grows past what the limit
+//! lets come out by more than a step.
 mod gzip;
 mod lz4;
 mod xz;
