@@ -74,6 +74,14 @@ impl<H: RawHypercall> Xen<H> {
         Ok(Self { raw, interface, counts: CallCounts::new() })
     }
 
+    /// For a domain that controls no other: finds out only the release, and asks for no right.
+    ///
+    /// Xen refuses this domain's calls about others, whatever version they are made in.
+    pub fn unprivileged(raw: H) -> Result<Self, ProbeError> {
+        let interface = Interface::unprivileged(&raw)?;
+        Ok(Self { raw, interface, counts: CallCounts::new() })
+    }
+
     /// What was found out.
     pub fn interface(&self) -> &Interface {
         &self.interface

@@ -76,6 +76,11 @@ impl Interface {
         Ok(Self { xen, domctl: Self::probe_domctl(raw, xen)?, sysctl: Self::probe_sysctl(raw) })
     }
 
+    /// Asks the Xen behind `raw` for its release only.
+    pub(crate) fn unprivileged(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
+        Ok(Self { xen: Self::probe_xen(raw)?, domctl: DomctlVersion::NEWEST, sysctl: None })
+    }
+
     fn probe_xen(raw: &impl RawHypercall) -> Result<XenVersion, ProbeError> {
         // SAFETY: XENVER_version takes no address and changes nothing.
         let result =

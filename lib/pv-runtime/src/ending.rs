@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use protocols::MachineStatus;
 use protocols::status::GUEST_STATUS_BASE;
+use spin::Once;
 use xen_abi::sched::{
     SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SOFT_RESET, SHUTDOWN_SUSPEND,
     SHUTDOWN_WATCHDOG,
@@ -110,10 +111,23 @@ pub fn end(ending: Ending) -> ! {
     Hypervisor.shutdown(ending.reason())
 }
 
+/// Called with what happened before a kernel ends because of a mistake.
+static FAILURE_HOOK: Once<fn(fmt::Arguments<'_>)> = Once::new();
+
+/// Has `hook` called when the kernel ends because of a panic or an exception, after that was printed. The first call counts.
+///
+/// The hook must not use the heap, which may be locked. A mistake within it ends the kernel without more words.
+pub fn on_failure(hook: fn(fmt::Arguments<'_>)) {
+    FAILURE_HOOK.call_once(|| hook);
+}
+
 /// Ends the kernel because of a mistake, after saying what happened.
 pub(crate) fn fail(text: fmt::Arguments<'_>) -> ! {
     if !FAILING.swap(true, Ordering::Relaxed) {
         console::emergency(format_args!("{Prefix}error: {text}"));
+        if let Some(hook) = FAILURE_HOOK.get() {
+            hook(text);
+        }
     }
     end(Ending::Crash)
 }

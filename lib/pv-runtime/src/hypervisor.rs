@@ -143,7 +143,7 @@ impl Hypervisor {
         check(unsafe { self.hypercall(HypercallNumber::CONSOLE_IO, args) })
     }
 
-    /// Waits until an event is pending on an unmasked port. Afterwards upcalls are masked as before.
+    /// Waits until an event is pending on an unmasked port of [`events::words`](crate::events::words). Afterwards upcalls are masked as before.
     ///
     /// An event that is pending already makes it return at once.
     pub fn block(self) {

@@ -36,17 +36,18 @@ mod layout;
 mod logger;
 mod machine;
 mod memory;
+pub mod pages;
 mod slots;
 pub mod traps;
 mod window;
 
 pub use boot::{Boot, SparePages};
-pub use ending::{Ending, end, exit_port};
+pub use ending::{Ending, end, exit_port, on_failure};
 pub use heap::{HeapUse, heap_use};
 pub use hypervisor::{Hypervisor, UpdateError};
 pub use logger::name;
 pub use memory::MemoryError;
-pub use window::{KEPT_FRAMES, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window};
+pub use window::{GrantPage, KEPT_FRAMES, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window};
 
 /// Makes `fn main(boot: &mut Boot) -> Ending` the program of a kernel.
 ///

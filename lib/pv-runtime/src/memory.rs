@@ -138,6 +138,11 @@ pub(crate) fn initialise(start: &StartInfo, free_start: Pfn) {
 }
 
 impl Memory {
+    /// The top page table.
+    pub(crate) fn root(&self) -> Pfn {
+        self.root
+    }
+
     /// End of the pages that are mapped at their own address.
     pub(crate) fn mapped(&self) -> Pfn {
         self.mapped

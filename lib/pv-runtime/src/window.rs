@@ -9,6 +9,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use grant_table::{GrantAddress, GrantSlot};
 use hypercall::{FrameWindow, SharedMemory, WindowError};
 use spin::Mutex;
 use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate, Pte, TABLE_ENTRIES};
@@ -335,37 +336,71 @@ impl SharedFrames {
     }
 }
 
+/// A page of address space for a granted frame.
+#[derive(Debug)]
+pub struct GrantPage {
+    bytes: SharedBytes,
+    page: ReservedPages,
+}
+
+impl GrantPage {
+    /// Reserves a page.
+    pub fn new() -> Result<Self, WindowError> {
+        let page = ReservedPages::new(1)?;
+        // SAFETY: the page is this value's, and `GrantSlot` allows accesses only while a frame is mapped there.
+        let bytes = unsafe { SharedBytes::new(page.address(), page.size()) };
+        let bytes = bytes.ok_or(WindowError::Exhausted { wanted: 1, capacity: KEPT_FRAMES })?;
+        Ok(Self { bytes, page })
+    }
+}
+
+// SAFETY: 1. the page was reserved for this value, and reserved pages have nothing mapped. 2. They go to `bytes`, which is
+// that page.
+unsafe impl GrantSlot for GrantPage {
+    fn address(&self) -> GrantAddress {
+        GrantAddress::Virtual(self.page.address().raw())
+    }
+}
+
+/// Hands the methods of [`SharedMemory`] on to a field.
+macro_rules! shared_memory_by_field {
+    ($type:ty, $field:ident) => {
+        impl SharedMemory for $type {
+            fn size(&self) -> usize {
+                self.$field.size()
+            }
+
+            fn read(&self, offset: usize, buffer: &mut [u8]) {
+                self.$field.read(offset, buffer);
+            }
+
+            fn write(&self, offset: usize, bytes: &[u8]) {
+                self.$field.write(offset, bytes);
+            }
+
+            fn load_u32(&self, offset: usize) -> u32 {
+                self.$field.load_u32(offset)
+            }
+
+            fn store_u32(&self, offset: usize, value: u32) {
+                self.$field.store_u32(offset, value);
+            }
+
+            fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+                self.$field.compare_exchange_u32(offset, current, new)
+            }
+        }
+    };
+}
+
+shared_memory_by_field!(SharedFrames, bytes);
+shared_memory_by_field!(GrantPage, bytes);
+
 impl Drop for SharedFrames {
     fn drop(&mut self) {
         let ReservedPages { area, slot, count } = &self.pages;
         // SAFETY: the value that gave access is going away.
         with_updates(*count, |updates| unsafe { area.unmap(*slot, updates) });
-    }
-}
-
-impl SharedMemory for SharedFrames {
-    fn size(&self) -> usize {
-        self.bytes.size()
-    }
-
-    fn read(&self, offset: usize, buffer: &mut [u8]) {
-        self.bytes.read(offset, buffer);
-    }
-
-    fn write(&self, offset: usize, bytes: &[u8]) {
-        self.bytes.write(offset, bytes);
-    }
-
-    fn load_u32(&self, offset: usize) -> u32 {
-        self.bytes.load_u32(offset)
-    }
-
-    fn store_u32(&self, offset: usize, value: u32) {
-        self.bytes.store_u32(offset, value);
-    }
-
-    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
-        self.bytes.compare_exchange_u32(offset, current, new)
     }
 }
 
