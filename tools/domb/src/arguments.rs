@@ -23,6 +23,7 @@ Examples:
     domb run hello.cfg                  boot Xen in QEMU and run this VM
     domb pack web.cfg db.cfg -o d.img   a disk image that boots under BIOS and UEFI
     domb compile hello.cfg -o h.spec    the binary form that db-boot reads
+    domb inspect d.img vmlinuz          what is in these files?
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
 `domb run` has more (see `domb run --help`)."
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Compile(Compile),
     /// Pack Xen, db-boot and VMs into a bootable disk image
     Pack(Pack),
+    /// Show what is in an archive, a kernel, a boot spec or a disk image
+    Inspect(Inspect),
     /// Run VMs, or a packed disk image, under Xen in QEMU
     Run(Box<Run>),
 }
@@ -62,6 +65,9 @@ pub(crate) struct Check {
     /// The VM files; together they are one platform, so no two may share a name or a domain id
     #[arg(required = true, value_name = "VM.cfg")]
     pub(crate) files: Vec<PathBuf>,
+    /// Show each VM's start-of-day picture: what is where in its memory
+    #[arg(long)]
+    pub(crate) plan: bool,
 }
 
 #[derive(Args)]
@@ -109,6 +115,20 @@ pub(crate) struct Pack {
     pub(crate) no_exit_port: bool,
 }
 
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb inspect /boot/vmlinuz              can it run as a PV guest, and what does it need?
+    domb inspect platform.img               what does this disk boot?
+
+Known are db-boot's RAM disk (CPIO), kernels (ELF, bzImage, compressed), Xen, boot specs,
+and disk images of `domb pack`.")]
+pub(crate) struct Inspect {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+}
+
 /// Xen, db-boot and what they are told.
 #[derive(Args)]
 pub(crate) struct Stack {
@@ -136,6 +156,9 @@ pub(crate) struct Stack {
         allow_hyphen_values = true
     )]
     pub(crate) dom0_args: String,
+    /// Do not check on the host whether db-boot can build the VMs; it says so itself
+    #[arg(long)]
+    pub(crate) no_check: bool,
 }
 
 /// The firmware that boots a disk image.

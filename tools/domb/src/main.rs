@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Compile(arguments) => commands::compile::run(&arguments),
+        Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Pack(arguments) => commands::pack::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
     };

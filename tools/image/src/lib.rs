@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod check;
 pub mod config;
 pub mod disk;
 pub mod files;
+pub mod inspect;
 pub mod interrupt;
 pub mod kernel;
 pub mod memory;

@@ -5,7 +5,7 @@ use protocols::BootSpec;
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
 
-/// What db-boot needs beside its image, the RAM disk and one unpacked kernel: its heap (parsed specs, plans, the
+/// What db-boot needs beside its image, the RAM disk and unpacked kernels: its heap (parsed specs, plans, the
 /// index of the RAM disk, tables of the guests' frames), its stack, its frame windows, its console buffers, and
 /// the rounding of Xen's start-of-day area (up to 4 MiB, twice).
 const BUILDER_SLACK: u64 = 12 * MIB;
@@ -31,8 +31,9 @@ pub struct BuilderNeed {
     pub image: u64,
     /// The RAM disk, which Xen puts into the memory of the domain it belongs to.
     pub archive: u64,
-    /// The largest kernel, unpacked: db-boot unpacks one at a time. 0 if all are stored as plain ELF files.
-    pub largest_unpacked_kernel: u64,
+    /// All kernels that are stored packed, unpacked: db-boot plans every VM before it builds the first, and keeps
+    /// each kernel, once, until the last VM is built.
+    pub unpacked_kernels: u64,
 }
 
 impl BuilderNeed {
@@ -41,7 +42,7 @@ impl BuilderNeed {
         let contents = self
             .image
             .saturating_add(self.archive)
-            .saturating_add(self.largest_unpacked_kernel)
+            .saturating_add(self.unpacked_kernels)
             .saturating_add(BUILDER_SLACK);
         // Two tables grow with the memory they describe: 8 bytes of page table and 8 bytes of
         // physical-to-machine map for each page of 4 KiB; one in 256 covers both, and once more their own need.
@@ -65,9 +66,9 @@ mod tests {
 
     #[test]
     fn dom0_gets_what_it_holds_and_some_room() {
-        let small = BuilderNeed { image: MIB, archive: MIB / 2, largest_unpacked_kernel: 0 };
+        let small = BuilderNeed { image: MIB, archive: MIB / 2, unpacked_kernels: 0 };
         assert_eq!(small.dom0_mem_mib(), 14);
-        let linux = BuilderNeed { archive: 30 * MIB, largest_unpacked_kernel: 64 * MIB, ..small };
+        let linux = BuilderNeed { archive: 30 * MIB, unpacked_kernels: 64 * MIB, ..small };
         assert_eq!(linux.dom0_mem_mib(), 108);
         let absurd = BuilderNeed { archive: u64::MAX, ..small };
         assert_eq!(absurd.dom0_mem_mib(), u64::MAX.div_ceil(MIB));

@@ -1,6 +1,6 @@
 //! A set of VMs with all their images: what db-boot's RAM disk is made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use thiserror::Error;
 
 use crate::config::{VmConfig, VmFile};
 use crate::files;
+use crate::kernel;
 use crate::source::{Diagnostic, Severity, Spanned};
 
 /// The largest image: the CPIO format has 32 bits for a file's size.
@@ -40,7 +41,8 @@ pub struct Vm {
     pub file: VmFile,
     /// What db-boot will read about it.
     pub spec: BootSpec,
-    kernel: usize,
+    /// Index of its kernel in the platform's images.
+    pub(crate) kernel: usize,
     ramdisk: Option<usize>,
 }
 
@@ -128,10 +130,11 @@ impl Platform {
         vm.ramdisk.map(|index| &self.images[index])
     }
 
-    /// The size of the largest kernel when it is unpacked, in bytes; 0 if no kernel is packed.
-    pub fn largest_unpacked_kernel(&self) -> u64 {
-        let kernels = self.vms.iter().map(|vm| self.kernel(vm));
-        kernels.map(|kernel| crate::kernel::unpacked_size(&kernel.bytes)).max().unwrap_or(0)
+    /// What unpacking all packed kernels yields, in bytes; a kernel of several VMs counts once.
+    pub fn unpacked_kernels(&self) -> u64 {
+        let kernels: BTreeSet<usize> = self.vms.iter().map(|vm| vm.kernel).collect();
+        let sizes = kernels.into_iter().map(|index| kernel::unpacked_size(&self.images[index].bytes));
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// The RAM disk of db-boot: the specs in the order of the VMs, then the images.
@@ -171,7 +174,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         domid: config.domid.as_ref().map(|domid| domid.value),
         uuid: config.uuid,
         vcpus: config.vcpus,
-        memory_kib: config.memory_kib,
+        memory_kib: config.memory_kib.value,
         max_memory_kib: config.max_memory_kib,
         kernel,
         ramdisk,

@@ -2,15 +2,22 @@
 
 use std::process::ExitCode;
 
+use image::check;
+
 use super::load_platform;
 use crate::arguments::Check;
-use crate::messages::Failure;
+use crate::messages::{Failure, Progress};
 
 pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
-    let platform = load_platform(&arguments.files)?;
-    for vm in platform.vms() {
-        vm.spec.validate()?;
-        println!("{}: fine", vm.spec.name);
+    let reports = {
+        let _progress = Progress::start("checking");
+        check::check(&load_platform(&arguments.files)?)?
+    };
+    for report in reports {
+        println!("{report}");
+        if arguments.plan {
+            println!("{}", report.plan);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod compile;
+pub(crate) mod inspect;
 pub(crate) mod pack;
 pub(crate) mod run;
 mod stack;

@@ -32,6 +32,9 @@ impl Stack {
         exit_port: bool,
     ) -> Result<Self, Failure> {
         let platform = load_platform(files)?;
+        if !chosen.no_check {
+            image::check::check(&platform)?;
+        }
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
         let archive = platform.archive()?;
@@ -62,6 +65,6 @@ impl Stack {
 
 fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {
     let archive = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-    let largest_unpacked_kernel = platform.largest_unpacked_kernel();
-    BuilderNeed { image: builder.memory, archive, largest_unpacked_kernel }.dom0_mem_mib()
+    let unpacked_kernels = platform.unpacked_kernels();
+    BuilderNeed { image: builder.memory, archive, unpacked_kernels }.dom0_mem_mib()
 }

@@ -215,7 +215,7 @@ impl Reader<'_> {
     }
 
     /// Start and maximum memory in KiB.
-    fn memory(&mut self) -> Option<(u64, u64)> {
+    fn memory(&mut self) -> Option<(Spanned<u64>, u64)> {
         self.require(Key::Memory, "memory = 64        # MiB");
         let range = 1..=MAX_MEMORY_KIB / 1024;
         let memory = self.number_in(Key::Memory, range.clone(), " (MiB)");
@@ -231,7 +231,7 @@ impl Reader<'_> {
             self.error(maximum.span, message).related = Some((memory.span, "\"memory\" is here".into()));
         }
         let maximum = maximum.map_or(memory.value, |maximum| maximum.value);
-        Some((memory.value * 1024, maximum * 1024))
+        Some((Spanned::new(memory.value * 1024, memory.span), maximum * 1024))
     }
 
     fn vcpus(&mut self) -> u32 {

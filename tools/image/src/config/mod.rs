@@ -28,7 +28,7 @@ pub struct VmConfig {
     /// Its vCPUs.
     pub vcpus: u32,
     /// Memory it starts with, in KiB.
-    pub memory_kib: u64,
+    pub memory_kib: Spanned<u64>,
     /// Memory it may grow to, in KiB.
     pub max_memory_kib: u64,
     /// The file of its kernel; relative paths are already joined to the folder of the VM file.

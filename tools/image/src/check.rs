@@ -1,0 +1,104 @@
+//! What db-boot would find out, found out on the host: every kernel is unpacked and every VM planned by the same
+//! code.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
+use kernel_image::{ImageError, KernelImage};
+use protocols::spec::BootSpec;
+use xen_abi::PageCount;
+
+use crate::kernel::MAX_UNPACKED;
+use crate::platform::{Platform, PlatformError, Vm};
+use crate::source::Diagnostic;
+
+/// A VM that can be built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmReport {
+    /// Its boot spec.
+    pub spec: BootSpec,
+    /// The file format of its kernel.
+    pub kernel_format: String,
+    /// Its start-of-day picture, as text of several lines.
+    pub plan: String,
+}
+
+impl fmt::Display for VmReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: fine ({}, kernel: {})", self.spec.name, summary(&self.spec), self.kernel_format)
+    }
+}
+
+/// A spec in a few words: `PV, 2 vCPUs, 64 MiB`.
+pub(crate) fn summary(spec: &BootSpec) -> String {
+    let vcpus = if spec.vcpus == 1 { "1 vCPU".into() } else { format!("{} vCPUs", spec.vcpus) };
+    format!("PV, {vcpus}, {}", mib(spec.memory_kib))
+}
+
+fn mib(kib: u64) -> String {
+    if kib.is_multiple_of(1024) { format!("{} MiB", kib / 1024) } else { format!("{kib} KiB") }
+}
+
+/// Plans every VM of a platform. The reports are in the order of the VMs; the problems of all VMs are reported.
+pub fn check(platform: &Platform) -> Result<Vec<VmReport>, PlatformError> {
+    let mut by_kernel: BTreeMap<usize, Vec<(usize, &Vm)>> = BTreeMap::new();
+    for (index, vm) in platform.vms().iter().enumerate() {
+        by_kernel.entry(vm.kernel).or_default().push((index, vm));
+    }
+    // One kernel after the other: unpacked, the kernels of a platform may take more memory than the host has.
+    let mut results = BTreeMap::new();
+    for vms in by_kernel.into_values() {
+        results.extend(check_kernel(platform, &vms));
+    }
+    let (mut reports, mut problems) = (Vec::new(), Vec::new());
+    for result in results.into_values() {
+        match result {
+            Ok(report) => reports.push(report),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(reports) } else { Err(PlatformError { problems }) }
+}
+
+type VmResult = Result<VmReport, String>;
+
+/// Plans VMs that have the same kernel.
+fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResult)> {
+    let Some((_, first)) = vms.first() else { return Vec::new() };
+    let image = platform.kernel(first);
+    let unwrapped = kernel_image::unwrap(&image.bytes, MAX_UNPACKED);
+    let check = |vm: &Vm| {
+        let unwrapped = unwrapped.as_ref().map_err(|error| bad_kernel(vm, error))?;
+        let kernel = KernelImage::parse(&unwrapped.elf).map_err(|error| bad_kernel(vm, &error))?;
+        let kernel = PvKernel::from_image(&kernel).map_err(|error| cannot_plan(vm, &error))?;
+        let ramdisk = platform.ramdisk(vm).map(|image| u64::try_from(image.bytes.len()).unwrap_or(u64::MAX));
+        let request = GuestRequest {
+            memory: PageCount::new(vm.spec.memory_kib / 4),
+            command_line: &vm.spec.command_line,
+            ramdisk,
+        };
+        let plan = PvPlan::new(kernel, &request).map_err(|error| cannot_plan(vm, &error))?;
+        let kernel_format = unwrapped.format.to_string();
+        Ok(VmReport { spec: vm.spec.clone(), kernel_format, plan: plan.to_string() })
+    };
+    vms.iter().map(|(index, vm)| (*index, check(vm))).collect()
+}
+
+/// The message for a kernel that is none, at the line that names it.
+fn bad_kernel(vm: &Vm, error: &ImageError) -> String {
+    let path = &vm.file.config.kernel;
+    let message = format!("VM {:?}: kernel {}: {error}", vm.spec.name, path.value.display());
+    Diagnostic::error(path.span, message).render(&vm.file.source)
+}
+
+/// The message for a VM that cannot be planned, at the line that is best changed.
+fn cannot_plan(vm: &Vm, error: &PlanError) -> String {
+    let config = &vm.file.config;
+    let span = match error {
+        PlanError::Image(error) => return bad_kernel(vm, error),
+        PlanError::Memory { .. } | PlanError::MemorySize(_) => config.memory_kib.span,
+        _ => config.kernel.span,
+    };
+    Diagnostic::error(span, format!("VM {:?}: {error}", vm.spec.name)).render(&vm.file.source)
+}

@@ -1,0 +1,160 @@
+//! What is in a file, as text for people.
+
+mod kernel;
+
+use std::fmt::Write as _;
+
+use kernel_image::{Format, ImageError};
+use protocols::archive::vm_of_spec_entry;
+use protocols::spec::MAGIC;
+use protocols::{BootSpec, SpecError};
+use ramdisk::{Archive, RamdiskError};
+use thiserror::Error;
+
+use crate::check::summary;
+use crate::disk::{self, DiskError};
+use crate::xen;
+
+/// Why a file cannot be described.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// It is a boot spec, but a bad one.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// It is a disk image, but not one of ours.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// It is an archive, but a bad one.
+    #[error(transparent)]
+    Archive(#[from] RamdiskError),
+    /// It is taken for a kernel, but is none.
+    #[error("not an archive, boot spec or disk image, and as a kernel: {0}")]
+    Kernel(#[from] ImageError),
+}
+
+/// Describes a file: one line that goes behind its name, then indented lines.
+pub fn describe(bytes: &[u8]) -> Result<String, InspectError> {
+    if bytes.starts_with(&MAGIC) {
+        return Ok(format!("boot spec, {} bytes\n{}", bytes.len(), indent(&spec(&BootSpec::decode(bytes)?))));
+    }
+    if disk::is_disk_image(bytes) {
+        return describe_disk(bytes);
+    }
+    if bytes.starts_with(b"0707") {
+        return archive(bytes);
+    }
+    if bytes.starts_with(b"\x7fELF") && xen::has_multiboot1(bytes) && xen::has_multiboot2(bytes) {
+        return Ok(format!("Xen, {} bytes, starts by Multiboot 1 and 2\n", bytes.len()));
+    }
+    Ok(kernel::describe(bytes)?)
+}
+
+/// Two blanks before every line.
+fn indent(text: &str) -> String {
+    text.lines().fold(String::new(), |out, line| out + "  " + line + "\n")
+}
+
+fn spec(spec: &BootSpec) -> String {
+    let mut out = format!("VM {}: {}\n", spec.name, summary(spec));
+    let mut field = |name: &str, value: String| _ = writeln!(out, "  {name:<13} {value}");
+    field("domid", spec.domid.map_or("chosen by Xen".into(), |domid| domid.to_string()));
+    field("uuid", uuid::Uuid::from_bytes(spec.uuid).to_string());
+    if spec.max_memory_kib != spec.memory_kib {
+        field("may grow to", format!("{} KiB", spec.max_memory_kib));
+    }
+    field("kernel", spec.kernel.clone());
+    if let Some(ramdisk) = &spec.ramdisk {
+        field("ramdisk", ramdisk.clone());
+    }
+    field("command line", format!("{:?}", spec.command_line));
+    for (name, action) in
+        [("on poweroff", spec.on_poweroff), ("on reboot", spec.on_reboot), ("on crash", spec.on_crash)]
+    {
+        field(name, format!("{action:?}").to_lowercase());
+    }
+    out
+}
+
+fn archive(bytes: &[u8]) -> Result<String, InspectError> {
+    let archive = Archive::parse(bytes)?;
+    let mut out = format!("RAM disk, {} bytes, {} entries\n", bytes.len(), archive.entries().len());
+    for entry in archive.entries() {
+        let data = entry.data();
+        let _ = writeln!(out, "  {} ({}, {} bytes)", entry.name(), entry.kind(), data.len());
+        if vm_of_spec_entry(entry.name()).is_some() {
+            let text =
+                BootSpec::decode(data).map_or_else(|error| error.to_string(), |decoded| spec(&decoded));
+            out += &indent(&indent(&text));
+        } else if let Ok(format) = Format::detect(data) {
+            let _ = writeln!(out, "    {format}");
+        }
+    }
+    Ok(out)
+}
+
+fn describe_disk(bytes: &[u8]) -> Result<String, InspectError> {
+    let contents = disk::read(bytes)?;
+    let mut out = format!("disk image, {} bytes, GUID {}\n", bytes.len(), contents.guid);
+    for partition in &contents.partitions {
+        let _ = writeln!(
+            out,
+            "  partition {:<10} [{:#x}..{:#x}), type {}, GUID {}",
+            partition.name, partition.bytes.start, partition.bytes.end, partition.kind, partition.guid
+        );
+    }
+    for (path, size) in &contents.files {
+        let _ = writeln!(out, "  /{path} ({size} bytes)");
+    }
+    out += "  GRUB's menu:\n";
+    out += &indent(&indent(&contents.menu));
+    let described = archive(&contents.archive)?;
+    Ok(out + &indent(&format!("/boot/ramdisk.cpio: {described}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocols::{ExitAction, GuestKind};
+
+    fn sample() -> BootSpec {
+        BootSpec {
+            name: "web".into(),
+            kind: GuestKind::Pv,
+            domid: None,
+            uuid: [0x11; 16],
+            vcpus: 2,
+            memory_kib: 65536,
+            max_memory_kib: 65536,
+            kernel: "images/k".into(),
+            ramdisk: None,
+            command_line: "a \"b\"".into(),
+            on_poweroff: ExitAction::Destroy,
+            on_reboot: ExitAction::Destroy,
+            on_crash: ExitAction::Preserve,
+        }
+    }
+
+    #[test]
+    fn an_archive_is_shown_with_its_specs_decoded() {
+        let mut writer = ramdisk::Writer::new();
+        writer.file("vms/web.spec", &sample().encode().unwrap()).unwrap();
+        writer.file("vms/bad.spec", b"DBSPEC").unwrap();
+        writer.file("images/k", b"\x7fELF").unwrap();
+        let text = describe(&writer.finish()).unwrap();
+        for line in [
+            "  vms/web.spec (",
+            "    VM web: PV, 2 vCPUs, 64 MiB",
+            "      command line  \"a \\\"b\\\"\"",
+            "    boot spec: 6 bytes, 16 needed",
+            "    ELF",
+        ] {
+            assert!(text.lines().any(|shown| shown.starts_with(line)), "{line}\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_nothing_known_says_so() {
+        let error = describe(b"hello, I am a text file").unwrap_err().to_string();
+        assert!(error.starts_with("not an archive, boot spec or disk image, and as a kernel: "), "{error}");
+    }
+}
