@@ -17,7 +17,7 @@ pub enum ImageError {
     /// Nothing this crate knows.
     #[error(
         "not a kernel: {len} bytes that start with \"{}\" are neither an ELF file, nor Linux's bzImage, nor \
-         compressed with gzip, xz, lzma, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel",
+         compressed with gzip, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel",
         .start.escape_ascii()
     )]
     NotAKernel {

@@ -65,11 +65,12 @@ fn every_truncation_is_survived() {
 const EDGES: [u64; 9] = [0, 1, 0xfff, 1 << 31, 1 << 32, 1 << 47, 1 << 63, u64::MAX - 1, u64::MAX];
 
 /// How streams of each compression start.
-const STREAM_STARTS: [&[u8]; 5] = [
+const STREAM_STARTS: [&[u8]; 6] = [
     &[0x1f, 0x8b, 8, 0],
     &[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 1],
     &[0x5d, 0, 0, 0x80, 0],
     &[0x02, 0x21, 0x4c, 0x18],
+    b"\x89LZO\0\r\n\x1a\n\x10\x40\x20\xa0\x09\x40\x03\x09\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     &[0x28, 0xb5, 0x2f, 0xfd],
 ];
 
@@ -140,12 +141,13 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_to_a_stream(which in 0usize..5, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+    fn any_damage_to_a_stream(which in 0usize..6, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
         let streams = [
             &include_bytes!("data/kernel.gz")[..],
             include_bytes!("data/kernel.xz"),
             include_bytes!("data/kernel.lzma"),
             include_bytes!("data/kernel.lz4"),
+            include_bytes!("data/kernel.lzo"),
             include_bytes!("data/kernel.zst"),
         ];
         let mut stream = streams[which].to_vec();

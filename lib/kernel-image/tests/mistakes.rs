@@ -37,7 +37,7 @@ mistakes! {
     empty_file: unwrap_refusal([]) => "the kernel is an empty file; check its path";
     text_file: unwrap_refusal(*b"#!/bin/sh\n") =>
         "not a kernel: 10 bytes that start with \"#!/bin/s\" are neither an ELF file, nor Linux's bzImage, nor \
-         compressed with gzip, xz, lzma, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel";
+         compressed with gzip, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel";
     bzimage_cut_off_in_header: unwrap_refusal(bzimage(b"")[..0x20a]) =>
         "the bzImage ends at 0x20a, within its setup header; it was cut off: copy it again";
     bzimage_cut_off_in_boot_sector: unwrap_refusal(bzimage(b"")[..0x200]) =>

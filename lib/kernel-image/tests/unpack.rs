@@ -14,18 +14,20 @@ const XZ_CRC64: &[u8] = include_bytes!("data/kernel-crc64.xz");
 const XZ_SHA256: &[u8] = include_bytes!("data/kernel-sha256.xz");
 const LZMA: &[u8] = include_bytes!("data/kernel.lzma");
 const LZ4: &[u8] = include_bytes!("data/kernel.lz4");
+const LZO: &[u8] = include_bytes!("data/kernel.lzo");
 const ZSTD: &[u8] = include_bytes!("data/kernel.zst");
 const ZEROS_XZ: &[u8] = include_bytes!("data/zeros-8mib.xz");
 const ZEROS_ZSTD: &[u8] = include_bytes!("data/zeros-8mib.zst");
 
 /// Every stream with the kernel in it.
-const STREAMS: [(Compression, &[u8]); 7] = [
+const STREAMS: [(Compression, &[u8]); 8] = [
     (Compression::Gzip, GZIP),
     (Compression::Xz, XZ),
     (Compression::Xz, XZ_CRC64),
     (Compression::Xz, XZ_SHA256),
     (Compression::Lzma, LZMA),
     (Compression::Lz4, LZ4),
+    (Compression::Lzo, LZO),
     (Compression::Zstd, ZSTD),
 ];
 
@@ -110,7 +112,9 @@ fn a_limit_below_the_size_is_named() {
 
 #[test]
 fn a_declared_size_above_the_limit_is_refused_before_anything_is_unpacked() {
-    for compression in [Compression::Xz, Compression::Lzma, Compression::Lz4, Compression::Zstd] {
+    for compression in
+        [Compression::Xz, Compression::Lzma, Compression::Lz4, Compression::Lzo, Compression::Zstd]
+    {
         let (_, stream) = STREAMS.into_iter().find(|(of, _)| *of == compression).unwrap();
         // Damage that would be noticed if the stream were looked at.
         let damaged = &stream[..stream.len() / 2];
@@ -169,7 +173,7 @@ fn what_is_inside_must_be_elf() {
 
 #[test]
 fn bytes_behind_the_stream_are_noticed() {
-    for (compression, stream) in [(Compression::Xz, XZ), (Compression::Zstd, ZSTD)] {
+    for (compression, stream) in [(Compression::Xz, XZ), (Compression::Lzo, LZO), (Compression::Zstd, ZSTD)] {
         let longer = [stream, b"more"].concat();
         assert_eq!(refusal(&longer, LIMIT), ImageError::TrailingBytes { compression, count: 4 });
     }

@@ -1,7 +1,7 @@
 //! Everything that can be wrong with an archive.
 use crate::{Kind, Lookalike, MAX_ENTRIES, MAX_NAME_SIZE, frame::Format};
 use alloc::{string::String, vec::Vec};
-use core::{fmt, fmt::Write as _};
+use core::fmt::Write as _;
 use thiserror::Error;
 
 /// Why an archive was refused, or why something was not found in it.
@@ -294,14 +294,4 @@ fn alternatives(near: &[String]) -> String {
     }
     text.push('?');
     text
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Newc => "newc",
-            Self::Crc => "crc",
-            Self::Odc => "odc",
-        })
-    }
 }

@@ -8,6 +8,7 @@
 //! padding.
 use crate::{MAX_NAME_SIZE, NameFault, RamdiskError};
 use alloc::{string::String, vec::Vec};
+use core::fmt;
 
 /// The format of one entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,16 @@ impl Format {
             Self::Newc | Self::Crc => 4,
             Self::Odc => 1,
         }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Newc => "newc",
+            Self::Crc => "crc",
+            Self::Odc => "odc",
+        })
     }
 }
 

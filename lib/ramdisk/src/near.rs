@@ -5,7 +5,7 @@ use alloc::{string::String, vec::Vec};
 const MAX_LISTED: usize = 5;
 /// Names longer than this are not compared: the comparison's cost is the product of both lengths, and an archive is
 /// hostile input also when something is looked for in it.
-const MAX_COMPARED: usize = 128;
+const MAX_COMPARED: usize = 64;
 
 /// The names nearest to `wanted`, best first; when none is near, the first names of the archive.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
@@ -25,6 +25,9 @@ fn distance(wanted: &str, name: &str) -> Option<usize> {
         return Some(0);
     }
     let far_enough = wanted.len().checked_div(3)?.max(1);
+    if wanted.len().abs_diff(name.len()) > far_enough.saturating_mul(4) {
+        return None; // a character has at most four bytes, so this many edits are needed at least
+    }
     Some(edits(wanted, name)).filter(|edits| *edits <= far_enough)
 }
 

@@ -4,11 +4,12 @@
 //! for everything that Linux packs (its build appends the size); it is compared with the caller's limit before the
 //! buffer is allocated. Where the size is unknown the buffer grows up to the limit and no further.
 //!
-//! Working memory on top of the buffer: none for gzip and lz4; for xz and lzma the dictionary, which grows with the
+//! Working memory on top of the buffer: none for gzip, lz4 and lzo; for xz and lzma the dictionary, which grows with the
 //! output up to the size that the stream asks for; for zstd the window, likewise. Neither grows past what the limit
 //! lets come out by more than a step.
 mod gzip;
 mod lz4;
+mod lzo;
 mod xz;
 mod zstd;
 
@@ -66,9 +67,8 @@ impl Job<'_> {
             Compression::Lzma => xz::unpack_lzma(self),
             Compression::Lz4 => lz4::unpack(self),
             Compression::Zstd => zstd::unpack(self),
-            Compression::Bzip2 | Compression::Lzo => {
-                Err(ImageError::UnsupportedCompression { compression: self.compression })
-            }
+            Compression::Lzo => lzo::unpack(self),
+            Compression::Bzip2 => Err(ImageError::UnsupportedCompression { compression: self.compression }),
         }
     }
 
