@@ -23,7 +23,7 @@ use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, Shutdo
 use xen_abi::sysctl::{MachineMemory, Sysctl, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console};
+use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, platform};
 use zerocopy::FromZeros;
 
 use crate::{CallCounts, CallError, Interface, ProbeError, RawHypercall};
@@ -55,7 +55,7 @@ fn address<T: ?Sized>(value: &T) -> u64 {
 
 /// Name of the operation in a raw hypercall, as the public headers have it, for traces and messages.
 ///
-/// `first_word` is the 32-bit word at the first argument where that is an address (domctl, sysctl), else the argument.
+/// `first_word` is the 32-bit word at the first argument where that is an address (domctl, sysctl, platform_op), else the argument.
 pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
     match number {
         HypercallNumber::DOMCTL => Command::from_raw(first_word).name(),
@@ -63,6 +63,7 @@ pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
         HypercallNumber::MEMORY_OP => memory::name(first_word & memory::MEMOP_CMD_MASK),
         HypercallNumber::EVENT_CHANNEL_OP => event_channel::name(first_word),
         HypercallNumber::GRANT_TABLE_OP => grant_table::name(first_word),
+        HypercallNumber::PLATFORM_OP => platform::name(first_word),
         other => other.name(),
     }
 }
@@ -102,7 +103,7 @@ impl<H: RawHypercall> Xen<H> {
     /// # Safety
     ///
     /// As [`RawHypercall::hypercall`].
-    unsafe fn call(
+    pub(crate) unsafe fn call(
         &self,
         number: HypercallNumber,
         args: [u64; 5],

@@ -14,11 +14,13 @@ extern crate alloc;
 mod calls;
 mod count;
 mod error;
+mod platform;
 mod probe;
 mod seam;
 
 pub use calls::{Populated, Xen, call_name};
 pub use count::CallCounts;
 pub use error::{CallError, WindowError};
+pub use platform::{EfiTables, SleepRequest};
 pub use probe::{Interface, ProbeError, XenVersion};
 pub use seam::{FrameWindow, RawHypercall, SharedMemory};

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod mmu;
 pub mod number;
 pub mod physdev;
+pub mod platform;
 pub mod sched;
 pub mod shared_info;
 pub mod start_info;
