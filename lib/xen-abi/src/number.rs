@@ -54,6 +54,11 @@ impl HypercallNumber {
     /// How many hypercall numbers there can be: the entries of a hypercall page.
     pub const COUNT: usize = 128;
 
+    /// The number of a hypercall in an interface structure, such as an entry of a multicall.
+    pub const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
     /// The raw number.
     pub const fn raw(self) -> u32 {
         self.0

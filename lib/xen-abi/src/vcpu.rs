@@ -77,7 +77,7 @@ pub struct TrapInfo {
 }
 
 /// `struct vcpu_guest_context`: everything a PV vCPU starts with, argument of `XEN_DOMCTL_setvcpucontext`.
-#[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct VcpuGuestContext {
     /// FXSAVE image; used only with `VGCF_i387_valid`.

@@ -1,0 +1,440 @@
+//! Domains and their life.
+
+use xen_abi::domctl::{CreateDomain, CreateFlags, DomainInfo, DomainState};
+use xen_abi::vcpu::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext};
+use xen_abi::{DomId, Errno, Mfn, PageCount};
+use zerocopy::FromZeros;
+
+use crate::events::Ports;
+use crate::frames::{Holder, Use};
+use crate::grants::Table;
+use crate::pagetables::{frame_of_cr3, is_canonical};
+use crate::state::State;
+
+/// The most vCPUs of a PV domain (`MAX_VIRT_CPUS`).
+const PV_MAX_VCPUS: u32 = 8192;
+/// GDT entries below those that Xen keeps for itself (`FIRST_RESERVED_GDT_ENTRY`).
+const GUEST_GDT_ENTRIES: u64 = 14 * 512;
+/// Highest grant table version that Xen supports.
+const MAX_GRANT_VERSION: u32 = 2;
+/// Frames a grant table may have when a domain asks for the default.
+const DEFAULT_GRANT_FRAMES: u32 = 64;
+/// `X86_EMU_PIT`: the one emulation that a PV domain may have.
+const EMULATE_PIT: u32 = 1 << 8;
+/// The most pauses that are counted.
+const MAX_PAUSES: u32 = 255;
+/// `VMASST_TYPE_*` bits that a 64-bit PV guest may set: the first six, and m2p_strict.
+const VM_ASSIST: u64 = 0b11_1111 | 1 << 32;
+/// Where Xen itself lives in every address space: not for a guest's LDT.
+const XEN_ADDRESSES: core::ops::Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
+
+/// How far a domain is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Not destroyed.
+    Alive,
+    /// Destroyed, but others still use frames of it: a zombie.
+    Dead,
+}
+
+/// A virtual CPU.
+#[derive(Clone, Debug)]
+pub(crate) struct Vcpu {
+    /// What it was started with; `None` until then.
+    pub(crate) context: Option<Box<VcpuGuestContext>>,
+    /// Whether it runs when its domain does.
+    pub(crate) online: bool,
+}
+
+/// A domain.
+#[derive(Debug)]
+pub(crate) struct Domain {
+    pub(crate) handle: [u8; 16],
+    pub(crate) flags: CreateFlags,
+    pub(crate) max_vcpus: u32,
+    /// Empty until `XEN_DOMCTL_max_vcpus`.
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) pages: u64,
+    pub(crate) max_pages: u64,
+    /// Pages claimed and not got yet.
+    pub(crate) claimed: u64,
+    pub(crate) shared_info: Mfn,
+    /// Frames of Xen's bookkeeping.
+    pub(crate) private: Vec<Mfn>,
+    pub(crate) grants: Table,
+    pub(crate) ports: Ports,
+    pub(crate) pauses: u32,
+    /// Whether it was unpaused once.
+    pub(crate) started: bool,
+    pub(crate) shutdown: Option<u8>,
+    pub(crate) life: Life,
+}
+
+impl State {
+    /// `XEN_DOMCTL_createdomain`.
+    pub(crate) fn create_domain(&mut self, wanted: DomId, request: &CreateDomain) -> Result<DomId, Errno> {
+        let domid = self.choose_domid(wanted)?;
+        check_create(request, self.release.create_flags())?;
+        self.insert_domain(domid, request)?;
+        Ok(domid)
+    }
+
+    /// Finds the identifier for a new domain: never the one chosen last time.
+    fn choose_domid(&mut self, wanted: DomId) -> Result<DomId, Errno> {
+        if !self.release.chooses_domid(wanted) {
+            let taken = !wanted.is_ordinary() || self.domains.contains_key(&wanted);
+            return if taken { Err(Errno::EEXIST) } else { Ok(wanted) };
+        }
+        let end = DomId::FIRST_RESERVED.raw();
+        let found = (self.last_domid + 1..end)
+            .chain(1..=self.last_domid)
+            .find(|domid| !self.domains.contains_key(&DomId::new(*domid)))
+            .ok_or(Errno::ENOMEM)?;
+        self.last_domid = found;
+        Ok(DomId::new(found))
+    }
+
+    /// Makes a domain with what Xen itself needs for it.
+    pub(crate) fn insert_domain(&mut self, domid: DomId, request: &CreateDomain) -> Result<(), Errno> {
+        let mut frames = Vec::new();
+        let kinds = [Holder::Private(domid), Holder::Shared(domid), Holder::Shared(domid)];
+        for kind in kinds {
+            match self.allocate_for_xen(kind) {
+                Some(mfn) => frames.push(mfn),
+                None => {
+                    frames.iter().for_each(|mfn| self.frames.release(*mfn));
+                    return Err(Errno::ENOMEM);
+                }
+            }
+        }
+        let max_grant_frames = u32::try_from(request.max_grant_frames).unwrap_or(DEFAULT_GRANT_FRAMES);
+        let domain = Domain {
+            handle: request.handle,
+            flags: request.flags,
+            max_vcpus: request.max_vcpus,
+            vcpus: Vec::new(),
+            pages: 0,
+            max_pages: 0,
+            claimed: 0,
+            private: vec![frames[0]],
+            shared_info: frames[1],
+            grants: Table::new(frames[2], max_grant_frames),
+            ports: Ports::new(request.max_evtchn_port),
+            pauses: 1,
+            started: false,
+            shutdown: None,
+            life: Life::Alive,
+        };
+        self.frames.write_at(frames[1], 0, &[0; xen_abi::PAGE_SIZE]);
+        self.frames.write_at(frames[2], 0, &[0; xen_abi::PAGE_SIZE]);
+        self.domains.insert(domid, domain);
+        Ok(())
+    }
+
+    /// Takes a frame for Xen: claims do not protect memory from it.
+    pub(crate) fn allocate_for_xen(&mut self, holder: Holder) -> Option<Mfn> {
+        self.frames.allocate(0, holder)
+    }
+
+    /// `XEN_DOMCTL_max_vcpus`.
+    pub(crate) fn set_max_vcpus(&mut self, caller: DomId, domid: DomId, max: u32) -> Result<(), Errno> {
+        let domain = self.domain(domid)?;
+        if caller == domid || max != domain.max_vcpus {
+            return Err(Errno::EINVAL);
+        }
+        while self.domain(domid)?.vcpus.len() < max as usize {
+            let frame = self.allocate_for_xen(Holder::Private(domid)).ok_or(Errno::ENOMEM)?;
+            let domain = self.domain(domid)?;
+            domain.private.push(frame);
+            domain.vcpus.push(Vcpu { context: None, online: false });
+        }
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_max_mem`.
+    pub(crate) fn set_max_memory(&mut self, domid: DomId, kib: u64) -> Result<(), Errno> {
+        self.domain(domid)?.max_pages = (kib / 4).min(u64::from(u32::MAX));
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_pausedomain`.
+    pub(crate) fn pause(&mut self, caller: DomId, domid: DomId) -> Result<(), Errno> {
+        let domain = self.domain(domid)?;
+        if caller == domid {
+            return Err(Errno::EINVAL);
+        }
+        if domain.pauses >= MAX_PAUSES {
+            return Err(Errno::EOVERFLOW);
+        }
+        domain.pauses += 1;
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_unpausedomain`.
+    pub(crate) fn unpause(&mut self, domid: DomId) -> Result<(), Errno> {
+        let domain = self.domain(domid)?;
+        domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        domain.started |= domain.pauses == 0;
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_setvcpucontext`.
+    pub(crate) fn set_context(
+        &mut self,
+        caller: DomId,
+        domid: DomId,
+        vcpu: u32,
+        context: &VcpuGuestContext,
+    ) -> Result<(), Errno> {
+        let domain = self.domain(domid)?;
+        let old = domain.vcpus.get(vcpu as usize).ok_or(Errno::EINVAL)?.context.clone();
+        if caller == domid {
+            return Err(Errno::EINVAL);
+        }
+        check_context(vcpu, context)?;
+        if let Some(old) = old {
+            // A vCPU that has state cannot be given another address space.
+            if !same_tables(&old, context) {
+                return Err(Errno::EOPNOTSUPP);
+            }
+        } else {
+            self.enter_address_space(domid, context)?;
+        }
+        let vcpu = self.domain(domid)?.vcpus.get_mut(vcpu as usize).ok_or(Errno::EINVAL)?;
+        vcpu.online = context.flags & VGCF_ONLINE != 0;
+        let mut context = context.clone();
+        fix_up(&mut context);
+        vcpu.context = Some(Box::new(context));
+        Ok(())
+    }
+
+    /// Uses the frames that a vCPU's state names: GDT, then the top page tables.
+    fn enter_address_space(&mut self, domid: DomId, context: &VcpuGuestContext) -> Result<(), Errno> {
+        let mut used = Vec::new();
+        let outcome = address_space(context).try_for_each(|(mfn, usage)| {
+            self.frames.use_as(mfn, domid, usage)?;
+            used.push(mfn);
+            Ok(())
+        });
+        if outcome.is_err() {
+            used.iter().for_each(|mfn| self.frames.end_use(*mfn));
+        }
+        outcome
+    }
+
+    /// Ends a domain for `reason`, by its own wish.
+    pub(crate) fn shut_down(&mut self, domid: DomId, reason: u8) -> Result<(), Errno> {
+        let domain = self.living(domid)?;
+        if domain.shutdown.is_none() {
+            domain.shutdown = Some(reason);
+            self.raise_domain_event();
+        }
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_destroydomain`.
+    pub(crate) fn destroy(&mut self, caller: DomId, domid: DomId) -> Result<(), Errno> {
+        let domain = self.domain(domid)?;
+        if caller == domid {
+            return Err(Errno::EINVAL);
+        }
+        if domain.life == Life::Dead {
+            return Ok(());
+        }
+        domain.claimed = 0;
+        let vcpus = core::mem::take(&mut domain.vcpus);
+        self.unmap_grants_of(domid);
+        self.close_all_ports(domid);
+        for context in vcpus.iter().filter_map(|vcpu| vcpu.context.as_ref()) {
+            address_space(context).for_each(|(mfn, _)| self.frames.end_use(mfn));
+        }
+        self.release_memory(domid);
+        self.domain(domid)?.life = Life::Dead;
+        self.raise_domain_event();
+        self.bury(domid);
+        Ok(())
+    }
+
+    /// Takes all memory from a domain that is being destroyed.
+    fn release_memory(&mut self, domid: DomId) {
+        let held: Vec<(Mfn, bool)> = self
+            .frames
+            .all()
+            .filter(|(_, frame)| frame.holder == Holder::Domain(domid) && frame.allocated)
+            .map(|(mfn, frame)| (mfn, frame.pinned))
+            .collect();
+        for (mfn, _) in held.iter().filter(|(_, pinned)| *pinned) {
+            // Cannot fail: the frame is pinned, and the domain's.
+            let _unpinned = self.frames.unpin(*mfn, domid);
+        }
+        for (mfn, _) in held {
+            self.frames.release(mfn);
+        }
+        if let Some(domain) = self.domains.get_mut(&domid) {
+            domain.pages = 0;
+        }
+    }
+
+    /// Forgets a dead domain once nothing refers to a frame of it any more.
+    pub(crate) fn bury(&mut self, domid: DomId) {
+        let Some(domain) = self.domains.get(&domid).filter(|domain| domain.life == Life::Dead) else {
+            return;
+        };
+        let shared: Vec<Mfn> = domain.grants.frames().chain([domain.shared_info]).collect();
+        let referenced = |mfn: &Mfn| self.frames.get(*mfn).is_some_and(|frame| frame.references > 0);
+        let memory_left = self.frames.all().any(|(_, frame)| frame.holder == Holder::Domain(domid));
+        if memory_left || shared.iter().any(referenced) {
+            return;
+        }
+        let private = domain.private.clone();
+        for mfn in shared.into_iter().chain(private) {
+            self.frames.release(mfn);
+        }
+        self.domains.remove(&domid);
+        self.raise_domain_event();
+    }
+
+    /// `XEN_DOMCTL_getdomaininfo`.
+    pub(crate) fn domain_info(&mut self, wanted: DomId) -> Result<DomainInfo, Errno> {
+        let found = if self.release.finds_exactly() {
+            self.domains.get_key_value(&wanted)
+        } else if wanted.is_ordinary() {
+            self.domains.range(wanted..).next()
+        } else {
+            return Err(Errno::EINVAL);
+        };
+        let (domid, domain) = found.ok_or(Errno::ESRCH)?;
+        let mut info = DomainInfo::new_zeroed();
+        info.domain = domid.raw();
+        info.flags = domain.state().bits();
+        info.tot_pages = domain.pages;
+        info.max_pages = domain.max_pages;
+        info.outstanding_pages = domain.claimed;
+        info.shared_info_frame = domain.shared_info.raw();
+        info.nr_online_vcpus = domain.online();
+        info.max_vcpu_id = u32::try_from(domain.vcpus.len()).unwrap_or(0).wrapping_sub(1);
+        info.handle = domain.handle;
+        Ok(info)
+    }
+
+    /// The domain of that identifier, dead or alive.
+    pub(crate) fn domain(&mut self, domid: DomId) -> Result<&mut Domain, Errno> {
+        self.domains.get_mut(&domid).ok_or(Errno::ESRCH)
+    }
+}
+
+impl Domain {
+    /// vCPUs that would run.
+    fn online(&self) -> u32 {
+        u32::try_from(self.vcpus.iter().filter(|vcpu| vcpu.online).count()).unwrap_or(0)
+    }
+
+    /// Whether the domain executes instructions.
+    pub(crate) fn runs(&self) -> bool {
+        self.pauses == 0 && self.shutdown.is_none() && self.life == Life::Alive && self.online() > 0
+    }
+
+    /// The state bits of getdomaininfo.
+    fn state(&self) -> DomainState {
+        let mut state = DomainState::empty();
+        state.set(DomainState::DYING, self.life == Life::Dead);
+        state.set(DomainState::HVM_GUEST, self.flags.contains(CreateFlags::HVM));
+        state.set(DomainState::SHUTDOWN, self.shutdown.is_some());
+        state.set(DomainState::PAUSED, self.pauses > 0);
+        state.set(DomainState::RUNNING, self.runs());
+        // While a domain lives the reason is all ones.
+        let reason = self.shutdown.map_or(0xffff_0000, |reason| u32::from(reason) << 16);
+        state | DomainState::from_bits_retain(reason)
+    }
+
+    /// The most pages that the domain may still get.
+    pub(crate) fn room(&self) -> PageCount {
+        PageCount::new(self.max_pages.saturating_sub(self.pages))
+    }
+}
+
+/// What Xen checks of a create request before it does anything.
+fn check_create(request: &CreateDomain, known_flags: u32) -> Result<(), Errno> {
+    let flags = request.flags;
+    let hvm = flags.contains(CreateFlags::HVM);
+    let invalid = flags.bits() & !known_flags != 0
+        || request.max_vcpus == 0
+        || request.max_vcpus > PV_MAX_VCPUS
+        || flags.contains(CreateFlags::HAP) && !hvm
+        // The machine has no I/O MMU, no virtual PMU, no trusted boot, and no hardware assistance.
+        || flags.intersects(
+            CreateFlags::HVM
+                | CreateFlags::IOMMU
+                | CreateFlags::VPMU
+                | CreateFlags::S3_INTEGRITY
+                | CreateFlags::NESTED_VIRT
+                | CreateFlags::TRAP_UNMAPPED,
+        )
+        || !(1..=MAX_GRANT_VERSION).contains(&request.max_grant_version)
+        || request.max_grant_frames == 0;
+    if invalid {
+        return Err(Errno::EINVAL);
+    }
+    if request.emulation_flags & !EMULATE_PIT != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok(())
+}
+
+/// What Xen checks of a PV vCPU's state before it uses any frame.
+fn check_context(vcpu: u32, context: &VcpuGuestContext) -> Result<(), Errno> {
+    let regs = &context.user_regs;
+    let addresses = [
+        regs.rip,
+        regs.rsp,
+        context.kernel_sp,
+        context.fs_base,
+        context.gs_base_kernel,
+        context.gs_base_user,
+        context.event_callback_eip,
+        context.syscall_callback_eip,
+        context.failsafe_callback_eip,
+    ];
+    let traps = context.trap_ctxt.iter().map(|trap| trap.address);
+    let invalid = !addresses.into_iter().chain(traps).all(is_canonical)
+        || context.ldt_ents > 0 && !is_canonical(context.ldt_base)
+        || context.ldt_base % 4096 != 0
+        || XEN_ADDRESSES.contains(&context.ldt_base)
+        || context.ldt_ents > 8192
+        || context.gdt_ents > GUEST_GDT_ENTRIES
+        || context.debugreg[6] > u64::from(u32::MAX)
+        || context.debugreg[7] > u64::from(u32::MAX)
+        || context.debugreg[..4].iter().any(|address| XEN_ADDRESSES.contains(address))
+        || vcpu == 0 && context.vm_assist & !VM_ASSIST != 0
+        || context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;
+    if invalid { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+/// Frames that a vCPU's state names, and as what it uses them.
+fn address_space(context: &VcpuGuestContext) -> impl Iterator<Item = (Mfn, Use)> {
+    let gdt_frames = usize::try_from(context.gdt_ents.div_ceil(512)).unwrap_or(usize::MAX);
+    let gdt =
+        context.gdt_frames.into_iter().take(gdt_frames).map(|frame| (Mfn::new(frame), Use::Descriptors));
+    let user = Some(context.ctrlreg[1]).filter(|cr3| *cr3 != 0);
+    gdt.chain([context.ctrlreg[3]].into_iter().chain(user).map(|cr3| (frame_of_cr3(cr3), Use::Table(4))))
+}
+
+/// Whether two states have the same page tables, GDT and LDT.
+fn same_tables(old: &VcpuGuestContext, new: &VcpuGuestContext) -> bool {
+    old.ctrlreg[3] == new.ctrlreg[3]
+        && old.ctrlreg[1] == new.ctrlreg[1]
+        && (old.gdt_ents, old.gdt_frames) == (new.gdt_ents, new.gdt_frames)
+        && (old.ldt_ents, old.ldt_base) == (new.ldt_ents, new.ldt_base)
+}
+
+/// What Xen corrects in a PV vCPU's state instead of refusing it: privilege of selectors, interrupt flag.
+fn fix_up(context: &mut VcpuGuestContext) {
+    const IF: u64 = 1 << 9;
+    const ALWAYS_SET: u64 = 1 << 1;
+    const IOPL: u64 = 3 << 12;
+    let regs = &mut context.user_regs;
+    regs.rflags = regs.rflags & !IOPL | IF | ALWAYS_SET;
+    let with_privilege = |selector: u16, flat: u16| if selector & 3 == 0 { flat } else { selector };
+    regs.cs = with_privilege(regs.cs, FLAT_KERNEL_CS);
+    regs.ss = with_privilege(regs.ss, FLAT_KERNEL_SS);
+}

@@ -1,0 +1,348 @@
+//! The machine that a test switches on.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+
+use xen_abi::domctl::{CreateDomain, CreateFlags};
+use xen_abi::number::HypercallNumber;
+use xen_abi::{DomId, PageCount};
+
+use crate::DOM0;
+use crate::domains::Life;
+use crate::faults::{CallSite, Effect, Fault, Faults};
+use crate::frames::Frames;
+use crate::grants::Maptrack;
+use crate::guest::Guest;
+use crate::hypervisor::SimHypervisor;
+use crate::release::Release;
+use crate::state::State;
+use crate::trace::{Call, Trace};
+use crate::window::{SimSlot, SimWindow};
+
+/// First address of the pages that simulated domains map grants at.
+const SLOTS: u64 = 0x7f00_0000_0000;
+
+/// What a machine is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Builder {
+    release: Release,
+    memory: PageCount,
+    dom0_memory: PageCount,
+    fill: u8,
+    window: usize,
+}
+
+impl Builder {
+    /// The release of Xen; 4.17 unless set.
+    #[must_use]
+    pub fn release(self, release: Release) -> Self {
+        Self { release, ..self }
+    }
+
+    /// All memory, Dom0's included; 256 MiB unless set.
+    #[must_use]
+    pub fn memory(self, pages: PageCount) -> Self {
+        Self { memory: pages, ..self }
+    }
+
+    /// Dom0's memory; 4 MiB unless set.
+    #[must_use]
+    pub fn dom0_memory(self, pages: PageCount) -> Self {
+        Self { dom0_memory: pages, ..self }
+    }
+
+    /// Hands out memory full of the byte 0xc2 instead of zeros, as a debug build of Xen does: nothing may rely on zeros.
+    #[must_use]
+    pub fn stale_memory(self) -> Self {
+        Self { fill: 0xc2, ..self }
+    }
+
+    /// Frames that a window maps at once; 512 unless set.
+    #[must_use]
+    pub fn window(self, frames: usize) -> Self {
+        Self { window: frames, ..self }
+    }
+
+    /// Switches the machine on: Xen runs, and Dom0 is there with its memory.
+    ///
+    /// Panics when the memory is too small for Dom0.
+    pub fn build(self) -> Machine {
+        let mut state = State {
+            release: self.release,
+            frames: Frames::new(self.memory, self.fill),
+            domains: BTreeMap::new(),
+            last_domid: 0,
+            maptrack: Maptrack::default(),
+            windows: BTreeMap::new(),
+            now: 1_000_000_000,
+            console: Vec::new(),
+            typed: Vec::new(),
+            faults: Faults::default(),
+            trace: Trace::default(),
+            calls: 0,
+            ended: None,
+            free_at_start: 0,
+        };
+        let dom0 = CreateDomain {
+            handle: [0; 16],
+            flags: CreateFlags::empty(),
+            max_vcpus: 1,
+            max_evtchn_port: u32::MAX,
+            max_grant_frames: 64,
+            max_maptrack_frames: -1,
+            max_grant_version: 2,
+            emulation_flags: 0,
+        };
+        let created = state.insert_domain(DOM0, &dom0).and_then(|()| {
+            state.set_max_memory(DOM0, self.dom0_memory.kib())?;
+            state.set_max_vcpus(DomId::XEN, DOM0, 1)?;
+            state.unpause(DOM0)
+        });
+        assert!(created.is_ok(), "no memory for Dom0: {created:?}");
+        for pfn in 0..self.dom0_memory.raw() {
+            assert!(state.populate_extent(DOM0, 0, pfn).is_some(), "no memory for Dom0 beyond page {pfn}");
+        }
+        state.free_at_start = state.frames.free_count();
+        Machine {
+            inner: Rc::new(Inner {
+                state: RefCell::new(state),
+                script: RefCell::default(),
+                window: self.window,
+                slots: Cell::new(SLOTS),
+            }),
+        }
+    }
+}
+
+/// One thing that happens while Dom0 sleeps.
+type Step = Box<dyn FnOnce(&Machine)>;
+
+struct Inner {
+    state: RefCell<State>,
+    script: RefCell<VecDeque<Step>>,
+    window: usize,
+    slots: Cell<u64>,
+}
+
+/// A simulated machine with Xen and a Dom0. A clone is another handle on the same machine.
+#[derive(Clone)]
+pub struct Machine {
+    inner: Rc<Inner>,
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A machine to be described.
+    pub fn builder() -> Builder {
+        Builder {
+            release: Release::V4_17,
+            memory: PageCount::new(0x1_0000),
+            dom0_memory: PageCount::new(0x400),
+            fill: 0,
+            window: 512,
+        }
+    }
+
+    /// A machine with Xen of that release and nothing else out of the ordinary.
+    pub fn with_release(release: Release) -> Self {
+        Self::builder().release(release).build()
+    }
+
+    /// The state of the machine. It must not be held while anything else is called on the machine.
+    pub(crate) fn state(&self) -> RefMut<'_, State> {
+        self.inner.state.borrow_mut()
+    }
+
+    /// The seam of Dom0.
+    pub fn dom0(&self) -> SimHypervisor {
+        self.hypervisor(DOM0)
+    }
+
+    /// The window of Dom0.
+    pub fn window(&self) -> SimWindow {
+        SimWindow::new(self.clone(), DOM0, self.inner.window)
+    }
+
+    /// A domain other than Dom0, to look at and to act as.
+    ///
+    /// Panics when there is none of that identifier.
+    pub fn guest(&self, domain: DomId) -> Guest {
+        assert!(self.has_domain(domain), "there is no domain {domain}");
+        Guest::new(self.clone(), domain)
+    }
+
+    pub(crate) fn hypervisor(&self, domain: DomId) -> SimHypervisor {
+        let bits = self.state().domains.get(&domain).map(|it| it.ports.bits.clone());
+        SimHypervisor::new(self.clone(), domain, bits.unwrap_or_else(crate::events::EventBits::new))
+    }
+
+    pub(crate) fn window_of(&self, domain: DomId) -> SimWindow {
+        SimWindow::new(self.clone(), domain, self.inner.window)
+    }
+
+    /// A page of the address space of `domain` that a grant can be mapped at.
+    pub fn grant_slot(&self, domain: DomId) -> SimSlot {
+        let address = self.inner.slots.get();
+        self.inner.slots.set(address + 4096);
+        SimSlot::new(self.clone(), domain, address)
+    }
+
+    /// Counts a call and finds the fault that waits for it.
+    pub(crate) fn begin(
+        &self,
+        caller: DomId,
+        number: HypercallNumber,
+        name: &'static str,
+        domain: DomId,
+    ) -> (Call, Option<Effect>) {
+        let index = self.calls();
+        let effect = self.state().strike(&CallSite { index, number, name, caller, domain });
+        (Call { index, number, name, caller, domain, numbers: Vec::new(), result: Ok(0) }, effect)
+    }
+
+    /// Enters a call in the trace.
+    pub(crate) fn end(&self, call: Call) {
+        self.state().trace.push(call);
+    }
+
+    /// Makes a fault wait for its call.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.add(fault);
+    }
+
+    /// Forgets all faults that wait.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// Lets only so many more frames be allocated; `None` lifts the limit.
+    pub fn run_out_of_memory_after(&self, frames: Option<PageCount>) {
+        self.state().frames.allowance = frames.map(PageCount::raw);
+    }
+
+    /// How many calls were made since the machine was switched on.
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    /// The calls since the machine was switched on, or since the trace was cleared.
+    pub fn trace(&self) -> Trace {
+        self.state().trace.clone()
+    }
+
+    /// Forgets the calls so far.
+    pub fn clear_trace(&self) {
+        self.state().trace.clear();
+    }
+
+    /// Lets `step` happen when Dom0 next sleeps without anything to wake it, after all steps that were added before.
+    pub fn when_idle(&self, step: impl FnOnce(&Machine) + 'static) {
+        self.inner.script.borrow_mut().push_back(Box::new(step));
+    }
+
+    /// Lets the next step happen, if there is one.
+    pub(crate) fn run_step(&self) -> bool {
+        let step = self.inner.script.borrow_mut().pop_front();
+        step.map(|step| step(self)).is_some()
+    }
+
+    /// Ends the test: a domain waits for something that can never happen.
+    #[expect(clippy::panic, reason = "the test would hang")]
+    pub(crate) fn fail_for_ever(&self, domain: DomId, ports: &[u32]) -> ! {
+        panic!(
+            "domain {domain} waits for ports {ports:?} without a deadline, and nothing is left that could happen; \
+             the last calls were:\n{}",
+            self.last_calls(10)
+        );
+    }
+
+    fn last_calls(&self, count: usize) -> String {
+        let state = self.state();
+        let calls = state.trace.calls();
+        calls[calls.len().saturating_sub(count)..].iter().map(|call| format!("  {call}\n")).collect()
+    }
+
+    /// System time in nanoseconds. Each hypercall takes a microsecond.
+    pub fn now(&self) -> u64 {
+        self.state().now
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, nanoseconds: u64) {
+        self.state().now += nanoseconds;
+    }
+
+    /// What was written to Xen's console so far.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&self.state().console).into_owned()
+    }
+
+    /// Types at Xen's console, which raises `VIRQ_CONSOLE`.
+    pub fn type_at_console(&self, text: &[u8]) {
+        let mut state = self.state();
+        state.typed.extend_from_slice(text);
+        state.raise_virq(xen_abi::event_channel::VIRQ_CONSOLE);
+    }
+
+    /// Frames that nobody has.
+    pub fn free_memory(&self) -> PageCount {
+        PageCount::new(self.state().frames.free_count())
+    }
+
+    /// The domains beside Dom0, zombies included.
+    pub fn domains(&self) -> Vec<DomId> {
+        self.state().domains.keys().copied().filter(|domain| *domain != DOM0).collect()
+    }
+
+    /// Whether there is a domain of that identifier, zombies included.
+    pub fn has_domain(&self, domain: DomId) -> bool {
+        self.state().domains.contains_key(&domain)
+    }
+
+    /// With which reason Dom0 shut the machine down; `None` while it runs.
+    pub fn ended(&self) -> Option<u8> {
+        self.state().ended
+    }
+
+    /// What is left of anything that was built since the machine was switched on, in words; empty when there is nothing.
+    pub fn leftovers(&self) -> Vec<String> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for (domid, domain) in state.domains.iter().filter(|(domid, _)| **domid != DOM0) {
+            let zombie = if domain.life == Life::Dead { " (a zombie)" } else { "" };
+            found.push(format!("domain {domid}{zombie} with {} frames", state.frames_of(*domid)));
+        }
+        if let Some(dom0) = state.domains.get(&DOM0) {
+            found.extend(dom0.ports.all().map(|(port, binding)| format!("port {port} of Dom0: {binding:?}")));
+        }
+        found.extend(state.windows.keys().map(|mfn| format!("a mapping of frame {mfn}")));
+        if state.maptrack.len() > 0 {
+            found.push(format!("{} mapped grants", state.maptrack.len()));
+        }
+        let free = state.frames.free_count();
+        if free != state.free_at_start {
+            found.push(format!("{free} frames are free, and {} were at the start", state.free_at_start));
+        }
+        found
+    }
+
+    /// Panics, with a list, unless the machine is as it was when it was switched on: no domain but Dom0, no port, no mapping,
+    /// all memory free again.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        let found = self.leftovers();
+        assert!(
+            found.is_empty(),
+            "the machine is not clean:\n  {}\nthe last calls were:\n{}",
+            found.join("\n  "),
+            self.last_calls(10)
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Memory operations.
+
+use xen_abi::memory::{CONTROL_DOMAIN_MAX_ORDER, Reservation};
+use xen_abi::{DomId, Errno, Mfn};
+
+use crate::events::resolve;
+use crate::frames::Holder;
+use crate::state::State;
+
+/// Largest extent for a domain that controls no other: 2^9 pages.
+const DOMAIN_MAX_ORDER: u32 = 9;
+/// The most extents of one call: Xen keeps where to continue in the 26 bits above the command.
+const MAX_EXTENTS: u64 = (u32::MAX >> 6) as u64;
+
+impl State {
+    /// The domain that a reservation is for, if the caller may change it and the numbers are sane.
+    fn reservation_target(&mut self, caller: DomId, reservation: &Reservation) -> Option<DomId> {
+        let domid = resolve(DomId::new(reservation.domid), caller);
+        let allowed = domid == caller || self.is_privileged(caller);
+        let sane = reservation.nr_extents <= MAX_EXTENTS;
+        (allowed && sane && self.domains.contains_key(&domid)).then_some(domid)
+    }
+
+    /// `XENMEM_populate_physmap`: gives back how many extents were done; wrong arguments count as none done.
+    pub(crate) fn populate(
+        &mut self,
+        caller: DomId,
+        reservation: &Reservation,
+        extents: &mut [u64],
+        most: usize,
+    ) -> usize {
+        let Some(domid) = self.reservation_target(caller, reservation) else { return 0 };
+        let order = reservation.extent_order;
+        let max_order = if self.is_privileged(caller) { CONTROL_DOMAIN_MAX_ORDER } else { DOMAIN_MAX_ORDER };
+        if order > max_order {
+            return 0;
+        }
+        for (done, extent) in extents.iter_mut().enumerate() {
+            if done == most {
+                return done;
+            }
+            match self.populate_extent(domid, order, *extent) {
+                Some(mfn) => *extent = mfn.raw(),
+                None => return done,
+            }
+        }
+        extents.len()
+    }
+
+    /// Gives a domain one extent, and enters it in the machine-to-physical table.
+    pub(crate) fn populate_extent(&mut self, domid: DomId, order: u32, pfn: u64) -> Option<Mfn> {
+        let pages = 1_u64 << order;
+        let promised: u64 = self.domains.values().map(|domain| domain.claimed).sum();
+        let domain = self.living(domid).ok()?;
+        if domain.room().raw() < pages {
+            return None;
+        }
+        // Memory that others claimed is not for this domain, unless it has a claim of its own that covers the extent.
+        if domain.claimed < pages && promised + pages > self.frames.free_count() {
+            return None;
+        }
+        let first = self.frames.allocate(order, Holder::Domain(domid))?;
+        let domain = self.living(domid).ok()?;
+        domain.pages += pages;
+        domain.claimed = domain.claimed.saturating_sub(pages);
+        for page in 0..pages {
+            if let Some(frame) = self.frames.get_mut(Mfn::new(first.raw() + page)) {
+                frame.pfn = Some(pfn.wrapping_add(page));
+            }
+        }
+        Some(first)
+    }
+
+    /// `XENMEM_decrease_reservation`: gives back how many extents were done.
+    pub(crate) fn decrease(&mut self, caller: DomId, reservation: &Reservation, extents: &[u64]) -> usize {
+        let Some(domid) = self.reservation_target(caller, reservation) else { return 0 };
+        if reservation.extent_order > DOMAIN_MAX_ORDER && !self.is_privileged(caller) {
+            return 0;
+        }
+        for (done, first) in extents.iter().enumerate() {
+            for page in 0..1_u64 << reservation.extent_order {
+                let mfn = Mfn::new(first.wrapping_add(page));
+                let held =
+                    |frame: &&crate::frames::Frame| frame.holder == Holder::Domain(domid) && frame.allocated;
+                if self.frames.get(mfn).filter(held).is_none() {
+                    return done;
+                }
+                self.frames.release(mfn);
+                if let Ok(domain) = self.domain(domid) {
+                    domain.pages = domain.pages.saturating_sub(1);
+                }
+            }
+        }
+        extents.len()
+    }
+
+    /// `XENMEM_claim_pages`.
+    pub(crate) fn claim(&mut self, caller: DomId, reservation: &Reservation) -> Result<(), Errno> {
+        if reservation.extent_start != 0 || reservation.extent_order != 0 || reservation.mem_flags != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if !self.is_privileged(caller) {
+            return Err(Errno::EPERM);
+        }
+        let pages = reservation.nr_extents;
+        let promised: u64 = self.domains.values().map(|domain| domain.claimed).sum();
+        let free = self.frames.free_count().saturating_sub(promised);
+        let domain = self.living(DomId::new(reservation.domid))?;
+        if pages == 0 {
+            domain.claimed = 0;
+            return Ok(());
+        }
+        if domain.claimed > 0 || pages <= domain.pages || pages > domain.max_pages {
+            return Err(Errno::EINVAL);
+        }
+        let wanted = pages - domain.pages;
+        if wanted > free {
+            return Err(Errno::ENOMEM);
+        }
+        domain.claimed = wanted;
+        Ok(())
+    }
+}

@@ -1,0 +1,466 @@
+//! Hypercalls as values: reading a call's arguments from the caller's memory, and writing its answers back.
+//!
+//! Everything that touches the caller's memory is here, in [`Request::decode`] and [`Request::encode`]; what happens in
+//! between works on copies.
+
+use hypercall::call_name;
+use xen_abi::domctl::{Command, CreateDomain, Domctl, DomctlVersion, MaxMem, MaxVcpus, VcpuContextArgument};
+use xen_abi::event_channel::{
+    AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN,
+    EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_UNMASK, OnePort,
+};
+use xen_abi::grant_table::{
+    GNTTABOP_MAP_GRANT_REF, GNTTABOP_QUERY_SIZE, GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, MapGrantRef,
+    QuerySize, SetupTable, UnmapGrantRef,
+};
+use xen_abi::memory::{
+    AcquireResource, MEMOP_CMD_MASK, MachphysMapping, Reservation, XENMEM_ACQUIRE_RESOURCE,
+    XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_MACHPHYS_MAPPING,
+    XENMEM_MAXIMUM_RAM_PAGE, XENMEM_POPULATE_PHYSMAP,
+};
+use xen_abi::mmu::{MmuUpdate, MmuextOp, MulticallEntry};
+use xen_abi::number::HypercallNumber;
+use xen_abi::sched::{Poll, SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, Shutdown};
+use xen_abi::sysctl::Sysctl;
+use xen_abi::vcpu::VcpuGuestContext;
+use xen_abi::{DomId, Errno, console};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// What OUT fields are full of after [`Effect::FailAndScribble`](crate::Effect::FailAndScribble).
+const RUBBISH: u8 = 0xdb;
+
+/// A hypercall with copies of its arguments, and room for its answers.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub(crate) enum Request {
+    Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>> },
+    Sysctl(Sysctl),
+    Populate { reservation: Reservation, extents: Vec<u64> },
+    Decrease { reservation: Reservation, extents: Vec<u64> },
+    Claim(Reservation),
+    Acquire { resource: AcquireResource, frames: Vec<u64> },
+    CurrentReservation(DomId),
+    MaximumRamPage,
+    MachphysMapping(MachphysMapping),
+    MmuUpdate { updates: Vec<MmuUpdate>, done: u32, foreign: u64 },
+    MmuExt { ops: Vec<MmuextOp>, done: u32, foreign: DomId },
+    AllocUnbound(AllocUnbound),
+    BindInterdomain(BindInterdomain),
+    BindVirq(BindVirq),
+    BindIpi(BindIpi),
+    Close(OnePort),
+    Send(OnePort),
+    Unmask(OnePort),
+    MapGrants(Vec<MapGrantRef>),
+    UnmapGrants(Vec<UnmapGrantRef>),
+    SetUpTable { table: SetupTable, frames: Vec<u64> },
+    QuerySize(QuerySize),
+    Poll { ports: Vec<u32>, timeout: u64 },
+    Shutdown(u32),
+    Yield,
+    ConsoleWrite(Vec<u8>),
+    ConsoleRead { wanted: usize, bytes: Vec<u8> },
+    Version { command: u32, text: [u8; 16] },
+    Multicall(Vec<MulticallEntry>),
+    SetTimer,
+    Unknown,
+}
+
+/// Reads a value from the caller's memory.
+///
+/// # Safety
+///
+/// `address` is 0, or that of a `T` that is valid for reads.
+unsafe fn read<T: FromBytes>(address: u64) -> Result<T, Errno> {
+    if address == 0 {
+        return Err(Errno::EFAULT);
+    }
+    let address = usize::try_from(address).map_err(|_| Errno::EFAULT)?;
+    let pointer = core::ptr::with_exposed_provenance::<T>(address);
+    // SAFETY: the caller says that it is valid; every type with `FromBytes` is initialised by any bytes.
+    Ok(unsafe { pointer.read_unaligned() })
+}
+
+/// Reads `count` values from the caller's memory.
+///
+/// # Safety
+///
+/// `address` is 0, or that of `count` values that are valid for reads.
+unsafe fn read_list<T: FromBytes>(address: u64, count: u64) -> Result<Vec<T>, Errno> {
+    (0..count)
+        .map(|index| {
+            // SAFETY: as for the whole list; the sum does not overflow as long as the list is in memory.
+            unsafe { read(list_entry::<T>(address, index)) }
+        })
+        .collect()
+}
+
+/// Reads a reservation with its list of extents.
+///
+/// # Safety
+///
+/// As [`read`], and the list has as many entries as the reservation says.
+unsafe fn read_reservation(address: u64) -> Result<(Reservation, Vec<u64>), Errno> {
+    // SAFETY: the caller says so.
+    let reservation: Reservation = unsafe { read(address) }?;
+    // SAFETY: the caller says so.
+    let extents = unsafe { read_list(reservation.extent_start, reservation.nr_extents) }?;
+    Ok((reservation, extents))
+}
+
+/// Address of an entry in a list; 0 if the list has none.
+fn list_entry<T>(address: u64, index: u64) -> u64 {
+    if address == 0 { 0 } else { address.wrapping_add(index.wrapping_mul(size_of::<T>() as u64)) }
+}
+
+/// Writes a value to the caller's memory; a null address is passed over.
+///
+/// # Safety
+///
+/// `address` is 0, or that of as many bytes as `value` has, valid for writes.
+unsafe fn write<T: IntoBytes + Immutable + ?Sized>(address: u64, value: &T) {
+    let Some(address) = usize::try_from(address).ok().filter(|address| *address != 0) else { return };
+    let bytes = value.as_bytes();
+    let to = core::ptr::with_exposed_provenance_mut::<u8>(address);
+    // SAFETY: the caller says that the bytes are valid for writes; `value` is borrowed here, so it is elsewhere.
+    unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+}
+
+impl Request {
+    /// Reads the arguments of hypercall `number`.
+    ///
+    /// # Safety
+    ///
+    /// `number` and `args` keep the contract of [`RawHypercall::hypercall`](hypercall::RawHypercall::hypercall).
+    pub(crate) unsafe fn decode(number: HypercallNumber, args: [u64; 5]) -> Result<Self, Errno> {
+        let [first, second, third, fourth, _] = args;
+        // SAFETY: for every arm: by the contract, the arguments that the interface defines as addresses are those of structures
+        // of the types that it defines, and so are the addresses within those structures.
+        unsafe {
+            Ok(match number {
+                HypercallNumber::DOMCTL => Self::decode_domctl(first)?,
+                HypercallNumber::SYSCTL => Self::Sysctl(read(first)?),
+                HypercallNumber::MEMORY_OP => Self::decode_memory_op(low_half(first), second)?,
+                HypercallNumber::MMU_UPDATE => {
+                    Self::MmuUpdate { updates: read_list(first, second)?, done: 0, foreign: fourth }
+                }
+                HypercallNumber::MMUEXT_OP => {
+                    Self::MmuExt { ops: read_list(first, second)?, done: 0, foreign: domid(fourth) }
+                }
+                HypercallNumber::EVENT_CHANNEL_OP => Self::decode_event_op(low_half(first), second)?,
+                HypercallNumber::GRANT_TABLE_OP => Self::decode_grant_op(low_half(first), second, third)?,
+                HypercallNumber::SCHED_OP => Self::decode_sched_op(low_half(first), second)?,
+                HypercallNumber::CONSOLE_IO => Self::decode_console_io(low_half(first), second, third)?,
+                HypercallNumber::XEN_VERSION => Self::Version { command: low_half(first), text: [0; 16] },
+                HypercallNumber::MULTICALL => Self::Multicall(read_list(first, second)?),
+                HypercallNumber::SET_TIMER_OP => Self::SetTimer,
+                _ => Self::Unknown,
+            })
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_domctl(address: u64) -> Result<Self, Errno> {
+        // SAFETY: the argument of a domctl is a `Domctl`.
+        let call: Domctl = unsafe { read(address) }?;
+        let mut context = None;
+        if Command::from_raw(call.cmd) == Command::SETVCPUCONTEXT
+            && let Ok((argument, _)) = VcpuContextArgument::read_from_prefix(&call.payload)
+            && argument.ctxt != 0
+        {
+            // SAFETY: the address in this call's payload is that of a vCPU's state.
+            context = Some(Box::new(unsafe { read(argument.ctxt) }?));
+        }
+        Ok(Self::Domctl { call, context })
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_memory_op(op: u32, argument: u64) -> Result<Self, Errno> {
+        // SAFETY: for every arm: the argument is the structure that the operation takes, and its list has as many entries as it
+        // says.
+        unsafe {
+            Ok(match op & MEMOP_CMD_MASK {
+                XENMEM_POPULATE_PHYSMAP => {
+                    let (reservation, extents) = read_reservation(argument)?;
+                    Self::Populate { reservation, extents }
+                }
+                XENMEM_DECREASE_RESERVATION => {
+                    let (reservation, extents) = read_reservation(argument)?;
+                    Self::Decrease { reservation, extents }
+                }
+                XENMEM_CLAIM_PAGES => Self::Claim(read(argument)?),
+                XENMEM_ACQUIRE_RESOURCE => {
+                    let resource: AcquireResource = read(argument)?;
+                    let listed = if resource.frame_list == 0 { 0 } else { resource.nr_frames as usize };
+                    Self::Acquire { resource, frames: vec![0; listed] }
+                }
+                XENMEM_CURRENT_RESERVATION => Self::CurrentReservation(DomId::new(read(argument)?)),
+                XENMEM_MAXIMUM_RAM_PAGE => Self::MaximumRamPage,
+                XENMEM_MACHPHYS_MAPPING => Self::MachphysMapping(MachphysMapping::default()),
+                _ => Self::Unknown,
+            })
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_event_op(op: u32, argument: u64) -> Result<Self, Errno> {
+        // SAFETY: for every arm: the argument is the structure that the operation takes.
+        unsafe {
+            Ok(match op {
+                EVTCHNOP_ALLOC_UNBOUND => Self::AllocUnbound(read(argument)?),
+                EVTCHNOP_BIND_INTERDOMAIN => Self::BindInterdomain(read(argument)?),
+                EVTCHNOP_BIND_VIRQ => Self::BindVirq(read(argument)?),
+                EVTCHNOP_BIND_IPI => Self::BindIpi(read(argument)?),
+                EVTCHNOP_CLOSE => Self::Close(read(argument)?),
+                EVTCHNOP_SEND => Self::Send(read(argument)?),
+                EVTCHNOP_UNMASK => Self::Unmask(read(argument)?),
+                _ => Self::Unknown,
+            })
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_grant_op(op: u32, argument: u64, count: u64) -> Result<Self, Errno> {
+        // SAFETY: for every arm: the argument is a list of `count` of the structures that the operation takes.
+        unsafe {
+            Ok(match op {
+                GNTTABOP_MAP_GRANT_REF => Self::MapGrants(read_list(argument, count)?),
+                GNTTABOP_UNMAP_GRANT_REF => Self::UnmapGrants(read_list(argument, count)?),
+                GNTTABOP_SETUP_TABLE => Self::SetUpTable { table: read(argument)?, frames: Vec::new() },
+                GNTTABOP_QUERY_SIZE => Self::QuerySize(read(argument)?),
+                _ => Self::Unknown,
+            })
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_sched_op(op: u32, argument: u64) -> Result<Self, Errno> {
+        Ok(match op {
+            SCHEDOP_POLL => {
+                // SAFETY: the argument of this operation is a `Poll`.
+                let poll: Poll = unsafe { read(argument) }?;
+                // SAFETY: its list has as many ports as it says.
+                let ports = unsafe { read_list(poll.ports, u64::from(poll.nr_ports)) }?;
+                Self::Poll { ports, timeout: poll.timeout }
+            }
+            SCHEDOP_SHUTDOWN => {
+                // SAFETY: the argument of this operation is a `Shutdown`.
+                let shutdown: Shutdown = unsafe { read(argument) }?;
+                Self::Shutdown(shutdown.reason)
+            }
+            SCHEDOP_YIELD => Self::Yield,
+            // Waiting for an upcall: no domain here has a handler.
+            SCHEDOP_BLOCK => Self::Poll { ports: Vec::new(), timeout: 0 },
+            _ => Self::Unknown,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_console_io(op: u32, count: u64, buffer: u64) -> Result<Self, Errno> {
+        Ok(match op {
+            // SAFETY: the buffer has as many bytes as the call says.
+            console::CONSOLEIO_WRITE => Self::ConsoleWrite(unsafe { read_list(buffer, count) }?),
+            console::CONSOLEIO_READ => {
+                let wanted = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
+                Self::ConsoleRead { wanted, bytes: Vec::new() }
+            }
+            _ => Self::Unknown,
+        })
+    }
+
+    /// Writes the answers to where the arguments of hypercall `number` say.
+    ///
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode), with the same arguments.
+    pub(crate) unsafe fn encode(&self, args: [u64; 5]) {
+        let [first, second, third, ..] = args;
+        // SAFETY: for every arm: OUT fields of the interface are valid for writes by the contract of the call, and lists are
+        // not longer than they were when they were read.
+        unsafe {
+            match self {
+                Self::Domctl { call, .. } => write(first, call),
+                Self::Sysctl(call) => write(first, call),
+                Self::Populate { reservation, extents } => {
+                    write(reservation.extent_start, extents.as_slice());
+                }
+                Self::Acquire { resource, frames } => {
+                    write(resource.frame_list, frames.as_slice());
+                    write(second, resource);
+                }
+                Self::MachphysMapping(mapping) => write(second, mapping),
+                Self::MmuUpdate { done, .. } | Self::MmuExt { done, .. } => write(third, done),
+                Self::AllocUnbound(argument) => write(second, argument),
+                Self::BindInterdomain(argument) => write(second, argument),
+                Self::BindVirq(argument) => write(second, argument),
+                Self::BindIpi(argument) => write(second, argument),
+                Self::MapGrants(requests) => write(second, requests.as_slice()),
+                Self::UnmapGrants(requests) => write(second, requests.as_slice()),
+                Self::SetUpTable { table, frames } => {
+                    write(table.frame_list, frames.as_slice());
+                    write(second, table);
+                }
+                Self::QuerySize(argument) => write(second, argument),
+                Self::ConsoleRead { bytes, .. } => write(third, bytes.as_slice()),
+                Self::Version { command: xen_abi::version::XENVER_EXTRAVERSION, text } => write(second, text),
+                Self::Multicall(entries) => write(first, entries.as_slice()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Fills everything that the call could have answered with rubbish.
+    pub(crate) fn scribble(&mut self) {
+        match self {
+            Self::Domctl { call, .. } => {
+                if Command::from_raw(call.cmd) == Command::CREATEDOMAIN {
+                    call.domain = u16::from_le_bytes([RUBBISH; 2]);
+                }
+                call.payload.fill(RUBBISH);
+            }
+            Self::Sysctl(call) => call.payload.fill(RUBBISH),
+            Self::Populate { extents, .. } => extents.as_mut_bytes().fill(RUBBISH),
+            Self::Acquire { frames, .. } => frames.as_mut_bytes().fill(RUBBISH),
+            Self::MmuUpdate { done, .. } | Self::MmuExt { done, .. } => fill(done),
+            Self::AllocUnbound(argument) => fill(&mut argument.port),
+            Self::BindInterdomain(argument) => fill(&mut argument.local_port),
+            Self::BindVirq(argument) => fill(&mut argument.port),
+            Self::BindIpi(argument) => fill(&mut argument.port),
+            Self::MapGrants(requests) => {
+                for request in requests {
+                    fill(&mut request.handle);
+                    fill(&mut request.dev_bus_addr);
+                    fill(&mut request.status);
+                }
+            }
+            Self::UnmapGrants(requests) => requests.iter_mut().for_each(|request| fill(&mut request.status)),
+            _ => {}
+        }
+    }
+
+    /// The operation's name, and the domain it is about as far as the arguments say.
+    pub(crate) fn subject(
+        &self,
+        number: HypercallNumber,
+        args: [u64; 5],
+        caller: DomId,
+    ) -> (&'static str, DomId) {
+        let (word, domain) = match self {
+            Self::Domctl { call, .. } => (call.cmd, DomId::new(call.domain)),
+            Self::Sysctl(call) => (call.cmd, caller),
+            Self::Populate { reservation, .. }
+            | Self::Decrease { reservation, .. }
+            | Self::Claim(reservation) => (low_half(args[0]), DomId::new(reservation.domid)),
+            Self::Acquire { resource, .. } => (low_half(args[0]), DomId::new(resource.domid)),
+            Self::MmuUpdate { foreign, .. } => (0, domid(*foreign)),
+            Self::MmuExt { ops, foreign, .. } => match ops.as_slice() {
+                [op] => return (mmuext_name(op.cmd), crate::events::resolve(*foreign, caller)),
+                _ => (0, *foreign),
+            },
+            Self::AllocUnbound(argument) => (low_half(args[0]), DomId::new(argument.dom)),
+            Self::BindInterdomain(argument) => (low_half(args[0]), DomId::new(argument.remote_dom)),
+            Self::MapGrants(requests) => {
+                (low_half(args[0]), requests.first().map_or(caller, |request| DomId::new(request.dom)))
+            }
+            Self::Poll { .. } => return ("SCHEDOP_poll", caller),
+            Self::Shutdown(_) => return ("SCHEDOP_shutdown", caller),
+            Self::Yield => return ("SCHEDOP_yield", caller),
+            Self::ConsoleWrite(_) => return ("CONSOLEIO_write", caller),
+            Self::ConsoleRead { .. } => return ("CONSOLEIO_read", caller),
+            _ => (low_half(args[0]), caller),
+        };
+        (call_name(number, word), crate::events::resolve(domain, caller))
+    }
+
+    /// The numbers worth a place in the trace.
+    pub(crate) fn numbers(&self, version: Option<DomctlVersion>) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::Domctl { call, .. } => domctl_numbers(call, version),
+            Self::Populate { reservation, .. } | Self::Decrease { reservation, .. } => {
+                vec![("extents", reservation.nr_extents), ("order", u64::from(reservation.extent_order))]
+            }
+            Self::Claim(reservation) => vec![("pages", reservation.nr_extents)],
+            Self::Acquire { resource, .. } => {
+                vec![("type", u64::from(resource.resource_type)), ("frames", u64::from(resource.nr_frames))]
+            }
+            Self::MmuUpdate { updates, .. } => vec![("updates", updates.len() as u64)],
+            Self::MmuExt { ops, .. } => match ops.as_slice() {
+                [op] => vec![("mfn", op.arg1)],
+                _ => vec![("ops", ops.len() as u64)],
+            },
+            Self::AllocUnbound(argument) => vec![("remote", u64::from(argument.remote_dom))],
+            Self::BindInterdomain(argument) => vec![("remote_port", u64::from(argument.remote_port))],
+            Self::BindVirq(argument) => vec![("virq", u64::from(argument.virq))],
+            Self::Close(argument) | Self::Send(argument) | Self::Unmask(argument) => {
+                vec![("port", u64::from(argument.port))]
+            }
+            Self::Poll { ports, timeout } => vec![("ports", ports.len() as u64), ("timeout", *timeout)],
+            Self::Shutdown(reason) => vec![("reason", u64::from(*reason))],
+            Self::ConsoleWrite(bytes) => vec![("bytes", bytes.len() as u64)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The numbers worth a place in the trace of a domctl.
+fn domctl_numbers(call: &Domctl, version: Option<DomctlVersion>) -> Vec<(&'static str, u64)> {
+    let known = DomctlVersion::from_raw(call.interface_version);
+    if known.is_none() || known != version {
+        return vec![("version", u64::from(call.interface_version))];
+    }
+    match Command::from_raw(call.cmd) {
+        Command::CREATEDOMAIN => known
+            .and_then(|version| CreateDomain::decode(&call.payload, version))
+            .map(|request| {
+                vec![("vcpus", u64::from(request.max_vcpus)), ("flags", u64::from(request.flags.bits()))]
+            })
+            .unwrap_or_default(),
+        Command::MAX_MEM => MaxMem::read_from_prefix(&call.payload)
+            .map_or_else(|_| Vec::new(), |(it, _)| vec![("kib", it.max_memkb)]),
+        Command::MAX_VCPUS => MaxVcpus::read_from_prefix(&call.payload)
+            .map_or_else(|_| Vec::new(), |(it, _)| vec![("vcpus", u64::from(it.max))]),
+        Command::SETVCPUCONTEXT => VcpuContextArgument::read_from_prefix(&call.payload)
+            .map_or_else(|_| Vec::new(), |(it, _)| vec![("vcpu", u64::from(it.vcpu))]),
+        _ => Vec::new(),
+    }
+}
+
+/// The header's name of an extended page-table operation.
+fn mmuext_name(command: u32) -> &'static str {
+    match command {
+        0 => "MMUEXT_PIN_L1_TABLE",
+        1 => "MMUEXT_PIN_L2_TABLE",
+        2 => "MMUEXT_PIN_L3_TABLE",
+        3 => "MMUEXT_PIN_L4_TABLE",
+        4 => "MMUEXT_UNPIN_TABLE",
+        _ => "mmuext_op",
+    }
+}
+
+/// Fills one field with rubbish.
+fn fill<T: FromBytes + IntoBytes + Immutable + KnownLayout + FromZeros>(field: &mut T) {
+    field.as_mut_bytes().fill(RUBBISH);
+}
+
+/// An argument that the interface has as 32 bits.
+#[expect(clippy::cast_possible_truncation, reason = "Xen uses the low half of such an argument")]
+pub(crate) fn low_half(argument: u64) -> u32 {
+    argument as u32
+}
+
+/// An argument that is a domain identifier.
+#[expect(clippy::cast_possible_truncation, reason = "Xen uses the low 16 bits of such an argument")]
+pub(crate) fn domid(argument: u64) -> DomId {
+    DomId::new(argument as u16)
+}

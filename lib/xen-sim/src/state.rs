@@ -1,0 +1,54 @@
+//! All that Xen knows.
+
+use std::collections::BTreeMap;
+
+use xen_abi::{DomId, Errno, Mfn};
+
+use crate::DOM0;
+use crate::domains::{Domain, Life};
+use crate::faults::Faults;
+use crate::frames::Frames;
+use crate::grants::Maptrack;
+use crate::release::Release;
+use crate::trace::Trace;
+
+/// The state of the machine and its Xen.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) release: Release,
+    pub(crate) frames: Frames,
+    pub(crate) domains: BTreeMap<DomId, Domain>,
+    /// The identifier that was chosen last.
+    pub(crate) last_domid: u16,
+    /// Grants that are mapped, by handle.
+    pub(crate) maptrack: Maptrack,
+    /// Frames that are mapped through windows, by who mapped them.
+    pub(crate) windows: BTreeMap<Mfn, u32>,
+    /// System time, nanoseconds.
+    pub(crate) now: u64,
+    /// What was written to Xen's console.
+    pub(crate) console: Vec<u8>,
+    /// What was typed there and not read yet.
+    pub(crate) typed: Vec<u8>,
+    pub(crate) faults: Faults,
+    pub(crate) trace: Trace,
+    /// Calls made since the machine was switched on.
+    pub(crate) calls: usize,
+    /// With which reason Dom0 shut the machine down.
+    pub(crate) ended: Option<u8>,
+    /// Free frames when the machine was switched on.
+    pub(crate) free_at_start: u64,
+}
+
+impl State {
+    /// Whether a domain controls others: only Dom0 does.
+    #[expect(clippy::unused_self, reason = "a security policy would be part of the state")]
+    pub(crate) fn is_privileged(&self, domain: DomId) -> bool {
+        domain == DOM0
+    }
+
+    /// The domain of that identifier; ESRCH when there is none or it is being destroyed.
+    pub(crate) fn living(&mut self, domain: DomId) -> Result<&mut Domain, Errno> {
+        self.domains.get_mut(&domain).filter(|domain| domain.life == Life::Alive).ok_or(Errno::ESRCH)
+    }
+}

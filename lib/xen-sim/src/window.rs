@@ -1,0 +1,272 @@
+//! Access to frames.
+
+use grant_table::{GrantAddress, GrantSlot};
+use hypercall::{FrameWindow, SharedMemory, WindowError};
+use xen_abi::number::HypercallNumber;
+use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
+
+use crate::events::resolve;
+use crate::faults::Effect;
+use crate::frames::Use;
+use crate::machine::Machine;
+use crate::trace::Call;
+
+/// Name of a mapping in traces and to faults. On a real machine it is an `mmu_update` of the caller's own page tables.
+const MAP: &str = "map frames";
+
+/// A window of one simulated domain on frames of any domain that it controls.
+#[derive(Clone, Debug)]
+pub struct SimWindow {
+    machine: Machine,
+    caller: DomId,
+    capacity: usize,
+}
+
+impl SimWindow {
+    pub(crate) fn new(machine: Machine, caller: DomId, capacity: usize) -> Self {
+        Self { machine, caller, capacity }
+    }
+
+    /// Maps frames writable: all of them, or none.
+    fn map(&self, owner: DomId, frames: &[Mfn]) -> Result<DomId, WindowError> {
+        let owner = resolve(owner, self.caller);
+        let (call, effect) = self.machine.begin(self.caller, HypercallNumber::MMU_UPDATE, MAP, owner);
+        let most = match effect {
+            Some(Effect::Short(most)) => most,
+            Some(Effect::Fail(_) | Effect::FailAndScribble(_)) => 0,
+            None => usize::MAX,
+        };
+        let injected = match effect {
+            Some(Effect::Fail(errno) | Effect::FailAndScribble(errno)) => errno,
+            _ => Errno::EINVAL,
+        };
+        let outcome = self.map_some(owner, frames, most, injected);
+        let numbers = vec![("frames", frames.len() as u64)];
+        let result = outcome.map(|()| 0).map_err(|(_, errno)| errno);
+        self.machine.end(Call { numbers, result, ..call });
+        let Err((done, errno)) = outcome else { return Ok(owner) };
+        self.unmap(owner, &frames[..done]);
+        Err(WindowError::Refused { domain: owner, frame: frames[done], done, wanted: frames.len(), errno })
+    }
+
+    /// Maps frames until one is refused, or `most` are mapped; says how many were.
+    fn map_some(
+        &self,
+        owner: DomId,
+        frames: &[Mfn],
+        most: usize,
+        beyond: Errno,
+    ) -> Result<(), (usize, Errno)> {
+        let mut state = self.machine.state();
+        state.controlled(self.caller, owner).map_err(|errno| (0, errno))?;
+        for (done, mfn) in frames.iter().enumerate() {
+            if done >= most {
+                return Err((done, beyond));
+            }
+            // The errors of an L1 entry: no such memory, or memory that cannot be had in this way.
+            let errno = if state.frames.get(*mfn).is_none() { Errno::EINVAL } else { Errno::EBUSY };
+            state.frames.use_as(*mfn, owner, Use::Writable).map_err(|_| (done, errno))?;
+            *state.windows.entry(*mfn).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn unmap(&self, owner: DomId, frames: &[Mfn]) {
+        let mut state = self.machine.state();
+        for mfn in frames {
+            state.frames.end_use(*mfn);
+            if let Some(count) = state.windows.get_mut(mfn) {
+                *count -= 1;
+                if *count == 0 {
+                    state.windows.remove(mfn);
+                }
+            }
+        }
+        state.bury(owner);
+    }
+}
+
+impl FrameWindow for SimWindow {
+    type Shared = SimShared;
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Panics when a frame is named twice: the bytes handed out would be the same memory at two places.
+    fn with_frames<R>(
+        &mut self,
+        owner: DomId,
+        frames: &[Mfn],
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError> {
+        if frames.len() > self.capacity {
+            return Err(WindowError::TooMany { wanted: frames.len(), capacity: self.capacity });
+        }
+        let mut sorted = frames.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), frames.len(), "a frame is named twice in one window: {frames:?}");
+        let owner = self.map(owner, frames)?;
+        let mut bytes = Vec::with_capacity(frames.len() * PAGE_SIZE);
+        for mfn in frames {
+            bytes.extend_from_slice(&self.machine.state().frames.read(*mfn));
+        }
+        let result = access(&mut bytes);
+        for (mfn, page) in frames.iter().zip(bytes.chunks_exact(PAGE_SIZE)) {
+            self.machine.state().frames.write_at(*mfn, 0, page);
+        }
+        self.unmap(owner, frames);
+        Ok(result)
+    }
+
+    fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {
+        let owner = self.map(owner, frames)?;
+        Ok(SimShared { window: self.clone(), owner, frames: frames.to_vec() })
+    }
+}
+
+/// Frames that stay mapped.
+#[derive(Debug)]
+pub struct SimShared {
+    window: SimWindow,
+    owner: DomId,
+    frames: Vec<Mfn>,
+}
+
+impl Drop for SimShared {
+    fn drop(&mut self) {
+        self.window.unmap(self.owner, &self.frames);
+    }
+}
+
+/// Copies between a buffer and frames, page by page.
+fn for_each_page(
+    frames: &[Mfn],
+    offset: usize,
+    length: usize,
+    mut copy: impl FnMut(Mfn, usize, core::ops::Range<usize>),
+) {
+    let mut done = 0;
+    while done < length {
+        let (page, within) = ((offset + done) / PAGE_SIZE, (offset + done) % PAGE_SIZE);
+        let count = (PAGE_SIZE - within).min(length - done);
+        copy(frames[page], within, done..done + count);
+        done += count;
+    }
+}
+
+fn read_frames(machine: &Machine, frames: &[Mfn], offset: usize, buffer: &mut [u8]) {
+    let state = machine.state();
+    for_each_page(frames, offset, buffer.len(), |mfn, within, range| {
+        state.frames.read_at(mfn, within, &mut buffer[range]);
+    });
+}
+
+fn write_frames(machine: &Machine, frames: &[Mfn], offset: usize, bytes: &[u8]) {
+    let mut state = machine.state();
+    for_each_page(frames, offset, bytes.len(), |mfn, within, range| {
+        state.frames.write_at(mfn, within, &bytes[range]);
+    });
+}
+
+fn load(memory: &impl SharedMemory, offset: usize) -> u32 {
+    assert!(offset.is_multiple_of(4), "a word at {offset:#x} is not aligned");
+    let mut bytes = [0; 4];
+    memory.read(offset, &mut bytes);
+    u32::from_le_bytes(bytes)
+}
+
+fn compare_exchange(memory: &impl SharedMemory, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+    let found = load(memory, offset);
+    if found != current {
+        return Err(found);
+    }
+    memory.write(offset, &new.to_le_bytes());
+    Ok(found)
+}
+
+impl SharedMemory for SimShared {
+    fn size(&self) -> usize {
+        self.frames.len() * PAGE_SIZE
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        read_frames(&self.window.machine, &self.frames, offset, buffer);
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        write_frames(&self.window.machine, &self.frames, offset, bytes);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        load(self, offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        assert!(offset.is_multiple_of(4), "a word at {offset:#x} is not aligned");
+        self.write(offset, &value.to_le_bytes());
+    }
+
+    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+        compare_exchange(self, offset, current, new)
+    }
+}
+
+/// A page of a simulated domain's address space, for a granted frame.
+#[derive(Debug)]
+pub struct SimSlot {
+    machine: Machine,
+    caller: DomId,
+    address: u64,
+}
+
+impl SimSlot {
+    pub(crate) fn new(machine: Machine, caller: DomId, address: u64) -> Self {
+        Self { machine, caller, address }
+    }
+
+    /// The frame mapped here, and whether it may be written.
+    fn frame(&self) -> (Mfn, bool) {
+        let granted = self.machine.state().granted_at(self.caller, self.address);
+        assert!(granted.is_some(), "page fault: nothing is mapped at {:#x}", self.address);
+        granted.unwrap_or((Mfn::INVALID, false))
+    }
+}
+
+// SAFETY: every slot has its own address, at which simulated grants are kept apart, and its memory is that of the simulated
+// frame mapped there.
+unsafe impl GrantSlot for SimSlot {
+    fn address(&self) -> GrantAddress {
+        GrantAddress::Virtual(self.address)
+    }
+}
+
+impl SharedMemory for SimSlot {
+    fn size(&self) -> usize {
+        PAGE_SIZE
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        read_frames(&self.machine, &[self.frame().0], offset, buffer);
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        let (mfn, writable) = self.frame();
+        assert!(writable, "page fault: {:#x} is mapped read-only", self.address);
+        write_frames(&self.machine, &[mfn], offset, bytes);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        load(self, offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        assert!(offset.is_multiple_of(4), "a word at {offset:#x} is not aligned");
+        self.write(offset, &value.to_le_bytes());
+    }
+
+    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+        compare_exchange(self, offset, current, new)
+    }
+}
