@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use domain_plan::{Area, AreaKind, P2m, PvPlan, StartOfDay};
+use domain_plan::{Area, AreaKind, P2m, PvPlan, StartOfDay, mask_upcalls};
 use hypercall::{FrameWindow, RawHypercall, Xen};
-use xen_abi::{DomId, MachineAddr, Mfn, PageCount, Port, VcpuId};
+use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Port, VcpuId};
 
 use crate::populate::populate;
 use crate::{BuildError, DomainSpec, Guarded, Step};
@@ -122,6 +122,7 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
         for area in plan.areas().iter().filter(|area| area.kind != AreaKind::Padding) {
             batch.add(window, area)?;
         }
+        batch.add_shared_info(window)?;
         batch.flush(window)?;
         if let Some(frame) = plan.hypercall_page() {
             let domid = domain.domid();
@@ -138,9 +139,26 @@ struct Batch<'b, 'x, H: RawHypercall> {
     domain: &'b Guarded<'x, H>,
     plan: &'b PvPlan<'b>,
     start: &'b StartOfDay<'b>,
-    /// What to fill, in the order of `frames`: an area, its first page, how many.
-    parts: Vec<(&'b Area, u64, usize)>,
+    /// What to fill, in the order of `frames`.
+    parts: Vec<Part<'b>>,
     frames: Vec<Mfn>,
+}
+
+/// Frames of a batch that are filled with one thing.
+enum Part<'b> {
+    /// `pages` pages of an area from its page `first` on.
+    Area { area: &'b Area, first: u64, pages: usize },
+    /// The page that Xen shares with the domain.
+    SharedInfo,
+}
+
+impl Part<'_> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Area { pages, .. } => pages * PAGE_SIZE,
+            Self::SharedInfo => PAGE_SIZE,
+        }
+    }
 }
 
 impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
@@ -158,12 +176,23 @@ impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
             if let Some(first) = area.first.checked_add(PageCount::new(done)) {
                 self.frames.extend(self.start.p2m.mfns(first, pages));
             }
-            self.parts.push((area, done, usize::try_from(pages).unwrap_or(capacity)));
+            let pages_here = usize::try_from(pages).unwrap_or(capacity);
+            self.parts.push(Part::Area { area, first: done, pages: pages_here });
             done += pages;
             if self.frames.len() == capacity {
                 self.flush(window)?;
             }
         }
+        Ok(())
+    }
+
+    /// Adds the page that Xen shares with the domain.
+    fn add_shared_info(&mut self, window: &mut impl FrameWindow) -> Result<(), BuildError> {
+        if self.frames.len() == window.capacity() {
+            self.flush(window)?;
+        }
+        self.frames.push(Mfn::new(self.start.shared_info.raw() >> PAGE_SHIFT));
+        self.parts.push(Part::SharedInfo);
         Ok(())
     }
 
@@ -175,9 +204,12 @@ impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
         let (plan, start, parts) = (self.plan, self.start, &self.parts);
         window
             .with_frames(self.domain.domid(), &self.frames, |mut bytes| {
-                for (area, first_page, pages) in parts {
-                    let (part, rest) = bytes.split_at_mut(pages * xen_abi::PAGE_SIZE);
-                    plan.fill(area, *first_page, part, start);
+                for part in parts {
+                    let (page_bytes, rest) = bytes.split_at_mut(part.bytes());
+                    match part {
+                        Part::Area { area, first, .. } => plan.fill(area, *first, page_bytes, start),
+                        Part::SharedInfo => mask_upcalls(page_bytes),
+                    }
                     bytes = rest;
                 }
             })

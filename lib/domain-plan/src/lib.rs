@@ -28,5 +28,5 @@ pub use error::PlanError;
 pub use kernel::{Load, PvKernel};
 pub use p2m::P2m;
 pub use pv::{GuestRequest, PvPlan};
-pub use start::StartOfDay;
+pub use start::{StartOfDay, mask_upcalls};
 pub use tables::{MappedRange, PageTables, Table};

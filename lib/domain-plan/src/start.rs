@@ -1,12 +1,13 @@
 //! The contents of a guest's memory and registers at its start.
 
 use xen_abi::mmu::{Pte, TABLE_ENTRIES};
+use xen_abi::shared_info::SharedInfo;
 use xen_abi::start_info::{MAGIC, StartFlags, StartInfo};
 use xen_abi::vcpu::{
     FLAT_KERNEL_CS, FLAT_KERNEL_DS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext,
 };
 use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port};
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::{Area, AreaKind, P2m, PvPlan};
 
@@ -181,6 +182,18 @@ impl PvPlan<'_> {
     /// The machine frame of the top-level page table.
     pub fn top_table(&self, p2m: &P2m) -> Option<Mfn> {
         p2m.mfn(self.tables.top()?.frame)
+    }
+}
+
+/// Masks the upcalls of every vCPU in a domain's shared info page.
+///
+/// A PV guest starts with upcalls masked and unmasks them when it can take them (public/xen.h, `evtchn_upcall_mask`). Xen leaves
+/// this to the builder; a guest that is not masked dies of the first event, such as its console's.
+pub fn mask_upcalls(shared_info: &mut [u8]) {
+    if let Ok((info, _)) = SharedInfo::mut_from_prefix(shared_info) {
+        for vcpu in &mut info.vcpu_info {
+            vcpu.evtchn_upcall_mask = 1;
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 
-use domain_plan::{AreaKind, GuestRequest, Load, P2m, PvKernel, PvPlan, StartOfDay};
+use domain_plan::{AreaKind, GuestRequest, Load, P2m, PvKernel, PvPlan, StartOfDay, mask_upcalls};
 use proptest::prelude::*;
 use xen_abi::mmu::{Pte, PteFlags};
+use xen_abi::shared_info::SharedInfo;
 use xen_abi::start_info::{StartFlags, StartInfo};
 use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SIZE, PageCount, Pfn, Port};
 use zerocopy::FromBytes;
@@ -211,6 +212,19 @@ fn an_unusable_init_p2m_is_ignored() {
         assert!(plan.area(AreaKind::P2m).unwrap().virt.is_some());
         assert!(plan.area(AreaKind::P2mTables).is_none());
     }
+}
+
+#[test]
+fn every_vcpu_starts_with_its_upcalls_masked() {
+    let mut page = vec![0; PAGE_SIZE];
+    mask_upcalls(&mut page);
+    let info = SharedInfo::read_from_prefix(&page).unwrap().0;
+    assert!(info.vcpu_info.iter().all(|vcpu| vcpu.evtchn_upcall_mask == 1));
+    assert_eq!(
+        page.iter().filter(|byte| **byte != 0).count(),
+        info.vcpu_info.len(),
+        "nothing else is written"
+    );
 }
 
 fn error(kernel: PvKernel<'_>, request: &GuestRequest<'_>) -> String {

@@ -20,6 +20,9 @@ const PROMPT_DELAY: u64 = 200_000_000;
 /// How long destroyed domains get to disappear before the free memory is looked at: 2 s, in nanoseconds.
 const VANISH_TIME: u64 = 2_000_000_000;
 
+/// How long Xen may take from its last answer for a domain to freeing the last of it: 20 ms, in nanoseconds.
+const FREEING_TIME: u64 = 20_000_000;
+
 /// Why a VM cannot be looked after, so that it is not started.
 #[derive(Debug, Error)]
 pub(crate) enum AttachError {
@@ -128,21 +131,27 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     }
 
     /// Waits until the destroyed domains are gone, so that their memory is free; gives up after a while.
+    ///
+    /// Xen announces each domain twice: when it has ended, and when the last of it was freed, shortly after it has
+    /// stopped answering for it.
     pub(crate) fn wait_until_gone(&mut self) {
         let deadline = self.time().saturating_add(VANISH_TIME);
         let xen = self.xen();
         loop {
             self.destroyed.retain(|domid| !is_gone(xen, *domid));
-            if self.destroyed.is_empty() {
+            let deadline =
+                if self.destroyed.is_empty() { self.time().saturating_add(FREEING_TIME) } else { deadline };
+            let events = self.environment.events;
+            let exits = self.exits.port();
+            let waited = wait(xen, events, &[exits], Some(deadline), self.environment.now);
+            let announced = events.take(exits);
+            if self.destroyed.is_empty() && !announced {
                 return;
             }
-            let events = self.environment.events;
-            let waited = wait(xen, events, &[self.exits.port()], Some(deadline), self.environment.now);
             if waited.is_err() || self.time() >= deadline {
                 log::warn!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
                 return;
             }
-            events.take(self.exits.port());
         }
     }
 
