@@ -167,19 +167,28 @@ impl Diagnostic {
     }
 }
 
+/// The most characters of a line that are shown; of a longer one, the part around the span.
+const SHOWN: usize = 100;
+
 /// Writes `file:line:column: message` and the line with the span underlined.
 fn snippet(out: &mut String, source: &SourceFile, span: Span, message: &str) {
     let (line, column) = source.position(span.start);
-    let text = source.line(line);
-    let number = line.to_string();
-    let margin = " ".repeat(number.len());
-    let room = text.chars().count().saturating_sub(column - 1);
+    let all: Vec<char> = source.line(line).chars().collect();
+    let before = column - 1;
+    let start = if all.len() > SHOWN { before.saturating_sub(SHOWN / 4) } else { 0 };
+    let end = all.len().min(start + SHOWN);
+    let [left, right] = [start > 0, end < all.len()].map(|cut| if cut { "..." } else { "" });
+    let text: String = all[start..end].iter().collect();
+    let room = end.saturating_sub(before);
     let carets = source.text.get(span.start..span.end).map_or(1, |s| s.chars().count()).min(room).max(1);
     // Tabs stay tabs, so that the carets stand below their text whatever a tab is worth.
-    let indent: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    let indent = all[start..before.min(end)].iter().map(|c| if *c == '\t' { '\t' } else { ' ' });
+    let indent: String = left.chars().map(|_| ' ').chain(indent).collect();
+    let number = line.to_string();
+    let margin = " ".repeat(number.len());
     let _ = write!(
         out,
-        "{}:{line}:{column}: {message}\n{margin} |\n{number} | {text}\n{margin} | {indent}{}",
+        "{}:{line}:{column}: {message}\n{margin} |\n{number} | {left}{text}{right}\n{margin} | {indent}{}",
         source.name,
         "^".repeat(carets)
     );
@@ -235,6 +244,16 @@ mod tests {
         let at = source.text().find("22").unwrap();
         let shown = Diagnostic::error(Span::new(at..at + 2), "no").with_help("try 23").render(&source);
         assert_eq!(shown, "f.cfg:2:7: no\n  |\n2 | \tyé = 22\n  | \t     ^^\n  = help: try 23");
+    }
+
+    #[test]
+    fn of_a_long_line_the_part_around_the_span_is_shown() {
+        let text = format!("{}WRONG{}", "a".repeat(500), "b".repeat(500));
+        let shown = Diagnostic::error(Span::new(500..505), "no").render(&SourceFile::new("f", text));
+        let lines: Vec<_> = shown.lines().collect();
+        assert_eq!(lines[0], "f:1:501: no");
+        assert_eq!(lines[2], format!("1 | ...{}WRONG{}...", "a".repeat(25), "b".repeat(70)));
+        assert_eq!(lines[3].find("^^^^^"), lines[2].find("WRONG"));
     }
 
     #[test]

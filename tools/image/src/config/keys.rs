@@ -112,7 +112,7 @@ impl fmt::Display for Reason {
             Self::Devices => {
                 "virtual devices need a backend domain, and there is none yet: a VM has its RAM disk"
             }
-            Self::Passthrough => "VMs get no access to the machine's hardware yet",
+            Self::Passthrough => "VMs get no privileges and no access to the machine's hardware yet",
             Self::HvmOnly => "it is for HVM guests, and only PV guests are built",
             Self::ArmOnly => "it is for Arm machines",
             Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",

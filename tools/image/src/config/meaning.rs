@@ -82,7 +82,7 @@ fn by_key<'a>(
 /// The error for a key that we do not read.
 fn refuse_key(name: &str, span: Span) -> Diagnostic {
     if let Some(reason) = keys::unsupported(name) {
-        return Diagnostic::error(span, format!("{name:?} is not supported yet: {reason}"))
+        return Diagnostic::error(span, format!("{name:?} is not supported: {reason}"))
             .with_help("remove the line");
     }
     let error = Diagnostic::error(span, format!("unknown key {name:?}"));
@@ -175,7 +175,8 @@ impl Reader<'_> {
             return Some(number);
         }
         let (low, high) = range.into_inner();
-        self.error(number.span, format!("{:?} must be {low} to {high}{unit}", key.name()));
+        let message = format!("{:?} is {}, must be {low} to {high}{unit}", key.name(), number.value);
+        self.error(number.span, message);
         None
     }
 
@@ -218,8 +219,8 @@ impl Reader<'_> {
     fn memory(&mut self) -> Option<(Spanned<u64>, u64)> {
         self.require(Key::Memory, "memory = 64        # MiB");
         let range = 1..=MAX_MEMORY_KIB / 1024;
-        let memory = self.number_in(Key::Memory, range.clone(), " (MiB)");
-        let maximum = self.number_in(Key::MaxMemory, range, " (MiB)");
+        let memory = self.number_in(Key::Memory, range.clone(), " MiB");
+        let maximum = self.number_in(Key::MaxMemory, range, " MiB");
         let memory = memory?;
         if let Some(maximum) = &maximum
             && maximum.value < memory.value
@@ -258,8 +259,11 @@ impl Reader<'_> {
         }
         let domid = u16::try_from(number.value).unwrap_or(u16::MAX);
         if spec::check_domid(Some(domid)).is_err() {
-            let message =
-                format!("\"domid\" must be 1 to {}, or 0 to let Xen choose", spec::FIRST_RESERVED_DOMID - 1);
+            let message = format!(
+                "\"domid\" is {}, must be 1 to {}, or 0 to let Xen choose",
+                number.value,
+                spec::FIRST_RESERVED_DOMID - 1
+            );
             self.error(number.span, message);
             return None;
         }

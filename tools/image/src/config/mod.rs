@@ -61,10 +61,7 @@ impl VmFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = files::read_bounded(path, MAX_FILE_LEN).map_err(ConfigError::File)?;
         let name = path.display().to_string();
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Err(not_text(name, &error)),
-        };
+        let text = text_of(&name, bytes)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(SourceFile::new(name, text), folder)
     }
@@ -88,14 +85,17 @@ impl VmFile {
     }
 }
 
-/// Bytes that are not UTF-8, with the place of the first that is not.
-fn not_text(name: String, error: &std::string::FromUtf8Error) -> ConfigError {
-    let valid = error.utf8_error().valid_up_to();
-    let before = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
-    let byte = error.as_bytes()[valid];
-    let source = SourceFile::new(name, before);
-    let (line, column) = source.position(valid);
-    ConfigError::NotText { name: source.name().to_owned(), line, column, byte }
+/// The bytes as text, unless there is one that no text has: then where the first such byte is.
+fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, ConfigError> {
+    let valid = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+    let first = bytes.iter().position(control).map_or(valid, |control| control.min(valid));
+    let Some(byte) = bytes.get(first).copied() else {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    };
+    let source = SourceFile::new(name, String::from_utf8_lossy(&bytes[..first]));
+    let (line, column) = source.position(first);
+    Err(ConfigError::NotText { name: name.to_owned(), line, column, byte })
 }
 
 /// Everything that is wrong with one file.
@@ -116,7 +116,7 @@ pub enum ConfigError {
     NotText {
         /// The file.
         name: String,
-        /// Line of the first byte that is not UTF-8, from 1.
+        /// Line of the first byte that is not UTF-8 text, from 1.
         line: usize,
         /// Its column, from 1.
         column: usize,
@@ -147,7 +147,7 @@ impl fmt::Display for ConfigError {
             Self::File(error) => error.fmt(f),
             Self::NotText { name, line, column, byte } => write!(
                 f,
-                "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text: is this a VM file (`key = value` lines)?"
+                "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text; a VM file has lines like `name = \"web\"`"
             ),
             Self::Wrong(_) => {
                 let texts: Vec<_> = self

@@ -14,6 +14,9 @@
 
 use crate::source::{Diagnostic, SourceFile, Span, Spanned};
 
+/// What to tell somebody who wrote something else.
+const A_LINE: &str = "a line is `key = value`; text values stand in quotes; `#` starts a comment";
+
 /// How deep lists may be nested. xl nests two deep; this bounds the recursion.
 const MAX_LIST_DEPTH: usize = 8;
 
@@ -156,7 +159,7 @@ impl Parser<'_> {
         }
         if !self.eat('=') {
             let message = format!("expected `=` after {:?}, found {}", key.value, self.describe_next());
-            return fail(Diagnostic::error(self.here(), message));
+            return fail(Diagnostic::error(self.here(), message).with_help(A_LINE));
         }
         self.skip_blanks(false);
         let value = self.value(0)?;
@@ -171,10 +174,7 @@ impl Parser<'_> {
     fn key(&mut self) -> Parsed<Spanned<String>> {
         if !self.peek().is_some_and(|c| c.is_ascii_alphabetic()) {
             let message = format!("expected a key, found {}", self.describe_next());
-            return fail(
-                Diagnostic::error(self.here(), message)
-                    .with_help("a line is `key = value`; text values stand in quotes; `#` starts a comment"),
-            );
+            return fail(Diagnostic::error(self.here(), message).with_help(A_LINE));
         }
         let span = self.eat_while(|c| c.is_ascii_alphanumeric() || c == '_');
         Ok(Spanned::new(self.text[span.start..span.end].to_owned(), span))
@@ -196,7 +196,7 @@ impl Parser<'_> {
                 let word = &self.text[span.start..span.end];
                 fail(
                     Diagnostic::error(span, format!("{word:?} is neither a number nor in quotes"))
-                        .with_help(format!("write \"{word}\"")),
+                        .with_help(format!("a number is digits alone; text stands in quotes: \"{word}\"")),
                 )
             }
             _ => {
@@ -323,17 +323,18 @@ impl Parser<'_> {
 ///
 /// The error is the reason, for use in a message.
 pub fn read_number(word: &str) -> Result<u64, String> {
-    let lower = word.to_ascii_lowercase();
-    let (digits, radix, name) = match lower.strip_prefix("0x") {
-        Some(digits) => (digits, 16, "hexadecimal"),
-        None if lower.len() > 1 && lower.starts_with('0') => (&lower[1..], 8, "octal (it starts with 0)"),
-        None => (lower.as_str(), 10, "decimal"),
+    let (digits, radix, name) = match word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")) {
+        Some(digits) => (digits, 16, "a hexadecimal digit"),
+        None if word.len() > 1 && word.starts_with('0') => {
+            (&word[1..], 8, "an octal digit, and a number that starts with 0 is octal")
+        }
+        None => (word, 10, "a decimal digit"),
     };
     if digits.is_empty() {
         return Err("its digits are missing".into());
     }
     if let Some(wrong) = digits.chars().find(|c| !c.is_digit(radix)) {
-        return Err(format!("{wrong:?} is not a {name} digit"));
+        return Err(format!("{wrong:?} is not {name}"));
     }
     u64::from_str_radix(digits, radix).map_err(|_| "it does not fit into 64 bits".into())
 }
