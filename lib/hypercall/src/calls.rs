@@ -15,7 +15,7 @@ use xen_abi::event_channel::{
 use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
 use xen_abi::memory::{
     self, AcquireResource, RESOURCE_GRANT_TABLE, Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES,
-    XENMEM_POPULATE_PHYSMAP,
+    XENMEM_CURRENT_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
@@ -241,6 +241,15 @@ impl<H: RawHypercall> Xen<H> {
         // SAFETY: the list has the length that the reservation says, and Xen writes only entries of it.
         let result = unsafe { self.memory_op(XENMEM_POPULATE_PHYSMAP, &mut reservation, domain) }?;
         Ok(Populated { extents: usize::try_from(result).map_or(wanted, |done| done.min(wanted)) })
+    }
+
+    /// Pages that `domain` has.
+    pub fn current_pages(&self, domain: DomId) -> Result<PageCount, CallError> {
+        // The call takes the address of a bare domain identifier.
+        let mut argument = domain.raw();
+        // SAFETY: the argument is one `domid_t`, and holds no address.
+        let pages = unsafe { self.memory_op(XENMEM_CURRENT_RESERVATION, &mut argument, domain) }?;
+        Ok(PageCount::new(pages.unsigned_abs()))
     }
 
     /// Sets memory aside for `domain` so that populating it cannot fail half way; 0 takes back what is left of a claim.
