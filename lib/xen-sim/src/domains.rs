@@ -99,13 +99,13 @@ impl State {
         let mut frames = Vec::new();
         let kinds = [Holder::Private(domid), Holder::Shared(domid), Holder::Shared(domid)];
         for kind in kinds {
-            match self.allocate_for_xen(kind) {
-                Some(mfn) => frames.push(mfn),
-                None => {
-                    frames.iter().for_each(|mfn| self.frames.release(*mfn));
-                    return Err(Errno::ENOMEM);
+            let Some(mfn) = self.allocate_for_xen(kind) else {
+                for mfn in frames {
+                    self.frames.release(mfn);
                 }
-            }
+                return Err(Errno::ENOMEM);
+            };
+            frames.push(mfn);
         }
         let max_grant_frames = u32::try_from(request.max_grant_frames).unwrap_or(DEFAULT_GRANT_FRAMES);
         let domain = Domain {
@@ -217,7 +217,9 @@ impl State {
             Ok(())
         });
         if outcome.is_err() {
-            used.iter().for_each(|mfn| self.frames.end_use(*mfn));
+            for mfn in used {
+                self.frames.end_use(mfn);
+            }
         }
         outcome
     }
@@ -398,7 +400,7 @@ fn check_context(vcpu: u32, context: &VcpuGuestContext) -> Result<(), Errno> {
     let traps = context.trap_ctxt.iter().map(|trap| trap.address);
     let invalid = !addresses.into_iter().chain(traps).all(is_canonical)
         || context.ldt_ents > 0 && !is_canonical(context.ldt_base)
-        || context.ldt_base % 4096 != 0
+        || !context.ldt_base.is_multiple_of(4096)
         || XEN_ADDRESSES.contains(&context.ldt_base)
         || context.ldt_ents > 8192
         || context.gdt_ents > GUEST_GDT_ENTRIES
@@ -432,9 +434,10 @@ fn fix_up(context: &mut VcpuGuestContext) {
     const IF: u64 = 1 << 9;
     const ALWAYS_SET: u64 = 1 << 1;
     const IOPL: u64 = 3 << 12;
+    const PRIVILEGE: u16 = 3;
     let regs = &mut context.user_regs;
     regs.rflags = regs.rflags & !IOPL | IF | ALWAYS_SET;
-    let with_privilege = |selector: u16, flat: u16| if selector & 3 == 0 { flat } else { selector };
+    let with_privilege = |selector, flat| if selector & PRIVILEGE == 0 { flat } else { selector };
     regs.cs = with_privilege(regs.cs, FLAT_KERNEL_CS);
     regs.ss = with_privilege(regs.ss, FLAT_KERNEL_SS);
 }

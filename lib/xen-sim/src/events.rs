@@ -10,7 +10,8 @@ use xen_abi::{DomId, Errno, Port};
 use crate::state::State;
 
 /// Ports of the two-level interface.
-const MAX_PORTS: u32 = 64 * EVENT_WORDS as u32;
+const MAX_PORTS: u32 = 4096;
+const _: () = assert!(MAX_PORTS as usize == 64 * EVENT_WORDS);
 /// Virtual interrupts there are (`NR_VIRQS`).
 const VIRQS: u32 = 24;
 

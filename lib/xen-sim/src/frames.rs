@@ -89,7 +89,7 @@ impl Frame {
 /// The frame table and the allocator of free frames.
 #[derive(Debug)]
 pub(crate) struct Frames {
-    frames: Vec<Frame>,
+    table: Vec<Frame>,
     /// Free extents by order, as indices of their first frames.
     free: Vec<BTreeSet<u64>>,
     free_count: u64,
@@ -104,7 +104,7 @@ impl Frames {
     pub(crate) fn new(count: PageCount, fill: u8) -> Self {
         let count = count.raw();
         let mut this = Self {
-            frames: (0..count).map(|_| Frame::free()).collect(),
+            table: (0..count).map(|_| Frame::free()).collect(),
             free: (0..=MAX_ORDER).map(|_| BTreeSet::new()).collect(),
             free_count: count,
             fill,
@@ -129,7 +129,7 @@ impl Frames {
 
     /// Frames in all.
     pub(crate) fn total(&self) -> u64 {
-        self.frames.len() as u64
+        self.table.len() as u64
     }
 
     /// The highest frame number of the machine.
@@ -139,17 +139,17 @@ impl Frames {
 
     /// The frame of that number, if the machine has it.
     pub(crate) fn get(&self, mfn: Mfn) -> Option<&Frame> {
-        self.frames.get(index(mfn)?)
+        self.table.get(index(mfn)?)
     }
 
     /// The frame of that number, if the machine has it.
     pub(crate) fn get_mut(&mut self, mfn: Mfn) -> Option<&mut Frame> {
-        self.frames.get_mut(index(mfn)?)
+        self.table.get_mut(index(mfn)?)
     }
 
     /// Every frame with its number.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Mfn, &Frame)> {
-        (FIRST..).map(Mfn::new).zip(&self.frames)
+        (FIRST..).map(Mfn::new).zip(&self.table)
     }
 
     /// Takes 2^`order` neighbouring frames for `holder`; `None` when no extent of that size is free.
@@ -168,7 +168,9 @@ impl Frames {
             start += 1 << split;
         }
         for at in start..start + size {
-            self.frames[at as usize] = Frame { holder, allocated: true, ..Frame::free() };
+            if let Some(frame) = self.get_mut(Mfn::new(FIRST + at)) {
+                *frame = Frame { holder, allocated: true, ..Frame::free() };
+            }
         }
         self.free_count -= size;
         if let Some(allowance) = &mut self.allowance {
@@ -206,7 +208,7 @@ impl Frames {
 
     fn free_if_unused(&mut self, mfn: Mfn) {
         let Some(mut at) = index(mfn) else { return };
-        match self.frames.get_mut(at) {
+        match self.table.get_mut(at) {
             Some(frame) if !frame.allocated && frame.references == 0 && frame.holder != Holder::Free => {
                 *frame = Frame::free();
             }

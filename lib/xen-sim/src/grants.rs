@@ -118,11 +118,11 @@ impl State {
         let granter = resolve(DomId::new(request.dom), caller);
         let reference = GrantRef::new(request.grant_ref);
         let (place, mut entry) = self.entry(granter, reference)?;
-        let granted = GrantFlags::from_bits_retain(entry.flags);
+        let allowed = GrantFlags::from_bits_retain(entry.flags);
         let writable = !flags.contains(MapFlags::READONLY);
-        if !granted.contains(GrantFlags::PERMIT_ACCESS)
+        if !allowed.contains(GrantFlags::PERMIT_ACCESS)
             || DomId::new(entry.domid) != caller
-            || writable && granted.contains(GrantFlags::READONLY)
+            || writable && allowed.contains(GrantFlags::READONLY)
         {
             return Err(status::BAD_REFERENCE);
         }

@@ -202,11 +202,15 @@ impl State {
                 outcome.and(if ops.len() > most { Err(Errno::EINVAL) } else { Ok(0) })
             }
             Request::MapGrants(requests) => {
-                requests.iter_mut().for_each(|request| self.map_grant(caller, request));
+                for request in requests {
+                    self.map_grant(caller, request);
+                }
                 Ok(0)
             }
             Request::UnmapGrants(requests) => {
-                requests.iter_mut().for_each(|request| self.unmap_grant(caller, request));
+                for request in requests {
+                    self.unmap_grant(caller, request);
+                }
                 Ok(0)
             }
             Request::SetUpTable { .. } | Request::QuerySize(_) => self.grant_table_op(caller, request),

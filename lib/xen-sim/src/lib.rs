@@ -25,6 +25,11 @@
 //! What is not modelled: hardware-assisted domains, devices, timers beyond the deadline of a poll, scheduling. A domain's event
 //! bits are in [`SimHypervisor::pending_words`], not in its shared info frame.
 
+#![expect(clippy::missing_panics_doc, reason = "where a test is to stop, the text says so without a heading")]
+#![expect(clippy::cast_possible_truncation, reason = "runs on 64-bit hosts only, where usize is u64")]
+
+const _: () = assert!(usize::BITS == 64);
+
 mod domains;
 mod events;
 mod faults;

@@ -266,7 +266,8 @@ impl Machine {
     fn last_calls(&self, count: usize) -> String {
         let state = self.state();
         let calls = state.trace.calls();
-        calls[calls.len().saturating_sub(count)..].iter().map(|call| format!("  {call}\n")).collect()
+        let last = &calls[calls.len().saturating_sub(count)..];
+        last.iter().map(|call| format!("  {call}")).collect::<Vec<_>>().join("\n")
     }
 
     /// System time in nanoseconds. Each hypercall takes a microsecond.

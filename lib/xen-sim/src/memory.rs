@@ -80,9 +80,11 @@ impl State {
         for (done, first) in extents.iter().enumerate() {
             for page in 0..1_u64 << reservation.extent_order {
                 let mfn = Mfn::new(first.wrapping_add(page));
-                let held =
-                    |frame: &&crate::frames::Frame| frame.holder == Holder::Domain(domid) && frame.allocated;
-                if self.frames.get(mfn).filter(held).is_none() {
+                let held = self
+                    .frames
+                    .get(mfn)
+                    .is_some_and(|frame| frame.holder == Holder::Domain(domid) && frame.allocated);
+                if !held {
                     return done;
                 }
                 self.frames.release(mfn);

@@ -30,7 +30,6 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 const RUBBISH: u8 = 0xdb;
 
 /// A hypercall with copies of its arguments, and room for its answers.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Request {
     Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>> },
     Sysctl(Sysctl),

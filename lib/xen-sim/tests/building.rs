@@ -1,4 +1,5 @@
 //! Building a PV domain call by call: what works, and what Xen refuses with which error.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 mod support;
 

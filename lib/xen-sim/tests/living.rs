@@ -1,4 +1,5 @@
 //! Domains that run: ports, grants, the console, their end, and Dom0 that waits for all that.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! A PV domain built by hand: the smallest that Xen accepts.
 #![allow(dead_code, reason = "each test file uses another part")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use hypercall::{CallError, FrameWindow, Xen};
 use xen_abi::domctl::{CreateDomain, CreateFlags};
