@@ -33,6 +33,23 @@ impl<'a> Console<'a> {
         own.filter_map(|line| line.find("db-boot: ").and_then(|at| line.get(at..))).collect()
     }
 
+    /// Why db-boot did not start the VM called `name`: its error about the VM, else its last error. `None` for a VM
+    /// that was started.
+    pub(crate) fn not_started(&self, name: &str) -> Option<&'a str> {
+        let builder = self.of_builder();
+        let subject = format!("vm={name} ");
+        if builder.iter().any(|line| line.contains(&subject) && line.contains("event=started")) {
+            return None;
+        }
+        let errors = || builder.iter().filter_map(|line| line.split_once("error: ")).map(|(_, text)| text);
+        Some(
+            errors()
+                .find(|text| text.contains(&subject))
+                .or_else(|| errors().next_back())
+                .unwrap_or("db-boot does not say why"),
+        )
+    }
+
     /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ...
     pub(crate) fn end_of_vm(&self, name: &str) -> Option<String> {
         let subject = format!("vm={name} ");
@@ -126,6 +143,19 @@ mod tests {
         assert_eq!(console.end_of_vm("a").as_deref(), Some("exit status=7"));
         assert_eq!(console.end_of_vm("b").as_deref(), Some("poweroff"));
         assert_eq!(console.end_of_vm("c"), None);
+    }
+
+    #[test]
+    fn a_vm_that_was_not_started_has_a_reason() {
+        let started = "[    0.1] db-boot: info: vm=a domid=1 event=started\n";
+        let about_b = "[    0.1] db-boot: error: vm=b step=image: it is no kernel\n";
+        let refused = "[    0.1] db-boot: error: platform=refused: not every VM can be\n";
+        let log = format!("{about_b}{refused}{started}");
+        let console = Console::new(&log);
+        assert_eq!(console.not_started("a"), None);
+        assert_eq!(console.not_started("b"), Some("vm=b step=image: it is no kernel"));
+        assert_eq!(console.not_started("c"), Some("platform=refused: not every VM can be"));
+        assert_eq!(Console::new("").not_started("a"), Some("db-boot does not say why"));
     }
 
     #[test]

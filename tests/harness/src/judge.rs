@@ -128,6 +128,14 @@ fn judge_vm(vm: &RunVm<'_>, console: &Console<'_>) -> Vec<Finding> {
     let lines = console.of_vm(&vm.name);
     let end = console.end_of_vm(&vm.name);
     let about = |verdict, text: String| finding(verdict, format!("{}: {text}", vm.name));
+    if let (None, Some(reason)) = (&end, console.not_started(&vm.name)) {
+        let expected = vm.spec.end.as_deref() == Some("none");
+        return if expected {
+            Vec::new()
+        } else {
+            vec![about(Verdict::Error, format!("it was not started: {reason}"))]
+        };
+    }
     let mut findings = Vec::new();
     let verdict = judge_verdict(vm, &lines, end.as_deref());
     // A VM that found a fault ends with another status too: once is enough.
@@ -214,6 +222,7 @@ mod tests {
     const BAD: Outcome = Outcome::Ended(Status::VmFailed);
     const SUCCESS: &str = "[vm] TEST k 1 VERDICT SUCCESS: fine\n";
     const POWEROFF: &str = "[    0.5] db-boot: info: vm=vm event=ended reason=poweroff\n";
+    const STARTED: &str = "[    0.1] db-boot: info: vm=vm domid=1 event=started\n";
     const CRASH: &str = "[    0.5] db-boot: info: vm=vm event=ended reason=crash\n";
 
     #[test]
@@ -267,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_missing_end_is_an_error_unless_expected() {
-        assert_eq!(verdict_on("", SUCCESS, OK).0, Verdict::Error);
+        assert_eq!(verdict_on("", &format!("{STARTED}{SUCCESS}"), OK).0, Verdict::Error);
         assert_eq!(verdict_on("verdict = \"none\"\nend = \"none\"", "", OK).0, Verdict::Success);
         assert_eq!(verdict_on("verdict = \"none\"\nend = \"none\"", POWEROFF, OK).0, Verdict::Failure);
     }

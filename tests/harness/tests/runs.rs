@@ -78,7 +78,13 @@ fn a_success_shows_the_console_and_the_commands() {
 #[test]
 fn every_way_to_fail_has_its_exit_code() {
     for (name, script, code, text) in [
-        ("silence", "exit 0", 4, "k: ERROR: k: it gave no verdict"),
+        ("silence", "echo 'db-boot: info: vm=k domid=1 event=started'", 4, "k: ERROR: k: it gave no verdict"),
+        (
+            "refused",
+            "echo 'db-boot: error: vm=k step=image: no kernel'; exit 3",
+            4,
+            "not started: vm=k step=image: no",
+        ),
         ("skip", &GOOD.replace("SUCCESS", "SKIP"), 3, "SKIP"),
         ("failure", &GOOD.replace("SUCCESS: fine", "FAILURE: page 9"), 5, "FAILURE: k: page 9"),
         ("crash", &GOOD.replace("poweroff", "crash"), 6, "it ended by crash"),
