@@ -2,6 +2,8 @@
 
 use protocols::BootSpec;
 
+use crate::kernel::UnpackingCost;
+
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
 
@@ -31,9 +33,8 @@ pub struct BuilderNeed {
     pub image: u64,
     /// The RAM disk, which Xen puts into the memory of the domain it belongs to.
     pub archive: u64,
-    /// All kernels that are stored packed, unpacked: db-boot plans every VM before it builds the first, and keeps
-    /// each kernel, once, until the last VM is built.
-    pub unpacked_kernels: u64,
+    /// What unpacking the kernels takes.
+    pub unpacking: UnpackingCost,
 }
 
 impl BuilderNeed {
@@ -42,7 +43,8 @@ impl BuilderNeed {
         let contents = self
             .image
             .saturating_add(self.archive)
-            .saturating_add(self.unpacked_kernels)
+            .saturating_add(self.unpacking.output)
+            .saturating_add(self.unpacking.workspace)
             .saturating_add(BUILDER_SLACK);
         // Two tables grow with the memory they describe: 8 bytes of page table and 8 bytes of
         // physical-to-machine map for each page of 4 KiB; one in 256 covers both, and once more their own need.
@@ -66,9 +68,13 @@ mod tests {
 
     #[test]
     fn dom0_gets_what_it_holds_and_some_room() {
-        let small = BuilderNeed { image: MIB, archive: MIB / 2, unpacked_kernels: 0 };
+        let small = BuilderNeed { image: MIB, archive: MIB / 2, unpacking: UnpackingCost::default() };
         assert_eq!(small.dom0_mem_mib(), 14);
-        let linux = BuilderNeed { archive: 30 * MIB, unpacked_kernels: 64 * MIB, ..small };
+        let linux = BuilderNeed {
+            archive: 30 * MIB,
+            unpacking: UnpackingCost { output: 62 * MIB, workspace: 2 * MIB },
+            ..small
+        };
         assert_eq!(linux.dom0_mem_mib(), 108);
         let absurd = BuilderNeed { archive: u64::MAX, ..small };
         assert_eq!(absurd.dom0_mem_mib(), u64::MAX.div_ceil(MIB));

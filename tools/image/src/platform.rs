@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use crate::config::{VmConfig, VmFile};
 use crate::files;
-use crate::kernel;
+use crate::kernel::UnpackingCost;
 use crate::source::{Diagnostic, Severity, Spanned};
 
 /// The largest image: the CPIO format has 32 bits for a file's size.
@@ -130,11 +130,15 @@ impl Platform {
         vm.ramdisk.map(|index| &self.images[index])
     }
 
-    /// What unpacking all packed kernels yields, in bytes; a kernel of several VMs counts once.
-    pub fn unpacked_kernels(&self) -> u64 {
+    /// What unpacking all kernels costs: all outputs, as db-boot plans every VM before it builds the first and keeps
+    /// each kernel, once, until then; and the largest workspace, as they are unpacked one after the other.
+    pub fn unpacking_cost(&self) -> UnpackingCost {
         let kernels: BTreeSet<usize> = self.vms.iter().map(|vm| vm.kernel).collect();
-        let sizes = kernels.into_iter().map(|index| kernel::unpacked_size(&self.images[index].bytes));
-        sizes.fold(0, u64::saturating_add)
+        let costs = kernels.into_iter().map(|index| UnpackingCost::of(&self.images[index].bytes));
+        costs.fold(UnpackingCost::default(), |sum, cost| UnpackingCost {
+            output: sum.output.saturating_add(cost.output),
+            workspace: sum.workspace.max(cost.workspace),
+        })
     }
 
     /// The RAM disk of db-boot: the specs in the order of the VMs, then the images.

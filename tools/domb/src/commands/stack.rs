@@ -65,6 +65,5 @@ impl Stack {
 
 fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {
     let archive = u64::try_from(archive.len()).unwrap_or(u64::MAX);
-    let unpacked_kernels = platform.unpacked_kernels();
-    BuilderNeed { image: builder.memory, archive, unpacked_kernels }.dom0_mem_mib()
+    BuilderNeed { image: builder.memory, archive, unpacking: platform.unpacking_cost() }.dom0_mem_mib()
 }

@@ -61,7 +61,7 @@ impl VmFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = files::read_bounded(path, MAX_FILE_LEN).map_err(ConfigError::File)?;
         let name = path.display().to_string();
-        let text = text_of(&name, bytes)?;
+        let text = text_of(&name, &bytes)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(SourceFile::new(name, text), folder)
     }
@@ -86,12 +86,12 @@ impl VmFile {
 }
 
 /// The bytes as text, unless there is one that no text has: then where the first such byte is.
-fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, ConfigError> {
-    let valid = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+fn text_of(name: &str, bytes: &[u8]) -> Result<String, ConfigError> {
+    let valid = str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
     let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
     let first = bytes.iter().position(control).map_or(valid, |control| control.min(valid));
     let Some(byte) = bytes.get(first).copied() else {
-        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+        return Ok(String::from_utf8_lossy(bytes).into_owned());
     };
     let source = SourceFile::new(name, String::from_utf8_lossy(&bytes[..first]));
     let (line, column) = source.position(first);
