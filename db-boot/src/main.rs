@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use hypercall::Xen;
-use launch::{Environment, Options, launch};
+use launch::{Environment, Options, launch, power_off};
 use protocols::MachineStatus;
 use pv_runtime::{Boot, Ending, Hypervisor, clock, events};
 
@@ -42,5 +42,9 @@ fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
     };
     let now = || clock::now().nanos();
     let mut environment = Environment { xen: &xen, window, events: events::words()?, now: &now };
-    Some(launch(&mut environment, options, ramdisk))
+    let status = launch(&mut environment, options, ramdisk);
+    if options.exit_port.is_none() {
+        power_off(&mut environment);
+    }
+    Some(status)
 }

@@ -2,7 +2,7 @@
 //!
 //! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
 //! built; `build` builds them paused and starts them together; `supervisor` relays their consoles and sees them end;
-//! [`launch`] puts these in order and says how it all ended.
+//! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
 //!
 //! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
 #![no_std]
@@ -16,6 +16,7 @@ mod ending;
 mod environment;
 mod options;
 mod platform;
+mod poweroff;
 mod run;
 mod supervisor;
 
@@ -24,4 +25,5 @@ pub use ending::Ending;
 pub use environment::Environment;
 pub use options::{Options, Policy};
 pub use platform::{Images, PlannedVm, Platform, VmError, VmFailure};
+pub use poweroff::power_off;
 pub use run::launch;
