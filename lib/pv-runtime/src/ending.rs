@@ -53,10 +53,8 @@ impl Ending {
     /// The machine's status when the kernel that ends so is the hardware domain.
     pub const fn machine_status(self) -> MachineStatus {
         match self {
-            Self::Poweroff | Self::Reboot | Self::Suspend | Self::SoftReset | Self::Status(0) => {
-                MachineStatus::Success
-            }
-            Self::Watchdog | Self::Status(_) => MachineStatus::VmFailed,
+            Self::Poweroff | Self::Reboot | Self::Suspend | Self::Status(0) => MachineStatus::Success,
+            Self::Watchdog | Self::SoftReset | Self::Status(_) => MachineStatus::VmFailed,
             Self::Crash => MachineStatus::BuilderFailed,
             Self::Machine(status) => status,
         }

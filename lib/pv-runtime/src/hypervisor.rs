@@ -9,6 +9,7 @@ use xen_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::vcpu::TrapInfo;
 use xen_abi::{DomId, Errno, console};
 
+use crate::clock::SystemTime;
 use crate::machine;
 
 /// The Xen that this kernel runs on. All values are the same.
@@ -149,6 +150,12 @@ impl Hypervisor {
     pub fn block(self) {
         // SAFETY: takes no memory. Xen unmasks upcalls; the one that comes masks them again and does nothing else.
         unsafe { self.hypercall(HypercallNumber::SCHED_OP, [u64::from(SCHEDOP_BLOCK), 0, 0, 0, 0]) };
+    }
+
+    /// Has `VIRQ_TIMER` raised at `deadline`, or soon if that is past; replaces an earlier deadline.
+    pub fn set_timer(self, deadline: SystemTime) -> Result<(), Errno> {
+        // SAFETY: takes a time, no memory.
+        check(unsafe { self.hypercall(HypercallNumber::SET_TIMER_OP, [deadline.nanos(), 0, 0, 0, 0]) })
     }
 
     /// Ends the domain.

@@ -47,7 +47,9 @@ pub use heap::{HeapUse, heap_use};
 pub use hypervisor::{Hypervisor, UpdateError};
 pub use logger::name;
 pub use memory::MemoryError;
-pub use window::{GrantPage, KEPT_FRAMES, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window};
+pub use window::{
+    GrantPage, KEPT_FRAMES, OwnPage, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window,
+};
 
 /// Makes `fn main(boot: &mut Boot) -> Ending` the program of a kernel.
 ///

@@ -5,12 +5,12 @@
 
 #[cfg(target_os = "none")]
 pub(crate) use guest::{
-    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, symbols,
+    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke, symbols,
     trap_stubs, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{
-    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, symbols,
+    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke, symbols,
     trap_stubs, tsc,
 };
 
@@ -54,6 +54,7 @@ mod guest {
     use xen_abi::number::HypercallNumber;
 
     use super::{Probed, Symbols, VECTORS};
+    use crate::traps::Provocation;
 
     /// Bytes of one stub in the hypercall page.
     const STUB_SIZE: u64 = 32;
@@ -316,6 +317,26 @@ mod guest {
         }
     }
 
+    /// Takes a fault.
+    pub(crate) fn provoke(provocation: Provocation) -> ! {
+        // SAFETY: each of these faults, and no fault that does not come from a probe is returned from; for an address that can
+        // be written after all, nothing changes, as nothing is added to what is there.
+        unsafe {
+            match provocation {
+                Provocation::InvalidOpcode => asm!("ud2", options(noreturn)),
+                Provocation::Divide => {
+                    asm!("div {zero:e}", "ud2", zero = in(reg) 0, in("rax") 1, in("rdx") 0, options(noreturn));
+                }
+                Provocation::GeneralProtection => {
+                    asm!("mov rax, [{address}]", "ud2", address = in(reg) 1_u64 << 63, options(noreturn));
+                }
+                Provocation::PageFault(address) => {
+                    asm!("lock or dword ptr [{address}], 0", "ud2", address = in(reg) address.raw(), options(noreturn));
+                }
+            }
+        }
+    }
+
     /// Writes a byte to an I/O port.
     ///
     /// # Safety
@@ -361,6 +382,7 @@ mod host {
     use xen_abi::number::HypercallNumber;
 
     use super::{Probed, Symbols};
+    use crate::traps::Provocation;
 
     pub(crate) fn symbols() -> Symbols {
         unimplemented!("only a guest of Xen has the linker script's symbols")
@@ -384,6 +406,10 @@ mod host {
 
     pub(crate) unsafe fn hypercall(number: HypercallNumber, _args: [u64; 5]) -> i64 {
         unimplemented!("{number}: only a guest of Xen can make hypercalls")
+    }
+
+    pub(crate) fn provoke(provocation: Provocation) -> ! {
+        unimplemented!("{provocation:?}: only a guest of Xen survives the report")
     }
 
     pub(crate) fn tsc() -> u64 {

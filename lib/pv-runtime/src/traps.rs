@@ -191,6 +191,24 @@ impl fmt::Display for StackWords {
     }
 }
 
+/// A fault to take on purpose, to see that it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provocation {
+    /// An instruction that does not exist.
+    InvalidOpcode,
+    /// A division by zero.
+    Divide,
+    /// An access to an address that is not canonical.
+    GeneralProtection,
+    /// A write to this address, which is not writable.
+    PageFault(GuestVirt),
+}
+
+/// Takes a fault, which ends the kernel.
+pub fn provoke(provocation: Provocation) -> ! {
+    machine::provoke(provocation)
+}
+
 /// Called for each exception, from assembly.
 #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "a host does not enter here"))]
 pub(crate) extern "C" fn handle(frame: &Frame) -> Resume {

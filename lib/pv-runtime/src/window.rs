@@ -362,6 +362,32 @@ unsafe impl GrantSlot for GrantPage {
     }
 }
 
+/// An own page to share with others: zeroed, and never given back to the heap, because others may have it mapped.
+#[derive(Debug)]
+pub struct OwnPage {
+    bytes: SharedBytes,
+    page: Pfn,
+}
+
+impl OwnPage {
+    /// Takes a page of the heap for good; `None` when there is none left.
+    pub fn new() -> Option<Self> {
+        let page = HeapPages.take()?;
+        let address = crate::layout::address_of(page);
+        let first = core::ptr::with_exposed_provenance_mut::<u8>(address as usize);
+        // SAFETY: a page of the heap that nobody else has.
+        unsafe { first.write_bytes(0, PAGE_SIZE) };
+        // SAFETY: as above; it is never given back.
+        let bytes = unsafe { SharedBytes::new(GuestVirt::new(address), PAGE_SIZE) }?;
+        Some(Self { bytes, page })
+    }
+
+    /// The page's frame, to grant.
+    pub fn frame(&self) -> Mfn {
+        memory::lock().mfn_of(self.page)
+    }
+}
+
 /// Hands the methods of [`SharedMemory`] on to a field.
 macro_rules! shared_memory_by_field {
     ($type:ty, $field:ident) => {
@@ -395,6 +421,7 @@ macro_rules! shared_memory_by_field {
 
 shared_memory_by_field!(SharedFrames, bytes);
 shared_memory_by_field!(GrantPage, bytes);
+shared_memory_by_field!(OwnPage, bytes);
 
 impl Drop for SharedFrames {
     fn drop(&mut self) {

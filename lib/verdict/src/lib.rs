@@ -85,17 +85,27 @@ fn tell_failure(what: fmt::Arguments<'_>) {
     tell("ERROR", what);
 }
 
-/// Runs a test and tells its verdict; called by [`test!`].
-pub fn run(boot: &mut Boot, test: impl FnOnce(&mut Boot) -> Outcome) -> Ending {
+/// Makes ready for a verdict: from here on a panic or an exception is told as one. Kernels that do not use [`test!`] call it.
+pub fn prepare(boot: &Boot) {
     NONCE.call_once(|| boot.argument("nonce").unwrap_or("-"));
     pv_runtime::on_failure(tell_failure);
-    match test(boot) {
+}
+
+/// Runs a test and tells its verdict; called by [`test!`].
+pub fn run(boot: &mut Boot, test: impl FnOnce(&mut Boot) -> Outcome) -> Ending {
+    prepare(boot);
+    report(test(boot));
+    Ending::Poweroff
+}
+
+/// Tells a verdict.
+pub fn report(outcome: Outcome) {
+    match outcome {
         Ok(message) => tell("SUCCESS", format_args!("{message}")),
         Err(Verdict::Skip(message)) => tell("SKIP", format_args!("{message}")),
         Err(Verdict::Error(message)) => tell("ERROR", format_args!("{message}")),
         Err(Verdict::Failure(message)) => tell("FAILURE", format_args!("{message}")),
     }
-    Ending::Poweroff
 }
 
 /// Makes `fn test(boot: &mut Boot) -> Outcome` the program of a test kernel.
