@@ -59,6 +59,9 @@ mod guest {
     /// Bytes of one stub in the hypercall page.
     const STUB_SIZE: u64 = 32;
 
+    /// An address beyond everything that the runtime maps.
+    const UNMAPPED: u64 = 0x1234_5678_9000;
+
     /// `XENFEAT_dom0` as a bit of the note SUPPORTED_FEATURES: Xen starts a kernel as Dom0 only with it.
     const FEATURE_DOM0: u64 = 1 << 11;
 
@@ -319,22 +322,27 @@ mod guest {
 
     /// Takes a fault.
     pub(crate) fn provoke(provocation: Provocation) -> ! {
-        // SAFETY: each of these faults, and no fault that does not come from a probe is returned from; for an address that can
-        // be written after all, nothing changes, as nothing is added to what is there.
-        unsafe {
-            match provocation {
-                Provocation::InvalidOpcode => asm!("ud2", options(noreturn)),
-                Provocation::Divide => {
-                    asm!("div {zero:e}", "ud2", zero = in(reg) 0, in("rax") 1, in("rdx") 0, options(noreturn));
-                }
-                Provocation::GeneralProtection => {
-                    asm!("mov rax, [{address}]", "ud2", address = in(reg) 1_u64 << 63, options(noreturn));
-                }
-                Provocation::PageFault(address) => {
-                    asm!("lock or dword ptr [{address}], 0", "ud2", address = in(reg) address.raw(), options(noreturn));
-                }
-            }
+        match provocation {
+            // SAFETY: faults, and the handler of faults does not return.
+            Provocation::InvalidOpcode => unsafe { asm!("ud2", options(noreturn)) },
+            // SAFETY: as above.
+            Provocation::Divide => unsafe {
+                asm!("div {zero:e}", "ud2", zero = in(reg) 0, in("rax") 1, in("rdx") 0, options(noreturn))
+            },
+            // SAFETY: as above.
+            Provocation::GeneralProtection => unsafe {
+                asm!("mov rax, [{address}]", "ud2", address = in(reg) 1_u64 << 63, options(noreturn))
+            },
+            Provocation::WriteToNothing => write_fault(UNMAPPED),
+            Provocation::WriteToNull => write_fault(0),
+            Provocation::WriteToConstant => write_fault(symbol!(__image_start)),
         }
+    }
+
+    /// Writes to an address that the runtime keeps from being writable.
+    fn write_fault(address: u64) -> ! {
+        // SAFETY: faults, and the handler of faults does not return.
+        unsafe { asm!("mov dword ptr [{address}], 0", "ud2", address = in(reg) address, options(noreturn)) }
     }
 
     /// Writes a byte to an I/O port.

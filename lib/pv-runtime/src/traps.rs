@@ -104,13 +104,17 @@ const fn vector_name(vector: u64) -> &'static str {
 
 impl Frame {
     fn processor(&self) -> Processor {
+        // Above the selector in its word Xen keeps whether upcalls were masked.
+        let selector = |word: u64| word & 0xffff;
         let [first, second, third, fourth, fifth, sixth] = self.rest;
         if has_error_code(self.vector) {
             let error_code = Some(first);
-            Processor { error_code, rip: second, cs: third, rflags: fourth, rsp: fifth, ss: sixth }
+            let (cs, ss) = (selector(third), selector(sixth));
+            Processor { error_code, rip: second, cs, rflags: fourth, rsp: fifth, ss }
         } else {
             // The sixth word is what was on the stack before.
-            Processor { error_code: None, rip: first, cs: second, rflags: third, rsp: fourth, ss: fifth }
+            let (cs, ss) = (selector(second), selector(fifth));
+            Processor { error_code: None, rip: first, cs, rflags: third, rsp: fourth, ss }
         }
     }
 }
@@ -200,8 +204,12 @@ pub enum Provocation {
     Divide,
     /// An access to an address that is not canonical.
     GeneralProtection,
-    /// A write to this address, which is not writable.
-    PageFault(GuestVirt),
+    /// A write to an address where nothing is mapped.
+    WriteToNothing,
+    /// A write through a null pointer.
+    WriteToNull,
+    /// A write to code.
+    WriteToConstant,
 }
 
 /// Takes a fault, which ends the kernel.
@@ -291,7 +299,7 @@ mod tests {
             rest: [0; 6],
         };
         frame.rest = if has_error_code(vector) {
-            [2, 0x1234, 0xe033, 0x10246, 0x8000, 0xe02b]
+            [2, 0x1234, 0x1_0000_e033, 0x10246, 0x8000, 0xe02b]
         } else {
             [0x1234, 0xe033, 0x10246, 0x8000, 0xe02b, 0xdead]
         };

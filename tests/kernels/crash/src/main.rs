@@ -3,21 +3,15 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 use pv_runtime::traps::{Provocation, provoke};
-use pv_runtime::{Boot, Ending, pages};
-use xen_abi::GuestVirt;
+use pv_runtime::{Boot, Ending};
 
 pv_runtime::entry!(run);
 
-/// An address that nothing is mapped at.
-const NOWHERE: GuestVirt = GuestVirt::new(0x1234_5678_9000);
-
 fn run(boot: &mut Boot) -> Ending {
     match boot.argument("fault") {
-        Some("page-fault") => provoke(Provocation::PageFault(NOWHERE)),
-        Some("null") => provoke(Provocation::PageFault(GuestVirt::new(0))),
-        Some("constant") => {
-            provoke(Provocation::PageFault(pages::address_of(pages::memory_map().constants.start)))
-        }
+        Some("page-fault") => provoke(Provocation::WriteToNothing),
+        Some("null") => provoke(Provocation::WriteToNull),
+        Some("constant") => provoke(Provocation::WriteToConstant),
         Some("invalid-opcode") => provoke(Provocation::InvalidOpcode),
         Some("general-protection") => provoke(Provocation::GeneralProtection),
         Some("divide") => provoke(Provocation::Divide),
