@@ -50,6 +50,20 @@ impl<'a> Console<'a> {
         )
     }
 
+    /// Xen's free memory before the first VM was built and after the last one was gone, as db-boot reports it; `None`
+    /// without that report, or when VMs were kept on purpose.
+    pub(crate) fn free_memory(&self) -> Option<(&'a str, &'a str)> {
+        let builder = self.of_builder();
+        if builder.iter().any(|line| line.contains("event=preserved")) {
+            return None;
+        }
+        builder.into_iter().find_map(|line| {
+            let (_, before) = line.split_once("event=memory free-before=")?;
+            let (before, after) = before.split_once(" free-after=")?;
+            Some((before, after.split_whitespace().next()?))
+        })
+    }
+
     /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ...
     pub(crate) fn end_of_vm(&self, name: &str) -> Option<String> {
         let subject = format!("vm={name} ");
@@ -143,6 +157,14 @@ mod tests {
         assert_eq!(console.end_of_vm("a").as_deref(), Some("exit status=7"));
         assert_eq!(console.end_of_vm("b").as_deref(), Some("poweroff"));
         assert_eq!(console.end_of_vm("c"), None);
+    }
+
+    #[test]
+    fn free_memory_is_read_unless_a_vm_was_kept() {
+        let memory = "[    0.1] db-boot: info: event=memory free-before=8KiB free-after=4KiB\n";
+        assert_eq!(Console::new(memory).free_memory(), Some(("8KiB", "4KiB")));
+        let kept = format!("[    0.1] db-boot: info: vm=a domid=1 event=preserved\n{memory}");
+        assert_eq!(Console::new(&kept).free_memory(), None);
     }
 
     #[test]

@@ -92,6 +92,11 @@ pub(crate) fn judge(
         findings
             .push(finding(Verdict::Failure, format!("db-boot's log lacks {text:?} (or it is out of order)")));
     }
+    if let Some((before, after)) = console.free_memory().filter(|(before, after)| before != after) {
+        let lost =
+            format!("Xen's free memory was {before} before the first VM and is {after} after the last");
+        findings.push(finding(Verdict::Failure, lost));
+    }
     match outcome {
         Outcome::TimedOut => {
             findings
@@ -288,6 +293,14 @@ mod tests {
         assert_eq!(verdict_on("console = [\"SUCCESS\", \"pages=\"]", &lines, OK).0, Verdict::Failure);
         assert_eq!(verdict_on("absent = [\"pages=\"]", &lines, OK).0, Verdict::Failure);
         assert_eq!(verdict_on("block = true", &lines, OK).0, Verdict::Failure);
+    }
+
+    #[test]
+    fn memory_that_is_left_behind_is_a_failure() {
+        let memory = "[    0.9] db-boot: info: event=memory free-before=8KiB free-after=8KiB\n";
+        let lines = format!("{SUCCESS}{POWEROFF}{memory}");
+        assert_eq!(verdict_on("", &lines, OK).0, Verdict::Success);
+        assert_eq!(verdict_on("", &lines.replace("after=8", "after=4"), OK).0, Verdict::Failure);
     }
 
     #[test]
