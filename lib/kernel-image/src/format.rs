@@ -121,7 +121,7 @@ pub struct Unwrapped<'a> {
 ///
 /// `limit` bounds the unpacked size in bytes. It is compared with the size that the image declares before anything is
 /// allocated, and again with what really comes out. Memory used on the way: the output, and for xz and lzma the
-/// dictionary, for zstd the window that the stream asks for, each bounded too (see `decompress`).
+/// dictionary, for zstd the window that the stream asks for, each bounded too (docs/design/0009-decompressors.md has figures).
 pub fn unwrap(bytes: &[u8], limit: usize) -> Result<Unwrapped<'_>, ImageError> {
     let format = Format::detect(bytes)?;
     let elf = match &format {
