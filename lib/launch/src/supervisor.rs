@@ -17,6 +17,9 @@ use crate::{ConsoleRing, Ending, Environment, LineBuffer};
 /// How long a line without an end, such as a prompt, waits for the rest of it: 200 ms, in nanoseconds.
 const PROMPT_DELAY: u64 = 200_000_000;
 
+/// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
+const ASK_AGAIN_DELAY: u64 = 100_000_000;
+
 /// How long destroyed domains get to disappear before the free memory is looked at: 2 s, in nanoseconds.
 const VANISH_TIME: u64 = 2_000_000_000;
 
@@ -55,6 +58,8 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     exits: LocalPort<'x, H>,
     running: Vec<Running<'x, H, W::Shared>>,
     destroyed: Vec<DomId>,
+    /// When to look at the VMs again although none is announced to have ended.
+    ask_again: Option<u64>,
     bad: usize,
     preserved: usize,
 }
@@ -63,7 +68,15 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// A supervisor of nothing yet, which hears of domains that end.
     pub(crate) fn new(environment: &'e mut Environment<'x, H, W>) -> Result<Self, CallError> {
         let exits = LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT)?;
-        Ok(Self { environment, exits, running: Vec::new(), destroyed: Vec::new(), bad: 0, preserved: 0 })
+        Ok(Self {
+            environment,
+            exits,
+            running: Vec::new(),
+            destroyed: Vec::new(),
+            ask_again: None,
+            bad: 0,
+            preserved: 0,
+        })
     }
 
     fn xen(&self) -> &'x Xen<H> {
@@ -112,11 +125,12 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         while !self.running.is_empty() {
             self.relay_consoles();
             let ports = self.ports();
-            let deadline = self.prompt_deadline();
+            let deadline = self.prompt_deadline().into_iter().chain(self.ask_again).min();
             let events = self.environment.events;
             wait(self.xen(), events, &ports, deadline, self.environment.now)?;
             self.show_prompts();
-            if events.take(self.exits.port()) {
+            let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
+            if events.take(self.exits.port()) || asked_again {
                 self.reap();
             }
         }
@@ -187,15 +201,22 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         }
     }
 
-    /// Looks at every VM and deals with those that have ended.
+    /// Looks at every VM and deals with those that have ended. When Xen gives no answer for one it is asked again later:
+    /// the end may have been announced already, and is not announced twice.
     fn reap(&mut self) {
+        self.ask_again = None;
         let mut index = 0;
         while let Some(vm) = self.running.get(index) {
             match ending(self.environment.xen, vm.domid) {
-                None => index += 1,
-                Some(ending) => {
+                Ok(None) => index += 1,
+                Ok(Some(ending)) => {
                     let vm = self.running.remove(index);
                     self.end(vm, ending);
+                }
+                Err(error) => {
+                    log::warn!("vm={} domid={} {error}", vm.name, vm.domid);
+                    self.ask_again = Some(self.time().saturating_add(ASK_AGAIN_DELAY));
+                    index += 1;
                 }
             }
         }
@@ -266,14 +287,11 @@ fn actions(spec: &BootSpec) -> [(Ending, ExitAction); 3] {
 }
 
 /// How a domain ended, if it has.
-fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Option<Ending> {
+fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Result<Option<Ending>, CallError> {
     match xen.domain_info(domid) {
-        Ok(info) => info.shutdown_reason().map(Ending::from_reason),
-        Err(CallError { errno: Errno::ESRCH, .. }) => Some(Ending::Gone),
-        Err(error) => {
-            log::warn!("domid={domid} {error}");
-            None
-        }
+        Ok(info) => Ok(info.shutdown_reason().map(Ending::from_reason)),
+        Err(CallError { errno: Errno::ESRCH, .. }) => Ok(Some(Ending::Gone)),
+        Err(error) => Err(error),
     }
 }
 
