@@ -7,7 +7,7 @@
 use hypercall::Xen;
 use launch::{Environment, Options, launch, power_off};
 use protocols::MachineStatus;
-use pv_runtime::{Boot, Ending, Hypervisor, clock, events};
+use pv_runtime::{Boot, Ending, Hypervisor, clock, events, heap_use};
 
 pv_runtime::entry!(kernel);
 
@@ -41,7 +41,9 @@ fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
         }
     };
     let now = || clock::now().nanos();
-    let mut environment = Environment { xen: &xen, window, events: events::words()?, now: &now };
+    let spare_memory = || heap_use().spare();
+    let mut environment =
+        Environment { xen: &xen, window, events: events::words()?, now: &now, spare_memory: &spare_memory };
     let status = launch(&mut environment, options, ramdisk);
     if options.exit_port.is_none() {
         power_off(&mut environment);

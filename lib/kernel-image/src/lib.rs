@@ -19,6 +19,7 @@ extern crate alloc;
 
 mod bytes;
 mod bzimage;
+mod cost;
 mod decompress;
 mod elf;
 mod error;
@@ -28,6 +29,7 @@ mod guest_section;
 mod layout;
 mod notes;
 
+pub use cost::UnpackingCost;
 pub use elf::{KernelImage, Segment};
 pub use error::ImageError;
 pub use features::Features;

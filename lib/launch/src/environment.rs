@@ -13,4 +13,6 @@ pub struct Environment<'x, H: RawHypercall, W: FrameWindow> {
     pub events: EventWords<'x>,
     /// System time, in nanoseconds since Xen started.
     pub now: &'x dyn Fn() -> u64,
+    /// Bytes that the builder can still allocate.
+    pub spare_memory: &'x dyn Fn() -> usize,
 }

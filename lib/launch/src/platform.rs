@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use domain_builder::DomainSpec;
 use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
-use kernel_image::{ImageError, KernelImage};
+use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use protocols::archive::{SPEC_FOLDER, vm_of_spec_entry};
 use protocols::{BootSpec, SpecError};
 use ramdisk::{Archive, RamdiskError};
@@ -17,6 +17,19 @@ use xen_abi::{DomId, PageCount};
 /// The most that one kernel may unpack to. The largest distribution kernels unpack to less than 100 MiB; the bound keeps
 /// a decompression bomb from taking the builder's memory.
 const MAX_KERNEL: usize = 512 << 20;
+
+/// How much memory unpacking takes in proportion to what comes out, where the file does not say what will come out: the
+/// output, and a window that may be as large and that is moved to twice the room while it grows.
+const UNPACKING_SHARE: usize = 4;
+
+/// What may come out of a packed kernel when the builder can still allocate `spare` bytes.
+fn unpacking_limit(file: &[u8], spare: usize) -> usize {
+    let room = match UnpackingCost::declared(file) {
+        Some(cost) => spare.saturating_sub(cost.workspace),
+        None => spare / UNPACKING_SHARE,
+    };
+    room.min(MAX_KERNEL)
+}
 
 /// Why one VM cannot be part of the platform.
 #[derive(Debug, Error)]
@@ -48,6 +61,20 @@ pub enum VmError {
         /// What is wrong with it.
         error: ImageError,
     },
+    /// There is not enough memory to unpack its kernel.
+    #[error(
+        "step=image: kernel {file}: {error}; the builder has {} KiB left to unpack kernels in, decompressor included: \
+         store the kernel unpacked, as `domb pack` does by default, or raise dom0_mem",
+        spare / 1024
+    )]
+    NoRoom {
+        /// The kernel's name in the RAM disk.
+        file: String,
+        /// What was too large.
+        error: ImageError,
+        /// Bytes that the builder can still allocate.
+        spare: usize,
+    },
     /// Its kernel was not among those that were unpacked: the specs changed since, which is a defect of the caller.
     #[error("step=image: the kernel was not unpacked; this is a defect in the builder, please report it")]
     NotUnpacked,
@@ -69,21 +96,30 @@ pub struct VmFailure {
 #[derive(Default)]
 pub struct Images<'a> {
     kernels: BTreeMap<String, Result<Cow<'a, [u8]>, ImageError>>,
+    /// Bytes that could still be allocated when a kernel was too large.
+    spare: usize,
 }
 
 impl<'a> Images<'a> {
     /// Unpacks every kernel that a spec names and the archive has; what is stored as a plain ELF file is not copied.
-    pub fn unpack<'s>(archive: &Archive<'a>, specs: impl Iterator<Item = &'s BootSpec>) -> Self {
+    ///
+    /// `spare_memory` tells how many bytes can still be allocated: a kernel that might take more is not unpacked.
+    pub fn unpack<'s>(
+        archive: &Archive<'a>,
+        specs: impl Iterator<Item = &'s BootSpec>,
+        spare_memory: impl Fn() -> usize,
+    ) -> Self {
         let mut kernels = BTreeMap::new();
         for spec in specs {
             if !kernels.contains_key(&spec.kernel)
                 && let Ok(file) = archive.file(&spec.kernel)
             {
-                let unpacked = kernel_image::unwrap(file, MAX_KERNEL).map(|unpacked| unpacked.elf);
+                let unpacked = kernel_image::unwrap(file, unpacking_limit(file, spare_memory()))
+                    .map(|unpacked| unpacked.elf);
                 kernels.insert(spec.kernel.clone(), unpacked);
             }
         }
-        Self { kernels }
+        Self { kernels, spare: spare_memory() }
     }
 }
 
@@ -192,7 +228,15 @@ fn plan_vm<'a>(
         Some(name) => archive.file(name).map_err(VmError::Missing)?,
         None => &[],
     };
-    let bad_kernel = |error| VmError::Kernel { file: spec.kernel.clone(), error };
+    let bad_kernel = |error| {
+        let file = spec.kernel.clone();
+        let no_room = matches!(error, ImageError::TooLarge { limit, .. } if limit < MAX_KERNEL);
+        if no_room {
+            VmError::NoRoom { file, error, spare: images.spare }
+        } else {
+            VmError::Kernel { file, error }
+        }
+    };
     let elf = match images.kernels.get(&spec.kernel) {
         Some(unpacked) => unpacked.as_ref().map_err(|error| bad_kernel(error.clone()))?,
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),

@@ -34,7 +34,7 @@ pub fn launch<H: RawHypercall, W: FrameWindow>(
     if platform.is_empty() {
         return refuse(&no_vms(&archive));
     }
-    let images = Images::unpack(&archive, platform.specs());
+    let images = Images::unpack(&archive, platform.specs(), environment.spare_memory);
     let (planned, failures) = platform.plan(&archive, &images);
     for failure in &failures {
         log::error!("vm={} {}", failure.name, failure.error);

@@ -124,12 +124,23 @@ pub struct HeapUse {
     pub used: usize,
     /// Bytes that the heap holds by now.
     pub size: usize,
+    /// Bytes that it can grow to.
+    pub limit: usize,
+}
+
+impl HeapUse {
+    /// Bytes that can still be allocated, if no gap between allocations is lost.
+    pub fn spare(&self) -> usize {
+        self.limit.saturating_sub(self.used)
+    }
 }
 
 /// What the heap uses at the moment.
 pub fn heap_use() -> HeapUse {
     let state = HEAP.0.lock();
-    HeapUse { used: state.heap.used(), size: state.heap.size() }
+    let size = state.heap.size();
+    let more = (state.limit.raw().saturating_sub(state.end.raw()) as usize) * PAGE_SIZE;
+    HeapUse { used: state.heap.used(), size, limit: size + more }
 }
 
 /// Gives the free pages from `start` up to `end` to the heap.

@@ -156,6 +156,9 @@ pub(crate) struct Stack {
         allow_hyphen_values = true
     )]
     pub(crate) dom0_args: String,
+    /// Store packed kernels as they are; db-boot unpacks them then, which takes it time and memory
+    #[arg(long)]
+    pub(crate) keep_packed: bool,
     /// Do not check on the host whether db-boot can build the VMs; it says so itself
     #[arg(long)]
     pub(crate) no_check: bool,

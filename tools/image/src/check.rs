@@ -79,7 +79,7 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
             ramdisk,
         };
         let plan = PvPlan::new(kernel, &request).map_err(|error| cannot_plan(vm, &error))?;
-        let kernel_format = unwrapped.format.to_string();
+        let kernel_format = image.unpacked_from.clone().unwrap_or_else(|| unwrapped.format.to_string());
         Ok(VmReport { spec: vm.spec.clone(), kernel_format, plan: plan.to_string() })
     };
     vms.iter().map(|(index, vm)| (*index, check(vm))).collect()

@@ -2,7 +2,7 @@
 
 use protocols::BootSpec;
 
-use crate::kernel::UnpackingCost;
+use kernel_image::UnpackingCost;
 
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
@@ -43,8 +43,7 @@ impl BuilderNeed {
         let contents = self
             .image
             .saturating_add(self.archive)
-            .saturating_add(self.unpacking.output)
-            .saturating_add(self.unpacking.workspace)
+            .saturating_add(u64::try_from(self.unpacking.total()).unwrap_or(u64::MAX))
             .saturating_add(BUILDER_SLACK);
         // Two tables grow with the memory they describe: 8 bytes of page table and 8 bytes of
         // physical-to-machine map for each page of 4 KiB; one in 256 covers both, and once more their own need.
@@ -72,7 +71,7 @@ mod tests {
         assert_eq!(small.dom0_mem_mib(), 14);
         let linux = BuilderNeed {
             archive: 30 * MIB,
-            unpacking: UnpackingCost { output: 62 * MIB, workspace: 2 * MIB },
+            unpacking: UnpackingCost { output: 62 << 20, workspace: 2 << 20 },
             ..small
         };
         assert_eq!(linux.dom0_mem_mib(), 108);

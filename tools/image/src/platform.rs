@@ -1,9 +1,11 @@
 //! A set of VMs with all their images: what db-boot's RAM disk is made from.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use kernel_image::{UnpackingCost, Unwrapped};
 use protocols::archive::{IMAGE_FOLDER, spec_entry};
 use protocols::spec::{BootSpec, GuestKind, ImageRole, SpecError};
 use sha2::{Digest as _, Sha256};
@@ -11,7 +13,7 @@ use thiserror::Error;
 
 use crate::config::{VmConfig, VmFile};
 use crate::files;
-use crate::kernel::UnpackingCost;
+use crate::kernel::{MAX_UNPACKED, unpacking_cost};
 use crate::source::{Diagnostic, Severity, Spanned};
 
 /// The largest image: the CPIO format has 32 bits for a file's size.
@@ -24,8 +26,10 @@ pub struct Image {
     pub entry: String,
     /// The file it was read from; the first one if several are equal.
     pub path: PathBuf,
-    /// Its contents.
+    /// Its contents, as they go into the archive.
     pub bytes: Vec<u8>,
+    /// What the file was before it was unpacked, if it was.
+    pub unpacked_from: Option<String>,
 }
 
 impl fmt::Debug for Image {
@@ -130,11 +134,33 @@ impl Platform {
         vm.ramdisk.map(|index| &self.images[index])
     }
 
-    /// What unpacking all kernels costs: all outputs, as db-boot plans every VM before it builds the first and keeps
-    /// each kernel, once, until then; and the largest workspace, as they are unpacked one after the other.
+    /// Unpacks the kernels that are packed, so that db-boot need not: unpacking is most of the time and of the memory that
+    /// starting a Linux takes.
+    ///
+    /// A kernel that cannot be unpacked stays as it is, for the check of the VMs to say why; so does one that is some VM's
+    /// RAM disk too.
+    pub fn unpack_kernels(&mut self) {
+        let ramdisks: BTreeSet<usize> = self.vms.iter().filter_map(|vm| vm.ramdisk).collect();
+        for index in self.kernels().difference(&ramdisks) {
+            let image = &mut self.images[*index];
+            if let Ok(Unwrapped { elf: Cow::Owned(elf), format, .. }) =
+                kernel_image::unwrap(&image.bytes, MAX_UNPACKED)
+            {
+                image.unpacked_from = Some(format.to_string());
+                image.bytes = elf;
+            }
+        }
+    }
+
+    /// The images that are kernels.
+    fn kernels(&self) -> BTreeSet<usize> {
+        self.vms.iter().map(|vm| vm.kernel).collect()
+    }
+
+    /// What unpacking all kernels that are stored packed costs: all outputs, as db-boot plans every VM before it builds the
+    /// first and keeps each kernel, once, until then; and the largest workspace, as they are unpacked one after the other.
     pub fn unpacking_cost(&self) -> UnpackingCost {
-        let kernels: BTreeSet<usize> = self.vms.iter().map(|vm| vm.kernel).collect();
-        let costs = kernels.into_iter().map(|index| UnpackingCost::of(&self.images[index].bytes));
+        let costs = self.kernels().into_iter().map(|index| unpacking_cost(&self.images[index].bytes));
         costs.fold(UnpackingCost::default(), |sum, cost| UnpackingCost {
             output: sum.output.saturating_add(cost.output),
             workspace: sum.workspace.max(cost.workspace),
@@ -239,7 +265,7 @@ impl ImageStore {
         let index = *self.by_digest.entry(digest).or_insert(self.images.len());
         if index == self.images.len() {
             let entry = self.free_name(name, &digest);
-            self.images.push(Image { entry, path: path.value.clone(), bytes });
+            self.images.push(Image { entry, path: path.value.clone(), bytes, unpacked_from: None });
         }
         self.by_path.insert(path.value.clone(), index);
         Ok(index)

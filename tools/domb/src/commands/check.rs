@@ -11,7 +11,7 @@ use crate::messages::{Failure, Progress};
 pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
     let reports = {
         let _progress = Progress::start("checking");
-        check::check(&load_platform(&arguments.files)?)?
+        check::check(&load_platform(&arguments.files, true)?)?
     };
     for report in reports {
         println!("{report}");

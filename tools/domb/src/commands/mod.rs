@@ -30,7 +30,11 @@ fn read_files(paths: &[PathBuf]) -> Result<Vec<VmFile>, Failure> {
     if failures.is_empty() { Ok(files) } else { Err(Failure::all(failures)) }
 }
 
-/// Reads VM files and their images.
-fn load_platform(paths: &[PathBuf]) -> Result<Platform, Failure> {
-    Ok(Platform::load(read_files(paths)?)?)
+/// Reads VM files and their images, and unpacks packed kernels unless they are to be kept as they are.
+fn load_platform(paths: &[PathBuf], keep_packed: bool) -> Result<Platform, Failure> {
+    let mut platform = Platform::load(read_files(paths)?)?;
+    if !keep_packed {
+        platform.unpack_kernels();
+    }
+    Ok(platform)
 }

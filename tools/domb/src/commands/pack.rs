@@ -13,7 +13,7 @@ use crate::messages::{Failure, Progress};
 pub(crate) fn run(arguments: &Pack) -> Result<ExitCode, Failure> {
     let _progress = Progress::start("packing");
     let Some(output) = &arguments.output else {
-        let archive = load_platform(&arguments.files)?.archive()?;
+        let archive = load_platform(&arguments.files, arguments.stack.keep_packed)?.archive()?;
         return write(arguments.archive_only.as_deref(), &archive);
     };
     let stack = Stack::load(&arguments.files, &arguments.stack, !arguments.no_exit_port)?;

@@ -31,7 +31,7 @@ impl Stack {
         chosen: &arguments::Stack,
         exit_port: bool,
     ) -> Result<Self, Failure> {
-        let platform = load_platform(files)?;
+        let platform = load_platform(files, chosen.keep_packed)?;
         if !chosen.no_check {
             image::check::check(&platform)?;
         }
