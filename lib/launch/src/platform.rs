@@ -22,13 +22,25 @@ const MAX_KERNEL: usize = 512 << 20;
 /// output, and a window that may be as large and that is moved to twice the room while it grows.
 const UNPACKING_SHARE: usize = 4;
 
-/// What may come out of a packed kernel when the builder can still allocate `spare` bytes.
-fn unpacking_limit(file: &[u8], spare: usize) -> usize {
-    let room = match UnpackingCost::declared(file) {
+/// Unpacks a kernel, if it is packed and the builder has the memory for that.
+fn unpack(file: &[u8], spare: usize) -> Result<Cow<'_, [u8]>, Unusable> {
+    let limit = match UnpackingCost::declared(file) {
+        // A size beyond the limit is a lie, which unwrapping says better.
+        Some(cost) if cost.output <= MAX_KERNEL && cost.total() > spare => {
+            return Err(Unusable::NoRoom { needed: cost.total(), spare });
+        }
         Some(cost) => spare.saturating_sub(cost.workspace),
         None => spare / UNPACKING_SHARE,
     };
-    room.min(MAX_KERNEL)
+    let unpacked = kernel_image::unwrap(file, limit.min(MAX_KERNEL)).map_err(Unusable::Image)?;
+    Ok(unpacked.elf)
+}
+
+/// Why a kernel file cannot be used.
+#[derive(Clone, Debug)]
+enum Unusable {
+    Image(ImageError),
+    NoRoom { needed: usize, spare: usize },
 }
 
 /// Why one VM cannot be part of the platform.
@@ -63,15 +75,15 @@ pub enum VmError {
     },
     /// There is not enough memory to unpack its kernel.
     #[error(
-        "step=image: kernel {file}: {error}; the builder has {} KiB left to unpack kernels in, decompressor included: \
+        "step=image: unpacking kernel {file} takes {} KiB, and the builder has {} KiB left: \
          store the kernel unpacked, as `domb pack` does by default, or raise dom0_mem",
-        spare / 1024
+        needed.div_ceil(1024), spare / 1024
     )]
     NoRoom {
         /// The kernel's name in the RAM disk.
         file: String,
-        /// What was too large.
-        error: ImageError,
+        /// Bytes that unpacking takes, with the decompressor's own.
+        needed: usize,
         /// Bytes that the builder can still allocate.
         spare: usize,
     },
@@ -95,9 +107,7 @@ pub struct VmFailure {
 /// The kernels of a platform, unpacked: each once, however many VMs start it.
 #[derive(Default)]
 pub struct Images<'a> {
-    kernels: BTreeMap<String, Result<Cow<'a, [u8]>, ImageError>>,
-    /// Bytes that could still be allocated when a kernel was too large.
-    spare: usize,
+    kernels: BTreeMap<String, Result<Cow<'a, [u8]>, Unusable>>,
 }
 
 impl<'a> Images<'a> {
@@ -114,12 +124,10 @@ impl<'a> Images<'a> {
             if !kernels.contains_key(&spec.kernel)
                 && let Ok(file) = archive.file(&spec.kernel)
             {
-                let unpacked = kernel_image::unwrap(file, unpacking_limit(file, spare_memory()))
-                    .map(|unpacked| unpacked.elf);
-                kernels.insert(spec.kernel.clone(), unpacked);
+                kernels.insert(spec.kernel.clone(), unpack(file, spare_memory()));
             }
         }
-        Self { kernels, spare: spare_memory() }
+        Self { kernels }
     }
 }
 
@@ -228,17 +236,14 @@ fn plan_vm<'a>(
         Some(name) => archive.file(name).map_err(VmError::Missing)?,
         None => &[],
     };
-    let bad_kernel = |error| {
-        let file = spec.kernel.clone();
-        let no_room = matches!(error, ImageError::TooLarge { limit, .. } if limit < MAX_KERNEL);
-        if no_room {
-            VmError::NoRoom { file, error, spare: images.spare }
-        } else {
-            VmError::Kernel { file, error }
-        }
-    };
+    let file = || spec.kernel.clone();
+    let bad_kernel = |error| VmError::Kernel { file: file(), error };
     let elf = match images.kernels.get(&spec.kernel) {
-        Some(unpacked) => unpacked.as_ref().map_err(|error| bad_kernel(error.clone()))?,
+        Some(Ok(elf)) => elf,
+        Some(Err(Unusable::Image(error))) => return Err(bad_kernel(error.clone())),
+        Some(Err(Unusable::NoRoom { needed, spare })) => {
+            return Err(VmError::NoRoom { file: file(), needed: *needed, spare: *spare });
+        }
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
     let image = KernelImage::parse(elf).map_err(bad_kernel)?;

@@ -126,6 +126,7 @@ fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> MachineStat
         window: machine.window(),
         events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
         now: &now,
+        spare_memory: &|| 64 << 20,
     };
     launch(&mut environment, &Options::parse(command_line), &archive(specs))
 }
