@@ -148,7 +148,7 @@ fn then_end(machine: &Machine, domain: u16, reason: u8) {
 #[test]
 fn guests_speak_and_end_and_nothing_is_left_on_every_release() {
     for release in Release::ALL {
-        let machine = Machine::builder().release(release).stale_memory().build();
+        let machine = Machine::builder().release(release).stale_memory().lingering().build();
         then(&machine, 1, |guest| _ = guest.write_console(b"one\n"));
         then(&machine, 2, |guest| _ = guest.write_console(b"two\nthree "));
         then(&machine, 1, |guest| _ = guest.write_console(b"four\n"));

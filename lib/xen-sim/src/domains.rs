@@ -288,12 +288,24 @@ impl State {
         if memory_left || shared.iter().any(referenced) {
             return;
         }
-        let private = domain.private.clone();
-        for mfn in shared.into_iter().chain(private) {
-            self.frames.release(mfn);
-        }
+        let last = shared.into_iter().chain(domain.private.iter().copied()).collect();
         self.domains.remove(&domid);
-        self.raise_domain_event();
+        self.lingering.push(last);
+        if !self.lingers {
+            self.free_lingering();
+        }
+    }
+
+    /// Frees the last of domains that are gone, and tells Dom0; says whether there were any.
+    pub(crate) fn free_lingering(&mut self) -> bool {
+        let gone = core::mem::take(&mut self.lingering);
+        for mfn in gone.iter().flatten() {
+            self.frames.release(*mfn);
+        }
+        if !gone.is_empty() {
+            self.raise_domain_event();
+        }
+        !gone.is_empty()
     }
 
     /// `XEN_DOMCTL_getdomaininfo`.

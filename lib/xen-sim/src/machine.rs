@@ -32,6 +32,7 @@ pub struct Builder {
     dom0_memory: PageCount,
     fill: u8,
     window: usize,
+    lingers: bool,
 }
 
 impl Builder {
@@ -59,6 +60,12 @@ impl Builder {
         Self { fill: 0xc2, ..self }
     }
 
+    /// Lets Xen free the last of a destroyed domain only when Dom0 sleeps next, as a real one does it a little later.
+    #[must_use]
+    pub fn lingering(self) -> Self {
+        Self { lingers: true, ..self }
+    }
+
     /// Frames that a window maps at once; 512 unless set.
     #[must_use]
     pub fn window(self, frames: usize) -> Self {
@@ -83,6 +90,8 @@ impl Builder {
             trace: Trace::default(),
             calls: 0,
             ended: None,
+            lingers: self.lingers,
+            lingering: Vec::new(),
             free_at_start: 0,
         };
         let dom0 = CreateDomain {
@@ -147,6 +156,7 @@ impl Machine {
             dom0_memory: PageCount::new(0x400),
             fill: 0,
             window: 512,
+            lingers: false,
         }
     }
 
@@ -326,6 +336,9 @@ impl Machine {
         found.extend(state.windows.keys().map(|mfn| format!("a mapping of frame {mfn}")));
         if state.maptrack.len() > 0 {
             found.push(format!("{} mapped grants", state.maptrack.len()));
+        }
+        if !state.lingering.is_empty() {
+            found.push(format!("the last of {} destroyed domains", state.lingering.len()));
         }
         let free = state.frames.free_count();
         if free != state.free_at_start {

@@ -36,6 +36,10 @@ pub(crate) struct State {
     pub(crate) calls: usize,
     /// With which reason Dom0 shut the machine down.
     pub(crate) ended: Option<u8>,
+    /// Whether Xen takes its time with freeing the last of a domain.
+    pub(crate) lingers: bool,
+    /// Domains that Xen does not answer for any more and has not freed yet, with what is left of them.
+    pub(crate) lingering: Vec<Vec<Mfn>>,
     /// Free frames when the machine was switched on.
     pub(crate) free_at_start: u64,
 }

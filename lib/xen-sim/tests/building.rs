@@ -169,6 +169,15 @@ fn an_entry_with_a_reserved_bit_is_refused() {
 }
 
 #[test]
+fn an_entry_that_is_not_present_but_names_memory_is_refused() {
+    let errno = pin_error(|built| {
+        let entry = Pte::new(built.frames[0], PteFlags::RW);
+        built.write_table(TABLES, &[(0, entry)]);
+    });
+    assert_eq!(errno, Errno::EINVAL);
+}
+
+#[test]
 fn an_entry_for_memory_of_another_domain_is_refused() {
     let errno = pin_error(|built| {
         let dom0 = built.machine.dom0();
