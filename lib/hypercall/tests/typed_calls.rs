@@ -1,0 +1,120 @@
+//! The probe and the typed calls over a simulated Xen.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
+use hypercall::{ProbeError, Xen};
+use xen_abi::domctl::{CreateDomain, CreateFlags};
+use xen_abi::{DomId, Errno, PageCount, Port};
+use xen_sim::{Effect, Fault, Machine, Release};
+
+fn request() -> CreateDomain {
+    CreateDomain {
+        handle: [3; 16],
+        flags: CreateFlags::empty(),
+        max_vcpus: 2,
+        max_evtchn_port: 1023,
+        max_grant_frames: 16,
+        max_maptrack_frames: -1,
+        max_grant_version: 1,
+        emulation_flags: 0,
+    }
+}
+
+#[test]
+fn the_probe_finds_the_interfaces_of_every_release() {
+    for release in Release::ALL {
+        let xen = Xen::probe(Machine::with_release(release).dom0()).unwrap();
+        let interface = xen.interface();
+        assert_eq!(interface.xen, release.version());
+        assert_eq!(interface.domctl.raw(), release.domctl());
+        assert_eq!(interface.sysctl.unwrap().raw(), release.sysctl());
+    }
+}
+
+#[test]
+fn a_probe_that_is_always_denied_names_both_reasons() {
+    let machine = Machine::with_release(Release::V4_17);
+    machine.inject(Fault::named("XEN_DOMCTL_getdomaininfo", Effect::Fail(Errno::EACCES)));
+    let error = Xen::probe(machine.dom0()).unwrap_err();
+    assert!(matches!(error, ProbeError::NoDomctlVersion { .. }));
+    let text = error.to_string();
+    assert!(text.contains("4.17") && text.contains("older or newer") && text.contains("FLASK"), "{text}");
+}
+
+#[test]
+fn a_domain_without_privilege_is_told_so() {
+    let machine = Machine::with_release(Release::V4_17);
+    machine.inject(Fault::named("XEN_DOMCTL_getdomaininfo", Effect::Fail(Errno::EPERM)));
+    let error = Xen::probe(machine.dom0()).unwrap_err();
+    assert_eq!(error, ProbeError::NotPrivileged { errno: Errno::EPERM });
+}
+
+#[test]
+fn a_builder_goes_without_the_machines_memory_when_sysctl_is_denied() {
+    let machine = Machine::with_release(Release::V4_17);
+    machine.inject(Fault::named("XEN_SYSCTL_physinfo", Effect::Fail(Errno::EACCES)));
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    assert_eq!(xen.interface().sysctl, None);
+    assert_eq!(xen.machine_memory(), Ok(None));
+}
+
+#[test]
+fn the_machines_memory_is_read_in_every_layout() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).memory(PageCount::new(0x3000)).build();
+        let memory = Xen::probe(machine.dom0()).unwrap().machine_memory().unwrap().unwrap();
+        assert_eq!((memory.total, memory.free), (PageCount::new(0x3000), machine.free_memory()), "{release}");
+    }
+}
+
+#[test]
+fn a_domain_that_does_not_exist_is_never_mistaken_for_the_next() {
+    for release in Release::ALL {
+        let xen = Xen::probe(Machine::with_release(release).dom0()).unwrap();
+        xen.create_domain(Some(DomId::new(9)), &request()).unwrap();
+        assert_eq!(xen.domain_info(DomId::new(4)).unwrap_err().errno, Errno::ESRCH, "{release}");
+        let info = xen.domain_info(DomId::new(9)).unwrap();
+        assert_eq!((info.domain, info.handle, info.shutdown_reason()), (9, [3; 16], None));
+    }
+}
+
+#[test]
+fn a_destroy_call_that_xen_hands_back_is_made_again() {
+    let machine = Machine::with_release(Release::V4_14);
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let domain = xen.create_domain(None, &request()).unwrap();
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::ERESTART)).times(2));
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::EAGAIN)).after(2).times(1));
+    xen.destroy_domain(domain).unwrap();
+    assert_eq!(machine.trace().named("XEN_DOMCTL_destroydomain").count(), 4);
+    machine.assert_clean();
+}
+
+#[test]
+fn an_error_says_call_domain_and_cause() {
+    let xen = Xen::probe(Machine::with_release(Release::V4_17).dom0()).unwrap();
+    let error = xen.unpause_domain(DomId::new(12)).unwrap_err();
+    assert_eq!(error.to_string(), "XEN_DOMCTL_unpausedomain for domain 12: ESRCH (no such domain)");
+    let error = xen.send(Port::new(40)).unwrap_err();
+    assert_eq!(error.call, "EVTCHNOP_send");
+}
+
+#[test]
+fn calls_are_counted() {
+    let xen = Xen::probe(Machine::with_release(Release::V4_17).dom0()).unwrap();
+    let before = xen.counts().total();
+    let _info = xen.domain_info(DomId::new(0)).unwrap();
+    xen.console_write(b"x").unwrap();
+    assert_eq!(xen.counts().total() - before, 2);
+}
+
+#[test]
+fn what_was_typed_is_read_once() {
+    let machine = Machine::with_release(Release::V4_17);
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    machine.type_at_console(b"abcdef");
+    let mut buffer = [0; 4];
+    assert_eq!(xen.console_read(&mut buffer), Ok(4));
+    assert_eq!(&buffer, b"abcd");
+    assert_eq!(xen.console_read(&mut buffer), Ok(2));
+    assert_eq!(xen.console_read(&mut buffer), Ok(0));
+}
