@@ -17,6 +17,7 @@ mod grub;
 mod read;
 mod table;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -28,6 +29,11 @@ pub use read::{DiskContents, Partition, is_disk_image, read};
 
 /// Bytes of a block.
 const BLOCK: usize = 512;
+
+/// Boot modules are filled up with zeros to this size: the whole of a PC's low memory. On UEFI machines GRUB puts a
+/// module into the lowest gap that holds it. A module that fits below 640 KiB would take the place of the trampoline
+/// that Xen wakes processors with, and Xen would give up.
+const LOW_MEMORY: usize = 640 << 10;
 
 /// Where the files are in the EFI system partition.
 mod paths {
@@ -140,16 +146,27 @@ pub fn build(grub: &Grub, contents: &Contents<'_>) -> Result<Vec<u8>, DiskError>
     let menu = grub::menu(contents.xen_args, contents.db_boot_args)?;
     let bios = grub.bios()?;
     let efi_loader = grub.efi()?;
+    let (db_boot, archive) = (above_low_memory(contents.db_boot), above_low_memory(contents.archive));
     let files = [
         (paths::EFI_LOADER, efi_loader.as_slice()),
         (paths::MENU, menu.as_bytes()),
         (paths::XEN, contents.xen),
-        (paths::DB_BOOT, contents.db_boot),
-        (paths::ARCHIVE, contents.archive),
+        (paths::DB_BOOT, &db_boot),
+        (paths::ARCHIVE, &archive),
     ];
     let identity = Identity::of(&files);
     let system = esp::build(&files, &identity)?;
     table::assemble(bios, &system, &identity)
+}
+
+/// A boot module that is too large for low memory. Neither an ELF file nor an archive minds zeros behind its end.
+fn above_low_memory(module: &[u8]) -> Cow<'_, [u8]> {
+    if module.len() > LOW_MEMORY {
+        return module.into();
+    }
+    let mut padded = module.to_vec();
+    padded.resize(LOW_MEMORY + 1, 0);
+    padded.into()
 }
 
 /// Identifiers that differ between disks of different contents, and only then.
