@@ -1,7 +1,7 @@
 //! What people read: errors, warnings and progress on standard error.
 
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 use image::config::ConfigError;
 use image::platform::PlatformError;
@@ -65,6 +65,11 @@ failure_from!(
     image::xen::XenError,
     protocols::SpecError,
 );
+
+/// Shows a result on standard output. A reader that has gone away, as `head` does, is no error.
+pub(crate) fn result(text: &str) {
+    let _ = stdout().write_all(text.as_bytes());
+}
 
 /// Shows a warning.
 pub(crate) fn warn(text: &str) {

@@ -6,7 +6,7 @@ use image::check;
 
 use super::load_platform;
 use crate::arguments::Check;
-use crate::messages::{Failure, Progress};
+use crate::messages::{self, Failure, Progress};
 
 pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
     let reports = {
@@ -14,9 +14,9 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
         check::check(&load_platform(&arguments.files, true)?)?
     };
     for report in reports {
-        println!("{report}");
+        messages::result(&format!("{report}\n"));
         if arguments.plan {
-            println!("{}", report.plan);
+            messages::result(&format!("{}\n", report.plan));
         }
     }
     Ok(ExitCode::SUCCESS)

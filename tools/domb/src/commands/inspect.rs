@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use image::{files, inspect};
 
 use crate::arguments::Inspect;
-use crate::messages::Failure;
+use crate::messages::{self, Failure};
 
 /// The largest file that is looked into.
 const MAX_LEN: u64 = 8 << 30;
@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
         let name = path.display();
         match files::read_bounded(path, MAX_LEN) {
             Ok(bytes) => match inspect::describe(&bytes) {
-                Ok(text) => print!("{name}: {text}"),
+                Ok(text) => messages::result(&format!("{name}: {text}")),
                 Err(error) => failures.push(Failure::new(format!("{name}: {error}"))),
             },
             Err(error) => failures.push(error.into()),

@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         prepare(arguments, &work)?.command()
     };
     if arguments.print_command {
-        println!("{command}");
+        messages::result(&format!("{command}\n"));
         return Ok(ExitCode::SUCCESS);
     }
     let limit = Duration::from_secs(arguments.timeout);
