@@ -1,9 +1,11 @@
-//! Tells the linker where `kernel.ld` is: the target file x86_64-xen.json names it without a folder, so that it links
-//! from any checkout path, and the linker looks for it in its library search path.
+//! Tells the linker where the linker script is: x86_64-xen.json names `kernel.ld` without a folder, so that kernels link
+//! in any checkout, and the linker looks for it in its library search path.
+
+use std::path::Path;
 
 fn main() {
-    println!("cargo::rerun-if-changed=kernel.ld");
-    if let Ok(folder) = std::env::var("CARGO_MANIFEST_DIR") {
-        println!("cargo::rustc-link-search=native={folder}");
-    }
+    let Ok(crate_folder) = std::env::var("CARGO_MANIFEST_DIR") else { return };
+    let scripts = Path::new(&crate_folder).join("../../mk");
+    println!("cargo::rerun-if-changed={}", scripts.join("kernel.ld").display());
+    println!("cargo::rustc-link-search=native={}", scripts.display());
 }

@@ -12,7 +12,7 @@ use crate::ending::{self, exit_port};
 use crate::layout::{self, LayoutError, Regions, address_of, page_of};
 use crate::memory::{self, MemoryError, READ_ONLY};
 use crate::window::{self, SharedFrames, Window};
-use crate::{clock, console, heap, logger, machine, traps};
+use crate::{clock, console, events, heap, logger, machine, traps};
 
 /// Why a kernel did not start.
 #[derive(Debug, Error)]
@@ -165,6 +165,7 @@ fn map_shared_info(address: MachineAddr) -> Result<(), StartError> {
     let frame = Mfn::new(address.raw() >> PAGE_SHIFT);
     let shared = SharedFrames::map(DomId::SELF, &[frame]).map_err(StartError::SharedInfo)?;
     clock::initialise(shared.address().raw());
+    events::mask_upcalls();
     // Mapped as long as the kernel runs.
     core::mem::forget(shared);
     Ok(())

@@ -144,11 +144,9 @@ impl Hypervisor {
         check(unsafe { self.hypercall(HypercallNumber::CONSOLE_IO, args) })
     }
 
-    /// Waits until an event is pending on an unmasked port of [`events::words`](crate::events::words). Afterwards upcalls are masked as before.
-    ///
-    /// An event that is pending already makes it return at once.
-    pub fn block(self) {
-        // SAFETY: takes no memory. Xen unmasks upcalls; the one that comes masks them again and does nothing else.
+    /// Unmasks upcalls and sleeps until one comes; see [`events::block`](crate::events::block).
+    pub(crate) fn block(self) {
+        // SAFETY: takes no memory. The upcall that comes masks upcalls again and does nothing else.
         unsafe { self.hypercall(HypercallNumber::SCHED_OP, [u64::from(SCHEDOP_BLOCK), 0, 0, 0, 0]) };
     }
 

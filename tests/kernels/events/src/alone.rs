@@ -3,10 +3,16 @@
 use alloc::format;
 
 use event_channel::LocalPort;
+use pv_runtime::clock::SystemTime;
+use pv_runtime::{Hypervisor, clock, events};
 use verdict::Verdict;
+use xen_abi::event_channel::VIRQ_TIMER;
 use xen_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::{Machine, works};
+
+/// How long to sleep: 5 ms, in nanoseconds.
+const PAUSE: u64 = 5_000_000;
 
 /// A port for notifying oneself: one event for any number of notifications, and none afterwards.
 pub(crate) fn notifies_itself(machine: &Machine) -> Result<(), Verdict> {
@@ -37,6 +43,28 @@ pub(crate) fn loops_back(machine: &Machine) -> Result<(), Verdict> {
     }
     works(far.close())?;
     works(near.close())
+}
+
+/// Blocking ends with an event of any port that is not masked: one that came before, and one that comes.
+pub(crate) fn blocks(machine: &Machine) -> Result<(), Verdict> {
+    let own = works(LocalPort::bind_ipi(&machine.xen, VcpuId::BOOT))?;
+    works(own.notify())?;
+    events::block();
+    machine.expect(&own, "blocking with an event pending")?;
+    let timer = works(LocalPort::bind_virq(&machine.xen, VIRQ_TIMER, VcpuId::BOOT))?;
+    for round in 0..3 {
+        machine.words.take(timer.port());
+        let deadline = clock::now().nanos() + PAUSE;
+        Hypervisor.set_timer(SystemTime::from_nanos(deadline)).map_err(Verdict::error)?;
+        while !machine.words.is_pending(timer.port()) {
+            events::block();
+        }
+        if clock::now().nanos() < deadline {
+            return Err(Verdict::Failure(format!("blocking ended before the timer, in round {round}")));
+        }
+    }
+    works(timer.close())?;
+    works(own.close())
 }
 
 /// Calls that cannot be right are refused.

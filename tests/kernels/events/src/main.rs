@@ -35,6 +35,7 @@ fn run(boot: &mut Boot) -> Outcome {
     };
     alone::notifies_itself(&machine)?;
     alone::loops_back(&machine)?;
+    alone::blocks(&machine)?;
     alone::refuses_nonsense(&machine)?;
     let Some(peer) = boot.argument("peer") else { return success!("events to itself") };
     let peer = DomId::new(peer.parse().map_err(Verdict::error)?);
