@@ -37,12 +37,13 @@ pub fn seed<W: FrameWindow>(
 fn write(table: &mut [u8], seed: Seed) -> Result<(), GrantError> {
     let frame =
         u32::try_from(seed.frame.raw()).map_err(|_| GrantError::FrameTooHigh { frame: seed.frame })?;
+    if seed.reference.raw() >= ENTRIES_PER_FRAME {
+        return Err(GrantError::NoEntry { reference: seed.reference, entries: ENTRIES_PER_FRAME });
+    }
     let entry = GrantEntryV1 { flags: Access::ReadWrite.flags().bits(), domid: seed.peer.raw(), frame };
-    let bytes = entry.as_bytes();
-    let start = seed.reference.raw().min(ENTRIES_PER_FRAME) as usize * bytes.len();
-    match table.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
-        Some(place) => place.copy_from_slice(bytes),
-        None => return Err(GrantError::NotGranted { reference: seed.reference }),
+    let start = seed.reference.raw() as usize * size_of::<GrantEntryV1>();
+    for (to, from) in table.iter_mut().skip(start).zip(entry.as_bytes()) {
+        *to = *from;
     }
     Ok(())
 }

@@ -7,6 +7,8 @@ use xen_abi::event_channel::{VIRQ_DOM_EXC, VIRQ_TIMER};
 use xen_abi::shared_info::EVENT_WORDS;
 use xen_abi::{DomId, Errno, Port};
 
+use crate::hypervisor::Outcome;
+use crate::request::Request;
 use crate::state::State;
 
 /// Ports of the two-level interface.
@@ -246,6 +248,29 @@ impl State {
             }
         }
         Ok(false)
+    }
+
+    /// `event_channel_op`.
+    pub(crate) fn event_channel_op(&mut self, caller: DomId, request: &mut Request) -> Outcome {
+        match request {
+            Request::AllocUnbound(argument) => {
+                let (domain, remote) = (DomId::new(argument.dom), DomId::new(argument.remote_dom));
+                argument.port = self.alloc_unbound(caller, domain, remote)?.raw();
+            }
+            Request::BindInterdomain(argument) => {
+                let (remote, port) = (DomId::new(argument.remote_dom), Port::new(argument.remote_port));
+                argument.local_port = self.bind_interdomain(caller, remote, port)?.raw();
+            }
+            Request::BindVirq(argument) => {
+                argument.port = self.bind_virq(caller, argument.virq, argument.vcpu)?.raw();
+            }
+            Request::BindIpi(argument) => argument.port = self.bind_ipi(caller, argument.vcpu)?.raw(),
+            Request::Close(argument) => self.close_port(caller, Port::new(argument.port))?,
+            Request::Send(argument) => self.send(caller, Port::new(argument.port))?,
+            Request::Unmask(_) => {}
+            _ => return Err(Errno::ENOSYS),
+        }
+        Ok(0)
     }
 }
 

@@ -147,6 +147,15 @@ impl Frames {
         self.table.get_mut(index(mfn)?)
     }
 
+    /// How many frames are held by a domain, or by Xen for it.
+    pub(crate) fn held_for(&self, domain: DomId) -> usize {
+        let held = |frame: &&Frame| match frame.holder {
+            Holder::Domain(it) | Holder::Shared(it) | Holder::Private(it) => it == domain,
+            Holder::Free => false,
+        };
+        self.table.iter().filter(held).count()
+    }
+
     /// Every frame with its number.
     pub(crate) fn all(&self) -> impl Iterator<Item = (Mfn, &Frame)> {
         (FIRST..).map(Mfn::new).zip(&self.table)

@@ -10,6 +10,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::events::resolve;
 use crate::frames::{Holder, Use};
+use crate::hypervisor::Outcome;
+use crate::request::Request;
 use crate::state::State;
 
 /// `GNTST_*` statuses given here.
@@ -203,5 +205,28 @@ impl State {
     pub(crate) fn granted_at(&self, mapper: DomId, host_address: u64) -> Option<(Mfn, bool)> {
         let here = |mapped: &&Mapped| (mapped.mapper, mapped.host_address) == (mapper, host_address);
         self.maptrack.mapped.values().find(here).map(|mapped| (mapped.frame, mapped.writable))
+    }
+
+    /// `grant_table_op`, but for maps and unmaps.
+    pub(crate) fn grant_table_op(&mut self, caller: DomId, request: &mut Request) -> Outcome {
+        match request {
+            Request::SetUpTable { table, frames } => {
+                let domain = resolve(DomId::new(table.dom), caller);
+                self.controlled(caller, domain)?;
+                match self.grant_frames(domain, 0, u64::from(table.nr_frames)) {
+                    Ok(found) => frames.extend(found.into_iter().map(Mfn::raw)),
+                    Err(_) => table.status = -1,
+                }
+            }
+            Request::QuerySize(size) => {
+                let domain = resolve(DomId::new(size.dom), caller);
+                self.controlled(caller, domain)?;
+                let grants = &self.domain(domain)?.grants;
+                size.nr_frames = u32::try_from(grants.frames().count()).unwrap_or(u32::MAX);
+                size.max_nr_frames = grants.max_frames();
+            }
+            _ => return Err(Errno::ENOSYS),
+        }
+        Ok(0)
     }
 }

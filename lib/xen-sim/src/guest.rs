@@ -4,7 +4,7 @@ use xen_abi::console::{IN_RING, OUT_RING};
 use xen_abi::sched::SHUTDOWN_CRASH;
 use xen_abi::{DomId, Mfn, Port, VcpuId};
 
-use crate::frames::Frames;
+use crate::frames::{Frames, Holder};
 use crate::hypervisor::SimHypervisor;
 use crate::machine::Machine;
 use crate::view::GuestView;
@@ -56,6 +56,15 @@ impl Guest {
         self.machine.state().domains.get(&self.domain).is_some_and(crate::domains::Domain::runs)
     }
 
+    /// The frames of its memory, by the pages that the machine-to-physical table has for them.
+    pub fn frames(&self) -> Vec<Mfn> {
+        let state = self.machine.state();
+        let own = state.frames.all().filter(|(_, frame)| frame.holder == Holder::Domain(self.domain));
+        let mut found: Vec<_> = own.map(|(mfn, frame)| (frame.pfn, mfn)).collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, mfn)| mfn).collect()
+    }
+
     /// Pages it has.
     pub fn pages(&self) -> u64 {
         self.machine.state().domains.get(&self.domain).map_or(0, |domain| domain.pages)
@@ -75,9 +84,16 @@ impl Guest {
         Some(GuestView::new(self.machine.clone(), self.domain, context))
     }
 
+    /// Panics when the domain does not run: a test must not let it act then.
+    #[track_caller]
+    fn assert_runs(&self) {
+        assert!(self.runs(), "domain {} cannot act: it does not run", self.domain);
+    }
+
     /// The console ring's frame and port, from its start info.
     #[track_caller]
     fn console(&self) -> (Mfn, Port) {
+        self.assert_runs();
         let info = self.view().and_then(|view| view.start_info());
         assert!(info.is_some(), "domain {} has no start info, so no console", self.domain);
         info.map_or((Mfn::INVALID, Port::new(0)), |info| {
@@ -134,6 +150,7 @@ impl Guest {
     /// Ends for `reason` (`SHUTDOWN_*`, or a reason of our own), which raises `VIRQ_DOM_EXC` with Dom0.
     #[track_caller]
     pub fn shut_down(&self, reason: u8) {
+        self.assert_runs();
         let ended = self.machine.state().shut_down(self.domain, reason);
         assert!(ended.is_ok(), "domain {} cannot end: {ended:?}", self.domain);
     }

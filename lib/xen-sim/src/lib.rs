@@ -30,6 +30,8 @@
 
 const _: () = assert!(usize::BITS == 64);
 
+mod control;
+mod dispatch;
 mod domains;
 mod events;
 mod faults;
@@ -39,11 +41,13 @@ mod guest;
 mod hypervisor;
 mod machine;
 mod memory;
+mod mmu;
 mod pagetables;
 mod release;
 mod request;
 mod state;
 mod trace;
+mod vcpus;
 mod view;
 mod window;
 

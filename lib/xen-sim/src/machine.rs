@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::number::HypercallNumber;
 use xen_abi::{DomId, PageCount};
 
@@ -94,25 +93,8 @@ impl Builder {
             lingering: Vec::new(),
             free_at_start: 0,
         };
-        let dom0 = CreateDomain {
-            handle: [0; 16],
-            flags: CreateFlags::empty(),
-            max_vcpus: 1,
-            max_evtchn_port: u32::MAX,
-            max_grant_frames: 64,
-            max_maptrack_frames: -1,
-            max_grant_version: 2,
-            emulation_flags: 0,
-        };
-        let created = state.insert_domain(DOM0, &dom0).and_then(|()| {
-            state.set_max_memory(DOM0, self.dom0_memory.kib())?;
-            state.set_max_vcpus(DomId::XEN, DOM0, 1)?;
-            state.unpause(DOM0)
-        });
-        assert!(created.is_ok(), "no memory for Dom0: {created:?}");
-        for pfn in 0..self.dom0_memory.raw() {
-            assert!(state.populate_extent(DOM0, 0, pfn).is_some(), "no memory for Dom0 beyond page {pfn}");
-        }
+        let started = state.start_domain(DOM0, self.dom0_memory);
+        assert!(started.is_ok(), "{} pages are too few for a Dom0 of {}", self.memory, self.dom0_memory);
         state.free_at_start = state.frames.free_count();
         Machine {
             inner: Rc::new(Inner {
@@ -186,6 +168,16 @@ impl Machine {
     pub fn guest(&self, domain: DomId) -> Guest {
         assert!(self.has_domain(domain), "there is no domain {domain}");
         Guest::new(self.clone(), domain)
+    }
+
+    /// A domain that is simply there and runs, with `pages` pages and one vCPU, as though somebody had built it: for tests that
+    /// need a second domain and do not care what it executes. It has no start info, hence no console, and no page tables.
+    ///
+    /// Panics when there is not enough memory.
+    pub fn spawn(&self, pages: PageCount) -> Guest {
+        let spawned = self.state().spawn(pages);
+        assert!(spawned.is_ok(), "no memory for a domain of {pages} pages");
+        Guest::new(self.clone(), spawned.unwrap_or(DOM0))
     }
 
     pub(crate) fn hypervisor(&self, domain: DomId) -> SimHypervisor {
@@ -328,7 +320,7 @@ impl Machine {
         let mut found = Vec::new();
         for (domid, domain) in state.domains.iter().filter(|(domid, _)| **domid != DOM0) {
             let zombie = if domain.life == Life::Dead { " (a zombie)" } else { "" };
-            found.push(format!("domain {domid}{zombie} with {} frames", state.frames_of(*domid)));
+            found.push(format!("domain {domid}{zombie} with {} frames", state.frames.held_for(*domid)));
         }
         if let Some(dom0) = state.domains.get(&DOM0) {
             found.extend(dom0.ports.all().map(|(port, binding)| format!("port {port} of Dom0: {binding:?}")));

@@ -1,10 +1,11 @@
 //! Memory operations.
 
-use xen_abi::memory::{CONTROL_DOMAIN_MAX_ORDER, Reservation};
+use xen_abi::memory::{AcquireResource, CONTROL_DOMAIN_MAX_ORDER, RESOURCE_GRANT_TABLE, Reservation};
 use xen_abi::{DomId, Errno, Mfn};
 
 use crate::events::resolve;
 use crate::frames::Holder;
+use crate::hypervisor::Outcome;
 use crate::state::State;
 
 /// Largest extent for a domain that controls no other: 2^9 pages.
@@ -121,5 +122,37 @@ impl State {
         }
         domain.claimed = wanted;
         Ok(())
+    }
+
+    /// `XENMEM_acquire_resource`.
+    pub(crate) fn acquire(
+        &mut self,
+        caller: DomId,
+        resource: &mut AcquireResource,
+        frames: &mut [u64],
+    ) -> Outcome {
+        let domain = DomId::new(resource.domid);
+        if resource.pad != 0 || resource.frame >> 32 != 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.living(domain)?;
+        if !self.is_privileged(caller) {
+            return Err(Errno::EPERM);
+        }
+        if u32::from(resource.resource_type) != RESOURCE_GRANT_TABLE || resource.id != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if resource.frame_list == 0 {
+            if resource.nr_frames != 0 {
+                return Err(Errno::EINVAL);
+            }
+            resource.nr_frames = self.living(domain)?.grants.max_frames();
+            return Ok(0);
+        }
+        let found = self.grant_frames(domain, resource.frame, u64::from(resource.nr_frames))?;
+        for (to, from) in frames.iter_mut().zip(found) {
+            *to = from.raw();
+        }
+        Ok(0)
     }
 }

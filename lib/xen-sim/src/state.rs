@@ -51,8 +51,14 @@ impl State {
         domain == DOM0
     }
 
-    /// The domain of that identifier; ESRCH when there is none or it is being destroyed.
-    pub(crate) fn living(&mut self, domain: DomId) -> Result<&mut Domain, Errno> {
-        self.domains.get_mut(&domain).filter(|domain| domain.life == Life::Alive).ok_or(Errno::ESRCH)
+    /// The domain of that identifier, dead or alive; ESRCH when there is none.
+    pub(crate) fn domain(&mut self, domid: DomId) -> Result<&mut Domain, Errno> {
+        self.domains.get_mut(&domid).ok_or(Errno::ESRCH)
+    }
+
+    /// The same, but EINVAL when it is being destroyed.
+    pub(crate) fn living(&mut self, domid: DomId) -> Result<&mut Domain, Errno> {
+        let domain = self.domain(domid)?;
+        if domain.life == Life::Alive { Ok(domain) } else { Err(Errno::EINVAL) }
     }
 }

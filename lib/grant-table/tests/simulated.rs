@@ -1,0 +1,208 @@
+//! Granting, mapping and seeding on a simulated Xen.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
+use grant_table::{Access, GrantError, GrantTable, Mapping, Seed, seed};
+use hypercall::{FrameWindow, SharedMemory, Xen};
+use xen_abi::grant_table::RESERVED_CONSOLE;
+use xen_abi::{DomId, Errno, GrantRef, Mfn, PageCount};
+use xen_sim::{Effect, Fault, Guest, Machine, SimHypervisor, SimShared};
+
+const DOM0: DomId = DomId::new(0);
+
+/// Two domains on one machine.
+fn two_domains() -> (Machine, Guest, Guest) {
+    let machine = Machine::builder().build();
+    let (one, two) = (machine.spawn(PageCount::new(4)), machine.spawn(PageCount::new(4)));
+    (machine, one, two)
+}
+
+fn xen_of(guest: &Guest) -> Xen<SimHypervisor> {
+    Xen::unprivileged(guest.hypervisor()).unwrap()
+}
+
+/// A domain's own table, as its kernel would open it.
+fn table_of(guest: &Guest, frames: u32) -> GrantTable<SimShared> {
+    GrantTable::open(&xen_of(guest), &mut guest.window(), frames).unwrap()
+}
+
+fn write(guest: &Guest, frame: Mfn, byte: u8) {
+    guest.window().with_frames(DomId::SELF, &[frame], |page| page[7] = byte).unwrap();
+}
+
+fn read(memory: &impl SharedMemory) -> u8 {
+    let mut byte = [0];
+    memory.read(7, &mut byte);
+    byte[0]
+}
+
+#[test]
+fn a_frame_is_shared_both_ways() {
+    let (_machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let frame = granter.frames()[1];
+    let reference = table.grant(mapper.domain(), frame, Access::ReadWrite).unwrap();
+    assert_eq!(reference, GrantRef::new(8), "the first eight are reserved");
+    write(&granter, frame, 42);
+    let xen = xen_of(&mapper);
+    let mapping =
+        Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadWrite).unwrap();
+    assert_eq!(read(mapping.memory()), 42);
+    mapping.memory().write(7, &[43]);
+    let seen = granter.window().with_frames(DomId::SELF, &[frame], |page| page[7]);
+    assert_eq!(seen, Ok(43));
+}
+
+#[test]
+fn a_grant_for_reading_is_not_mapped_for_writing() {
+    let (_machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let xen = xen_of(&mapper);
+    let map = |access| Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, access);
+    let refused = map(Access::ReadWrite).unwrap_err();
+    assert!(
+        refused.to_string().starts_with("GNTTABOP_map_grant_ref of reference 8 of domain 1"),
+        "{refused}"
+    );
+    assert!(map(Access::ReadOnly).is_ok());
+}
+
+#[test]
+fn a_grant_is_for_one_peer() {
+    let (machine, granter, mapper) = two_domains();
+    let third = machine.spawn(PageCount::new(1));
+    let mut table = table_of(&granter, 1);
+    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let xen = xen_of(&third);
+    let stolen = Mapping::new(&xen, third.grant_slot(), granter.domain(), reference, Access::ReadOnly);
+    assert!(matches!(stolen, Err(GrantError::Refused { status: -3, .. })), "{stolen:?}");
+}
+
+#[test]
+fn what_is_mapped_cannot_be_revoked() {
+    let (_machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadWrite).unwrap();
+    let xen = xen_of(&mapper);
+    let map = || Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadOnly);
+    let (first, second) = (map().unwrap(), map().unwrap());
+    assert!(table.is_mapped(reference));
+    drop(first);
+    assert_eq!(table.revoke(reference), Err(GrantError::InUse { reference }), "the second is still there");
+    let slot = second.unmap().unwrap();
+    assert!(!table.is_mapped(reference));
+    assert_eq!(table.revoke(reference), Ok(()));
+    assert_eq!(table.revoke(reference), Err(GrantError::NotGranted { reference }));
+    let gone = Mapping::new(&xen, slot, granter.domain(), reference, Access::ReadOnly);
+    assert!(gone.is_err());
+}
+
+#[test]
+fn references_are_used_again_lowest_first() {
+    let (_machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let frame = granter.frames()[0];
+    let grant =
+        |table: &mut GrantTable<_>| table.grant(mapper.domain(), frame, Access::ReadOnly).unwrap().raw();
+    assert_eq!([grant(&mut table), grant(&mut table), grant(&mut table)], [8, 9, 10]);
+    table.revoke(GrantRef::new(9)).unwrap();
+    assert_eq!([grant(&mut table), grant(&mut table)], [9, 11]);
+}
+
+#[test]
+fn a_full_table_says_so_and_a_larger_one_holds_more() {
+    let (_machine, granter, mapper) = two_domains();
+    let frame = granter.frames()[0];
+    for (frames, entries) in [(1, 504), (2, 1016)] {
+        let mut table = table_of(&granter, frames);
+        let granted = (0..).map_while(|_| table.grant(mapper.domain(), frame, Access::ReadOnly).ok()).count();
+        assert_eq!(granted, entries);
+        let full = table.grant(mapper.domain(), frame, Access::ReadOnly).unwrap_err();
+        assert!(full.to_string().contains(&format!("all {entries} references")), "{full}");
+    }
+}
+
+#[test]
+fn reserved_and_unknown_references_are_not_revoked() {
+    let (_machine, granter, _) = two_domains();
+    let mut table = table_of(&granter, 1);
+    for reference in [0, 7, 8, 511, 512, u32::MAX].map(GrantRef::new) {
+        assert_eq!(table.revoke(reference), Err(GrantError::NotGranted { reference }));
+        assert!(!table.is_mapped(reference));
+    }
+}
+
+#[test]
+fn a_frame_beyond_32_bits_is_refused() {
+    let (_machine, granter, mapper) = two_domains();
+    let frame = Mfn::new(1 << 32);
+    let refused = table_of(&granter, 1).grant(mapper.domain(), frame, Access::ReadOnly);
+    assert_eq!(refused, Err(GrantError::FrameTooHigh { frame }));
+}
+
+#[test]
+fn a_seeded_entry_can_be_mapped_by_its_peer() {
+    let machine = Machine::builder().build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let guest = machine.spawn(PageCount::new(4));
+    let frame = guest.frames()[2];
+    let table = xen.grant_table_frame(guest.domain()).unwrap();
+    let console = Seed { reference: RESERVED_CONSOLE, frame, peer: DOM0 };
+    seed(&mut machine.window(), guest.domain(), table, &[console]).unwrap();
+    let slot = machine.grant_slot(DOM0);
+    let mapping = Mapping::new(&xen, slot, guest.domain(), RESERVED_CONSOLE, Access::ReadWrite).unwrap();
+    mapping.memory().write(7, &[9]);
+    assert_eq!(guest.window().with_frames(DomId::SELF, &[frame], |page| page[7]), Ok(9));
+    drop(mapping);
+    xen.destroy_domain(guest.domain()).unwrap();
+    machine.assert_clean();
+}
+
+#[test]
+fn a_seed_outside_of_the_first_frame_is_refused() {
+    let machine = Machine::builder().build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let guest = machine.spawn(PageCount::new(1));
+    let table = xen.grant_table_frame(guest.domain()).unwrap();
+    let reference = GrantRef::new(512);
+    let outside = Seed { reference, frame: guest.frames()[0], peer: DOM0 };
+    let refused = seed(&mut machine.window(), guest.domain(), table, &[outside]);
+    assert_eq!(refused, Err(GrantError::NoEntry { reference, entries: 512 }));
+}
+
+#[test]
+fn the_domain_of_a_mapped_frame_stays_until_it_is_unmapped() {
+    let (machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadWrite).unwrap();
+    drop(table);
+    let xen = xen_of(&mapper);
+    let mapping =
+        Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadWrite).unwrap();
+    let dom0 = Xen::probe(machine.dom0()).unwrap();
+    dom0.destroy_domain(granter.domain()).unwrap();
+    assert!(machine.has_domain(granter.domain()), "a zombie");
+    drop(mapping);
+    assert!(!machine.has_domain(granter.domain()));
+}
+
+#[test]
+fn a_frame_that_cannot_be_unmapped_keeps_its_address() {
+    let (machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let xen = xen_of(&mapper);
+    let mapping =
+        Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadOnly).unwrap();
+    machine.inject(Fault::named("GNTTABOP_unmap_grant_ref", Effect::Fail(Errno::EFAULT)).times(1));
+    let error = mapping.unmap().unwrap_err();
+    assert!(matches!(error, GrantError::Call(call) if call.errno == Errno::EFAULT), "{error}");
+    assert!(table.is_mapped(reference));
+}
+
+#[test]
+fn a_table_larger_than_allowed_is_refused() {
+    let (_machine, granter, _) = two_domains();
+    let refused = xen_of(&granter).set_up_grant_table(65).unwrap_err();
+    assert_eq!((refused.call, refused.errno), ("GNTTABOP_setup_table", Errno::ENOSPC));
+}
