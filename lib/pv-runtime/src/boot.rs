@@ -9,6 +9,7 @@ use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, Pfn};
 use hypercall::WindowError;
 
 use crate::ending::{self, exit_port};
+use crate::hypervisor::Hypervisor;
 use crate::layout::{self, LayoutError, Regions, address_of, page_of};
 use crate::memory::{self, MemoryError, READ_ONLY};
 use crate::window::{self, SharedFrames, Window};
@@ -23,6 +24,8 @@ enum StartError {
     Memory(#[from] MemoryError),
     #[error("setting trap handlers: {0}")]
     Traps(Errno),
+    #[error("stopping the periodic timer: {0}")]
+    PeriodicTimer(Errno),
     #[error("mapping the shared info page: {0}")]
     SharedInfo(WindowError),
 }
@@ -151,6 +154,7 @@ fn prepare(start: &'static StartInfo, start_address: u64, boot_stack_end: u64) -
     unsafe { heap::initialise(free_start, free_end) };
     window::initialise()?;
     map_shared_info(MachineAddr::new(start.shared_info))?;
+    Hypervisor.stop_periodic_timer().map_err(StartError::PeriodicTimer)?;
     protect_image()
 }
 

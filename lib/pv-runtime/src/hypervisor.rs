@@ -6,8 +6,8 @@ use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_TLB_FLUSH_LOCAL, MmuUpdate, Mmue
 use xen_abi::number::HypercallNumber;
 use xen_abi::physdev::{PHYSDEVOP_SET_IOPL, SetIopl};
 use xen_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_SHUTDOWN, Shutdown};
-use xen_abi::vcpu::TrapInfo;
-use xen_abi::{DomId, Errno, console};
+use xen_abi::vcpu::{TrapInfo, VCPUOP_STOP_PERIODIC_TIMER};
+use xen_abi::{DomId, Errno, VcpuId, console};
 
 use crate::clock::SystemTime;
 use crate::machine;
@@ -148,6 +148,13 @@ impl Hypervisor {
     pub(crate) fn block(self) {
         // SAFETY: takes no memory. The upcall that comes masks upcalls again and does nothing else.
         unsafe { self.hypercall(HypercallNumber::SCHED_OP, [u64::from(SCHEDOP_BLOCK), 0, 0, 0, 0]) };
+    }
+
+    /// Stops the timer that raises `VIRQ_TIMER` every 10 ms, which Xen gives each new vCPU.
+    pub(crate) fn stop_periodic_timer(self) -> Result<(), Errno> {
+        let args = [u64::from(VCPUOP_STOP_PERIODIC_TIMER), u64::from(VcpuId::BOOT.raw()), 0, 0, 0];
+        // SAFETY: takes no memory.
+        check(unsafe { self.hypercall(HypercallNumber::VCPU_OP, args) })
     }
 
     /// Has `VIRQ_TIMER` raised at `deadline`, or soon if that is past; replaces an earlier deadline.

@@ -16,6 +16,9 @@ pub const VGCF_IN_KERNEL: u64 = 4;
 /// `VGCF_online`: the vCPU runs once its domain is unpaused.
 pub const VGCF_ONLINE: u64 = 32;
 
+/// `VCPUOP_stop_periodic_timer` (public/vcpu.h): no more `VIRQ_TIMER` than the kernel asks for.
+pub const VCPUOP_STOP_PERIODIC_TIMER: u32 = 7;
+
 /// The most entries a virtual trap table has.
 pub const TRAP_VECTORS: usize = 256;
 
