@@ -53,7 +53,8 @@ impl<'k> PvPlan<'k> {
             return Err(PlanError::CommandLine { length: request.command_line.len() });
         }
         let hypercall_page = check_kernel(&kernel)?;
-        let (areas, tables) = place(&kernel, request)?;
+        let (areas, tables) =
+            place(&kernel, request).map_err(|error| with_least_memory(error, &kernel, request))?;
         Ok(Self {
             kernel,
             memory: request.memory,
@@ -124,6 +125,24 @@ fn check_kernel(kernel: &PvKernel<'_>) -> Result<Option<Pfn>, PlanError> {
         return Err(PlanError::OutsideKernel { what: "HYPERCALL_PAGE", address, start, end });
     }
     Ok(Some(Pfn::new(address.raw().wrapping_sub(base) >> PAGE_SHIFT)))
+}
+
+/// Replaces the first thing that did not fit by what makes everything fit: with more memory the p2m list is larger, so
+/// that the answer is looked for, each time from what was missing last.
+fn with_least_memory(error: PlanError, kernel: &PvKernel<'_>, request: &GuestRequest<'_>) -> PlanError {
+    let PlanError::Memory { area, wanted, free, memory, least_mib } = error else { return error };
+    let mut least_mib = least_mib;
+    loop {
+        let pages = PageCount::for_bytes(least_mib.saturating_mul(1 << 20));
+        if pages > MAX_MEMORY {
+            break;
+        }
+        match place(kernel, &GuestRequest { memory: pages, ..*request }) {
+            Err(PlanError::Memory { least_mib: more, .. }) if more > least_mib => least_mib = more,
+            _ => break,
+        }
+    }
+    PlanError::Memory { area, wanted, free, memory, least_mib }
 }
 
 /// Places all areas, in the order that public/xen.h lays down.

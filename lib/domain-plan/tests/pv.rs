@@ -245,8 +245,10 @@ fn too_little_memory_is_told_with_what_would_do() {
     assert!(text.contains("placing the RAM disk takes 25600 pages"), "{text}");
     // What it says would do, does.
     let mib: u64 = text.split("at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    let enough = GuestRequest { memory: PageCount::new((mib + 1) << 8), ..large };
-    assert!(PvPlan::new(linux(b"linux"), &enough).is_ok());
+    let with =
+        |mib: u64| PvPlan::new(linux(b"linux"), &GuestRequest { memory: PageCount::new(mib << 8), ..large });
+    assert!(with(mib).is_ok());
+    assert!(with(mib - 1).is_err());
 }
 
 #[test]
