@@ -304,6 +304,9 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     if let Some(words) = &job.test.spec.db_boot_args {
         command.arg("--dom0-args").arg(words);
     }
+    if !job.test.spec.exit_port {
+        command.arg("--no-exit-port");
+    }
     command.args(configs.iter().map(|path| relative(path)));
     command
 }

@@ -84,6 +84,9 @@ pub(crate) struct TestSpec {
     pub(crate) status: Status,
     /// More for db-boot's command line.
     pub(crate) db_boot_args: Option<String>,
+    /// Whether the machine has the device that takes its status; without it, the machine must switch itself off.
+    #[serde(default = "yes")]
+    pub(crate) exit_port: bool,
     /// The ways of booting that a run of all tests tries.
     #[serde(default = "default_boots")]
     pub(crate) boots: Vec<Boot>,
@@ -103,6 +106,10 @@ pub(crate) struct TestSpec {
 
 fn default_timeout() -> u64 {
     60
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_boots() -> Vec<Boot> {
@@ -286,6 +293,7 @@ mod tests {
         let spec: TestSpec = toml::from_str(example).unwrap();
         assert_eq!(spec.vms[0].end.as_deref(), Some("exit status=7"));
         assert_eq!(spec.db_boot_args.as_deref(), Some("policy=each"));
+        assert!(!spec.exit_port);
     }
 
     #[test]

@@ -184,7 +184,7 @@ Examples:
 The console goes to standard output, everything else to standard error.
 
 Exit status:
-    0  every VM ended well
+    0  every VM ended well; with --no-exit-port: the machine switched itself off
     1  something on this machine: wrong usage, a missing file, a VM file with mistakes
     2  a VM ended badly (it crashed, or gave a status other than 0)
     3  a VM could not be built
@@ -209,6 +209,9 @@ pub(crate) struct Run {
     /// Show the QEMU command on standard output instead of running it; its files are kept
     #[arg(long)]
     pub(crate) print_command: bool,
+    /// A plain machine, as a real one: no exit device, so that the run ends when the machine switches itself off
+    #[arg(long)]
+    pub(crate) no_exit_port: bool,
     /// Keep what QEMU is given in this folder, which is made if need be
     #[arg(long, value_name = "FOLDER")]
     pub(crate) keep: Option<PathBuf>,

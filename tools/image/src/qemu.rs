@@ -85,6 +85,9 @@ pub struct Machine {
     pub cpu: String,
     /// Its CPUs (`-smp`).
     pub cpus: u32,
+    /// Whether it has the device at [`EXIT_PORT`]. Without it QEMU ends when the machine switches itself off, and then only: a
+    /// machine that resets itself starts again.
+    pub exit_port: bool,
     /// More arguments for QEMU, last.
     pub more_args: Vec<String>,
 }
@@ -101,6 +104,7 @@ impl Machine {
             accelerator: "tcg".into(),
             cpu: Self::DEFAULT_CPU.into(),
             cpus: 1,
+            exit_port: true,
             more_args: Vec::new(),
         }
     }
@@ -116,7 +120,9 @@ impl Machine {
         option("-display", "none".into());
         option("-serial", "stdio".into());
         option("-monitor", "none".into());
-        option("-device", format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=0x04"));
+        if self.exit_port {
+            option("-device", format!("isa-debug-exit,iobase={EXIT_PORT:#x},iosize=0x04"));
+        }
         match &self.boot {
             Boot::Direct { xen, xen_args, db_boot, db_boot_args, archive } => {
                 option("-kernel", xen.display().to_string());
@@ -136,7 +142,10 @@ impl Machine {
             }
         }
         // No video, network, CD-ROM or floppy: nothing here uses them, and firmware looks at each.
-        args.extend(["-nodefaults".to_owned(), "-no-reboot".to_owned()]);
+        args.push("-nodefaults".to_owned());
+        if self.exit_port {
+            args.push("-no-reboot".to_owned());
+        }
         args.extend(self.more_args.iter().cloned());
         QemuCommand { program: PROGRAM.into(), args }
     }
@@ -334,6 +343,12 @@ mod tests {
              -append 'console=com1 dom0_mem=20M,max:20M' \
              -initrd '/t/db-boot policy=all a=b,,c,/t/ram,,disk.cpio' -nodefaults -no-reboot"
         );
+    }
+
+    #[test]
+    fn without_the_exit_port_only_switching_off_ends_the_machine() {
+        let shown = Machine { exit_port: false, ..direct() }.command().to_string();
+        assert!(!shown.contains("isa-debug-exit") && !shown.contains("-no-reboot"), "{shown}");
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     }
     let limit = Duration::from_secs(arguments.timeout);
     let outcome = qemu::run(&command, limit, console(arguments.log.as_deref())?)?;
+    if arguments.no_exit_port && matches!(outcome, Outcome::NoStatus(status) if status.success()) {
+        messages::note("the machine switched itself off; how its VMs ended is in the console output only");
+        return Ok(ExitCode::SUCCESS);
+    }
     Ok(conclude(&command, outcome))
 }
 
@@ -86,7 +90,7 @@ fn prepare(arguments: &Run, work: &WorkFolder) -> Result<Machine, Failure> {
         let firmware = firmware(arguments.disk.unwrap_or(FirmwareChoice::Seabios))?;
         return Ok(machine(arguments, Boot::Disk { image, firmware }, memory_mib));
     }
-    let stack = Stack::load(&arguments.inputs, &arguments.stack, true)?;
+    let stack = Stack::load(&arguments.inputs, &arguments.stack, !arguments.no_exit_port)?;
     let boot = match arguments.disk {
         Some(choice) => Boot::Disk {
             image: work.put("disk.img", &stack.disk(arguments.grub.as_deref())?)?,
@@ -147,6 +151,7 @@ fn machine(arguments: &Run, boot: Boot, memory_mib: u64) -> Machine {
         accelerator: arguments.accel.clone(),
         cpu: arguments.cpu.clone(),
         cpus: arguments.cpus,
+        exit_port: !arguments.no_exit_port,
         more_args: arguments.qemu_arg.clone(),
         ..Machine::new(boot, arguments.machine_memory.unwrap_or(memory_mib))
     }
