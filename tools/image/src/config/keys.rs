@@ -122,7 +122,7 @@ impl fmt::Display for Reason {
             Self::XenStore => "VMs have no XenStore yet",
             Self::Limits => "the limit is fixed for now",
             Self::Toolstack => "it is for the toolstack of a Linux Dom0, which is not there",
-            Self::Events => "this event is treated like a crash for now",
+            Self::Events => "a VM that ends so is destroyed, and that cannot be changed yet",
             Self::Replaced(by) => return write!(f, "it has been replaced by `{by}`"),
         })
     }
