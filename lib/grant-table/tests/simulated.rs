@@ -115,8 +115,8 @@ fn a_full_table_says_so_and_a_larger_one_holds_more() {
     let frame = granter.frames()[0];
     for (frames, entries) in [(1, 504), (2, 1016)] {
         let mut table = table_of(&granter, frames);
-        let granted = (0..).map_while(|_| table.grant(mapper.domain(), frame, Access::ReadOnly).ok()).count();
-        assert_eq!(granted, entries);
+        let count = (0..).map_while(|_| table.grant(mapper.domain(), frame, Access::ReadOnly).ok()).count();
+        assert_eq!(count, entries);
         let full = table.grant(mapper.domain(), frame, Access::ReadOnly).unwrap_err();
         assert!(full.to_string().contains(&format!("all {entries} references")), "{full}");
     }
