@@ -8,7 +8,7 @@ use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::frames::Use;
+use crate::frames::{Frame, Use};
 use crate::hypervisor::Outcome;
 use crate::state::State;
 
@@ -60,7 +60,9 @@ impl State {
     /// Fills a frame with hypercall stubs: 32 bytes for each of the 128 numbers.
     fn fill_hypercall_page(&mut self, domain: DomId, frame: Mfn) -> Result<(), Errno> {
         self.domain(domain)?;
-        self.frames.use_as(frame, domain, Use::Writable).map_err(|_| Errno::EACCES)?;
+        let owned = self.frames.get(frame).and_then(Frame::owner) == Some(domain);
+        let refused = if owned { Errno::EPERM } else { Errno::EINVAL };
+        self.frames.use_as(frame, domain, Use::Writable).map_err(|_| refused)?;
         let mut page = [0xcc; PAGE_SIZE];
         for (number, stub) in (0_u32..).zip(page.chunks_exact_mut(32)) {
             // mov eax, number; syscall; ret: enough of the real stub to be told from anything else.

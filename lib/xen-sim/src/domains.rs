@@ -7,6 +7,7 @@ use zerocopy::FromZeros;
 use crate::events::Ports;
 use crate::frames::Holder;
 use crate::grants::Table;
+use crate::release::Release;
 use crate::state::State;
 use crate::vcpus::{Vcpu, address_space};
 
@@ -15,7 +16,7 @@ const PV_MAX_VCPUS: u32 = 8192;
 /// Highest grant table version that Xen supports.
 const MAX_GRANT_VERSION: u32 = 2;
 /// Frames a grant table may have when a domain asks for the default.
-const DEFAULT_GRANT_FRAMES: u32 = 64;
+const DEFAULT_GRANT_FRAMES: i32 = 64;
 /// `X86_EMU_PIT`: the one emulation that a PV domain may have.
 const EMULATE_PIT: u32 = 1 << 8;
 /// The most pauses that are counted.
@@ -58,7 +59,7 @@ impl State {
     /// `XEN_DOMCTL_createdomain`.
     pub(crate) fn create_domain(&mut self, wanted: DomId, request: &CreateDomain) -> Result<DomId, Errno> {
         let domid = self.choose_domid(wanted)?;
-        check_create(request, self.release.create_flags())?;
+        check_create(request, self.release)?;
         self.insert_domain(domid, request)?;
         Ok(domid)
     }
@@ -91,7 +92,8 @@ impl State {
             };
             frames.push(mfn);
         }
-        let max_grant_frames = u32::try_from(request.max_grant_frames).unwrap_or(DEFAULT_GRANT_FRAMES);
+        let wanted = request.max_grant_frames;
+        let max_grant_frames = if wanted < 0 { DEFAULT_GRANT_FRAMES } else { wanted }.unsigned_abs();
         let domain = Domain {
             handle: request.handle,
             flags: request.flags,
@@ -214,11 +216,11 @@ impl State {
             return Ok(());
         }
         domain.claimed = 0;
-        let vcpus = core::mem::take(&mut domain.vcpus);
+        let contexts: Vec<_> = domain.vcpus.iter_mut().filter_map(|vcpu| vcpu.context.take()).collect();
         self.unmap_grants_of(domid);
         self.close_all_ports(domid);
-        for context in vcpus.iter().filter_map(|vcpu| vcpu.context.as_ref()) {
-            address_space(context).for_each(|(mfn, _)| self.frames.end_use(mfn));
+        for context in contexts {
+            address_space(&context).for_each(|(mfn, _)| self.frames.end_use(mfn));
         }
         self.release_memory(domid);
         self.domain(domid)?.life = Life::Dead;
@@ -242,20 +244,17 @@ impl State {
         for (mfn, _) in held {
             self.frames.release(mfn);
         }
-        if let Some(domain) = self.domains.get_mut(&domid) {
-            domain.pages = 0;
-        }
     }
 
     /// Forgets a dead domain once nothing refers to a frame of it any more.
     pub(crate) fn bury(&mut self, domid: DomId) {
-        let Some(domain) = self.domains.get(&domid).filter(|domain| domain.life == Life::Dead) else {
-            return;
-        };
+        let left = self.frames.memory_of(domid);
+        let dead = self.domains.get_mut(&domid).filter(|domain| domain.life == Life::Dead);
+        let Some(domain) = dead else { return };
+        domain.pages = left;
         let shared: Vec<Mfn> = domain.grants.frames().chain([domain.shared_info]).collect();
         let referenced = |mfn: &Mfn| self.frames.get(*mfn).is_some_and(|frame| frame.references > 0);
-        let memory_left = self.frames.all().any(|(_, frame)| frame.holder == Holder::Domain(domid));
-        if memory_left || shared.iter().any(referenced) {
+        if left > 0 || shared.iter().any(referenced) {
             return;
         }
         let last = shared.into_iter().chain(domain.private.iter().copied()).collect();
@@ -333,10 +332,10 @@ impl Domain {
 }
 
 /// What Xen checks of a create request before it does anything.
-fn check_create(request: &CreateDomain, known_flags: u32) -> Result<(), Errno> {
+fn check_create(request: &CreateDomain, release: Release) -> Result<(), Errno> {
     let flags = request.flags;
     let hvm = flags.contains(CreateFlags::HVM);
-    let invalid = flags.bits() & !known_flags != 0
+    let invalid = flags.bits() & !release.create_flags() != 0
         || request.max_vcpus == 0
         || request.max_vcpus > PV_MAX_VCPUS
         || flags.contains(CreateFlags::HAP) && !hvm
@@ -345,12 +344,13 @@ fn check_create(request: &CreateDomain, known_flags: u32) -> Result<(), Errno> {
             CreateFlags::HVM
                 | CreateFlags::IOMMU
                 | CreateFlags::VPMU
-                | CreateFlags::S3_INTEGRITY
                 | CreateFlags::NESTED_VIRT
                 | CreateFlags::TRAP_UNMAPPED,
         )
         || !(1..=MAX_GRANT_VERSION).contains(&request.max_grant_version)
-        || request.max_grant_frames == 0;
+        || flags.contains(CreateFlags::S3_INTEGRITY) && !release.ignores_s3_integrity()
+        || request.max_grant_frames == 0
+        || request.max_grant_frames > DEFAULT_GRANT_FRAMES && !release.allows_large_grant_tables();
     if invalid {
         return Err(Errno::EINVAL);
     }

@@ -147,6 +147,11 @@ impl Frames {
         self.table.get_mut(index(mfn)?)
     }
 
+    /// How many frames of memory a domain has, those included that are only waiting for others to let go of them.
+    pub(crate) fn memory_of(&self, domain: DomId) -> u64 {
+        self.table.iter().filter(|frame| frame.holder == Holder::Domain(domain)).count() as u64
+    }
+
     /// How many frames are held by a domain, or by Xen for it.
     pub(crate) fn held_for(&self, domain: DomId) -> usize {
         let held = |frame: &&Frame| match frame.holder {
@@ -188,10 +193,10 @@ impl Frames {
         Some(Mfn::new(FIRST + start))
     }
 
-    /// Takes one reference.
+    /// Takes one reference; refused unless the frame is the owner's. A frame that goes can be referred to until it is gone.
     pub(crate) fn get_reference(&mut self, mfn: Mfn, owner: DomId) -> bool {
         match self.get_mut(mfn) {
-            Some(frame) if frame.owner() == Some(owner) && frame.allocated => {
+            Some(frame) if frame.owner() == Some(owner) => {
                 frame.references += 1;
                 true
             }
@@ -307,8 +312,8 @@ mod tests {
         assert!(frames.get_reference(mfn, DomId::new(1)));
         frames.release(mfn);
         assert_eq!(frames.free_count(), 15);
-        assert!(!frames.get_reference(mfn, DomId::new(1)), "no new references to a frame that is going");
         frames.put_reference(mfn);
+        assert!(!frames.get_reference(mfn, DomId::new(1)), "it is nobody's any more");
         assert_eq!(frames.free_count(), 16);
     }
 

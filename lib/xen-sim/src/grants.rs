@@ -84,17 +84,17 @@ impl State {
     /// The frames `first` to `first + count` of a domain's grant table, which grows as needed.
     pub(crate) fn grant_frames(&mut self, domid: DomId, first: u64, count: u64) -> Result<Vec<Mfn>, Errno> {
         let end = first.checked_add(count).ok_or(Errno::EINVAL)?;
-        if count == 0 || end > u64::from(self.living(domid)?.grants.max_frames) {
+        if count == 0 || end > u64::from(self.domain(domid)?.grants.max_frames) {
             return Err(Errno::EINVAL);
         }
-        while (self.living(domid)?.grants.frames.len() as u64) < end {
+        while (self.domain(domid)?.grants.frames.len() as u64) < end {
             let frame = self.allocate_for_xen(Holder::Shared(domid)).ok_or(Errno::ENOMEM)?;
             self.frames.write_at(frame, 0, &[0; xen_abi::PAGE_SIZE]);
-            self.living(domid)?.grants.frames.push(frame);
+            self.domain(domid)?.grants.frames.push(frame);
         }
         let skip = usize::try_from(first).map_err(|_| Errno::EINVAL)?;
         let take = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-        Ok(self.living(domid)?.grants.frames().skip(skip).take(take).collect())
+        Ok(self.domain(domid)?.grants.frames().skip(skip).take(take).collect())
     }
 
     /// One element of `GNTTABOP_map_grant_ref`.

@@ -108,7 +108,7 @@ impl State {
         let pages = reservation.nr_extents;
         let promised: u64 = self.domains.values().map(|domain| domain.claimed).sum();
         let free = self.frames.free_count().saturating_sub(promised);
-        let domain = self.living(DomId::new(reservation.domid))?;
+        let domain = self.living(DomId::new(reservation.domid)).map_err(|_| Errno::EINVAL)?;
         if pages == 0 {
             domain.claimed = 0;
             return Ok(());
@@ -135,10 +135,11 @@ impl State {
         if resource.pad != 0 || resource.frame >> 32 != 0 {
             return Err(Errno::EINVAL);
         }
-        self.living(domain)?;
-        if !self.is_privileged(caller) {
+        // Nobody acquires what is his own.
+        if resolve(domain, caller) == caller {
             return Err(Errno::EPERM);
         }
+        self.controlled(caller, domain)?;
         if u32::from(resource.resource_type) != RESOURCE_GRANT_TABLE || resource.id != 0 {
             return Err(Errno::EINVAL);
         }
@@ -146,7 +147,7 @@ impl State {
             if resource.nr_frames != 0 {
                 return Err(Errno::EINVAL);
             }
-            resource.nr_frames = self.living(domain)?.grants.max_frames();
+            resource.nr_frames = self.domain(domain)?.grants.max_frames();
             return Ok(0);
         }
         let found = self.grant_frames(domain, resource.frame, u64::from(resource.nr_frames))?;

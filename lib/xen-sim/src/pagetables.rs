@@ -44,6 +44,12 @@ impl Entry {
         self.0 & !(FRAME | allowed) == 0
     }
 
+    /// Whether it makes a table read-only part of the address space that the table describes, by naming the table itself:
+    /// allowed above level 1, as what can be reached by it cannot be written.
+    fn is_linear(self, table: Mfn, level: u8) -> bool {
+        level > 1 && self.frame() == table && !self.is_writable()
+    }
+
     /// As Xen rewrites it when it accepts it: PV kernels run in user mode, and top-level entries count as accessed.
     fn adjusted(self, level: u8) -> u64 {
         if !self.is_present() {
@@ -107,7 +113,7 @@ impl Frames {
         let mut table = self.table(mfn);
         for slot in guest_slots(level) {
             let entry = Entry(table[slot]);
-            if let Err(errno) = self.enter(entry, owner, level) {
+            if let Err(errno) = self.enter(entry, owner, mfn, level) {
                 self.forget_table(mfn, level, slot);
                 return Err(errno);
             }
@@ -117,8 +123,8 @@ impl Frames {
         Ok(())
     }
 
-    /// Uses what one entry of a table of `level` names.
-    fn enter(&mut self, entry: Entry, owner: DomId, level: u8) -> Result<(), Errno> {
+    /// Uses what one entry of the table `table` of `level` names.
+    fn enter(&mut self, entry: Entry, owner: DomId, table: Mfn, level: u8) -> Result<(), Errno> {
         if !entry.is_present() {
             // An entry that is not present but names memory lets a processor with L1TF read that memory. Xen watches the
             // domain's page tables from then on, or ends the domain if it was built without the means, as those of the
@@ -129,6 +135,9 @@ impl Frames {
             return Err(Errno::EINVAL);
         }
         let mfn = entry.frame();
+        if entry.is_linear(table, level) {
+            return if self.get_reference(mfn, owner) { Ok(()) } else { Err(Errno::EINVAL) };
+        }
         if level > 1 {
             return self.use_as(mfn, owner, Use::Table(level - 1));
         }
@@ -146,14 +155,15 @@ impl Frames {
     fn forget_table(&mut self, mfn: Mfn, level: u8, end: usize) {
         let table = self.table(mfn);
         for slot in guest_slots(level).take_while(|slot| *slot < end) {
-            self.leave(Entry(table[slot]), level);
+            self.leave(Entry(table[slot]), mfn, level);
         }
     }
 
     /// Ends what one entry uses.
-    fn leave(&mut self, entry: Entry, level: u8) {
+    fn leave(&mut self, entry: Entry, table: Mfn, level: u8) {
         match entry {
             entry if !entry.is_present() => {}
+            entry if entry.is_linear(table, level) => self.put_reference(entry.frame()),
             entry if level > 1 || entry.is_writable() => self.end_use(entry.frame()),
             entry => self.put_reference(entry.frame()),
         }
@@ -175,8 +185,8 @@ impl Frames {
                 if level == 4 && XEN_SLOTS.contains(&slot) {
                     return Err(Errno::EINVAL);
                 }
-                self.enter(new, owner, level)?;
-                self.leave(Entry(self.table(mfn)[slot]), level);
+                self.enter(new, owner, mfn, level)?;
+                self.leave(Entry(self.table(mfn)[slot]), mfn, level);
                 new.adjusted(level)
             }
             (Use::Plain | Use::Writable, _) | (_, 0) => value,

@@ -5,6 +5,7 @@ use xen_abi::{DomId, Errno, Mfn};
 
 use crate::frames::Use;
 use crate::pagetables::{frame_of_cr3, is_canonical};
+use crate::release::Release;
 use crate::state::State;
 
 /// GDT entries below those that Xen keeps for itself (`FIRST_RESERVED_GDT_ENTRY`).
@@ -37,7 +38,7 @@ impl State {
         if caller == domid {
             return Err(Errno::EINVAL);
         }
-        check_context(vcpu, context)?;
+        check_context(vcpu, context, self.release)?;
         if let Some(old) = old {
             // A vCPU that has state cannot be given another address space.
             if !same_tables(&old, context) {
@@ -72,7 +73,7 @@ impl State {
 }
 
 /// What Xen checks of a PV vCPU's state before it uses any frame.
-fn check_context(vcpu: u32, context: &VcpuGuestContext) -> Result<(), Errno> {
+fn check_context(vcpu: u32, context: &VcpuGuestContext, release: Release) -> Result<(), Errno> {
     let regs = &context.user_regs;
     let addresses = [
         regs.rip,
@@ -92,8 +93,7 @@ fn check_context(vcpu: u32, context: &VcpuGuestContext) -> Result<(), Errno> {
         || XEN_ADDRESSES.contains(&context.ldt_base)
         || context.ldt_ents > 8192
         || context.gdt_ents > GUEST_GDT_ENTRIES
-        || context.debugreg[6] > u64::from(u32::MAX)
-        || context.debugreg[7] > u64::from(u32::MAX)
+        || release.checks_debug_registers() && context.debugreg[6..].iter().any(|it| *it >> 32 != 0)
         || context.debugreg[..4].iter().any(|address| XEN_ADDRESSES.contains(address))
         || vcpu == 0 && context.vm_assist & !VM_ASSIST != 0
         || context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;

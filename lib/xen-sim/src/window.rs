@@ -63,8 +63,8 @@ impl SimWindow {
             if done >= most {
                 return Err((done, beyond));
             }
-            // The errors of an L1 entry: no such memory, or memory that cannot be had in this way.
-            let errno = if state.frames.get(*mfn).is_none() { Errno::EINVAL } else { Errno::EBUSY };
+            // The errors of a level-1 entry: no memory but devices, or memory that cannot be had in this way.
+            let errno = if state.frames.get(*mfn).is_none() { Errno::EPERM } else { Errno::EBUSY };
             state.frames.use_as(*mfn, owner, Use::Writable).map_err(|_| (done, errno))?;
             *state.windows.entry(*mfn).or_default() += 1;
         }
