@@ -24,6 +24,8 @@ build/xen/%/include/xen:
 	@mk/fetch-debs xen-headers $*
 build/linux/%/vmlinuz:
 	@mk/fetch-debs linux $*
+build/linux-images/%: | build/linux/%/vmlinuz
+	@mkdir -p build/linux-images && ln -sf ../linux/$*/vmlinuz $@
 build/linux/busybox:
 	@mk/fetch-debs busybox
 build/grub:
