@@ -22,6 +22,8 @@
 //! do only part of their work, and memory that runs out. To see what happened there are the [trace](Trace) of calls, the
 //! [first view](GuestView) of a domain, and [`Machine::assert_clean`].
 //!
+//! `tests/real_answers.rs` compares it with what real releases answered to the same questions.
+//!
 //! What is not modelled: hardware-assisted domains, devices, timers beyond the deadline of a poll, scheduling. A domain's event
 //! bits are in [`SimHypervisor::pending_words`], not in its shared info frame.
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use xen_abi::number::HypercallNumber;
-use xen_abi::{DomId, PageCount};
+use xen_abi::{DomId, Mfn, PageCount};
 
 use crate::DOM0;
 use crate::domains::Life;
@@ -160,6 +160,11 @@ impl Machine {
     /// The window of Dom0.
     pub fn window(&self) -> SimWindow {
         SimWindow::new(self.clone(), DOM0, self.inner.window)
+    }
+
+    /// The frames of Dom0's memory.
+    pub fn dom0_frames(&self) -> Vec<Mfn> {
+        Guest::new(self.clone(), DOM0).frames()
     }
 
     /// A domain other than Dom0, to look at and to act as.

@@ -1,0 +1,51 @@
+//! The simulated Xen answers as the real ones do.
+//!
+//! `answers/4.14.txt` and its siblings hold what real releases answered to the questions of `answers/questions.rs`, one line for
+//! each, recorded in boots of Debian's packages in QEMU with the same questions asked by an image that runs as Dom0. The
+//! simulated releases have to give the same answers. To record those of another release, let an image call [`Asker::ask`] with
+//! the seam of `pv-runtime`, and log the lines.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
+extern crate alloc;
+
+#[path = "answers/questions.rs"]
+mod questions;
+
+use hypercall::Xen;
+use questions::Asker;
+use xen_abi::PageCount;
+use xen_sim::{Machine, Release};
+
+fn simulated(release: Release) -> Vec<String> {
+    let machine = Machine::builder().release(release).memory(PageCount::new(0x1_8000)).build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let own_frame = machine.dom0_frames()[100];
+    let mut asker = Asker { xen: &xen, window: machine.window(), own_frame, answers: Vec::new() };
+    asker.ask();
+    asker.answers
+}
+
+fn assert_same(release: Release, recorded: &str) {
+    let simulated = simulated(release);
+    let recorded: Vec<&str> = recorded.lines().collect();
+    let pairs = recorded.iter().zip(&simulated).filter(|(real, simulated)| real != simulated);
+    let different: Vec<String> =
+        pairs.map(|(real, simulated)| format!("real: {real}\n  simulated: {simulated}")).collect();
+    assert!(different.is_empty(), "Xen {release} answers otherwise:\n  {}", different.join("\n  "));
+    assert_eq!(recorded.len(), simulated.len(), "{release}");
+}
+
+#[test]
+fn xen_4_14_is_simulated_as_it_is() {
+    assert_same(Release::V4_14, include_str!("answers/4.14.txt"));
+}
+
+#[test]
+fn xen_4_17_is_simulated_as_it_is() {
+    assert_same(Release::V4_17, include_str!("answers/4.17.txt"));
+}
+
+#[test]
+fn xen_4_20_is_simulated_as_it_is() {
+    assert_same(Release::V4_20, include_str!("answers/4.20.txt"));
+}
