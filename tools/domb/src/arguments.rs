@@ -24,6 +24,7 @@ Examples:
     domb pack web.cfg db.cfg -o d.img   a disk image that boots under BIOS and UEFI
     domb compile hello.cfg -o h.spec    the binary form that db-boot reads
     domb inspect d.img vmlinuz          what is in these files?
+    domb chart boot.log -o boot.svg     what took how long?
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
 `domb run` has more (see `domb run --help`)."
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Run VMs, or a packed disk image, under Xen in QEMU
     Run(Box<Run>),
+    /// Draw the timeline of a boot from its log
+    Chart(Chart),
 }
 
 #[derive(Args)]
@@ -127,6 +130,25 @@ pub(crate) struct Inspect {
     /// The files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb run web.cfg db.cfg --log boot.log      boot, and keep the console
+    domb chart boot.log -o boot.svg             a picture for a browser
+    domb chart boot.log -o boot.html            the same with a table of all durations
+
+The picture shows what the builder and each VM did when: create, populate, load and seal are the steps
+of building a VM. Rest the pointer on a bar for its duration. Of a log with several boots, the last is
+drawn. The file needs nothing from outside, and has no scripts.")]
+pub(crate) struct Chart {
+    /// The console of a boot, as `domb run --log` or a serial line gives it
+    #[arg(value_name = "BOOT.log")]
+    pub(crate) log: PathBuf,
+    /// Where to write it, named .svg, .html or .htm [default: SVG on standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// Xen, db-boot and what they are told.

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         messages::warn(&format!("Ctrl-C may leave temporary files behind: {error}"));
     }
     let result = match arguments.command {
+        Command::Chart(arguments) => commands::chart::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Compile(arguments) => commands::compile::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),

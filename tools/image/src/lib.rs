@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod chart;
 pub mod check;
 pub mod config;
 pub mod disk;

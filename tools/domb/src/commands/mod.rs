@@ -1,5 +1,6 @@
 //! The commands, one module each, and what they share.
 
+pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod inspect;

@@ -1,4 +1,5 @@
 //! Forged inputs: kernels, a Xen, a GRUB and a QEMU that need nothing from outside.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
