@@ -74,10 +74,10 @@ pub(crate) fn check(top: &Path) -> Result<u8, FloorsError> {
     let packages = packages(top)?;
     let complaints = complaints(&packages);
     for complaint in &complaints {
-        println!("floors: {complaint}");
+        say!("floors: {complaint}");
     }
     if complaints.is_empty() {
-        println!("floors: {} crates, every dependency points down", packages.len());
+        say!("floors: {} crates, every dependency points down", packages.len());
     }
     Ok(u8::from(!complaints.is_empty()))
 }

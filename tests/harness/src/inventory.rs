@@ -59,7 +59,7 @@ pub(crate) fn check(top: &Path, write: bool) -> Result<u8, InventoryError> {
     if write {
         fs::create_dir_all(path.parent().unwrap_or(top)).map_err(at)?;
         fs::write(&path, &seen).map_err(at)?;
-        println!("unsafe: {DOCUMENT} written");
+        say!("unsafe: {DOCUMENT} written");
         return Ok(0);
     }
     let committed = match fs::read_to_string(&path) {
@@ -68,16 +68,16 @@ pub(crate) fn check(top: &Path, write: bool) -> Result<u8, InventoryError> {
         Err(error) => return Err(at(error)),
     };
     if committed == seen {
-        println!("unsafe: {DOCUMENT} agrees with the source");
+        say!("unsafe: {DOCUMENT} agrees with the source");
         return Ok(0);
     }
     for line in seen.lines().filter(|line| !committed.lines().any(|known| known == *line)) {
-        println!("unsafe: the source says  {line}");
+        say!("unsafe: the source says  {line}");
     }
     for line in committed.lines().filter(|line| !seen.lines().any(|now| now == *line)) {
-        println!("unsafe: {DOCUMENT} says {line}");
+        say!("unsafe: {DOCUMENT} says {line}");
     }
-    println!("unsafe: if the change is meant, `make unsafe-inventory` brings {DOCUMENT} up to date");
+    say!("unsafe: if the change is meant, `make unsafe-inventory` brings {DOCUMENT} up to date");
     Ok(1)
 }
 

@@ -5,6 +5,15 @@
 //! [`judge`] compares it with what was expected. [`floors`] and [`inventory`] look at the source instead.
 #![forbid(unsafe_code)]
 
+/// Prints a line. Unlike `println!` it does not mind a reader that has gone away (`make -C tests list | head -3`): the
+/// exit status says what matters.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod console;
 mod damage;
 mod floors;
@@ -95,7 +104,7 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
     match action {
         Action::List => {
             for test in suite::all(top)? {
-                println!("{:16} {}", test.name, test.spec.description);
+                say!("{:16} {}", test.name, test.spec.description);
             }
             Ok(0)
         }
@@ -116,20 +125,15 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
 /// `NAME.run`: with its console, and the verdict at the end.
 fn run_one(top: &Path, job: &Job, factor: f64) -> Result<u8, Box<dyn Error>> {
     if !job.applies() {
-        println!(
-            "{}: {} (test.toml: for Xen {} only)",
-            Verdict::Skip,
-            job.id(),
-            job.test.spec.xens.join(", ")
-        );
+        say!("{}: {} (test.toml: for Xen {} only)", Verdict::Skip, job.id(), job.test.spec.xens.join(", "));
         return Ok(Verdict::Skip.exit_status());
     }
     machine::prepare(top, std::slice::from_ref(job))?;
     let report = machine::run(top, job, factor, true)?;
     print_report(job, &report);
-    println!("again: {}", report.command);
-    println!("log:   {}", relative(top, &report.log).display());
-    println!(
+    say!("again: {}", report.command);
+    say!("log:   {}", relative(top, &report.log).display());
+    say!(
         "{}: {} on Xen {} ({:.1} s)",
         report.verdict(),
         job.test.name,
@@ -141,7 +145,7 @@ fn run_one(top: &Path, job: &Job, factor: f64) -> Result<u8, Box<dyn Error>> {
 
 fn print_report(job: &Job, report: &Report) {
     for finding in &report.findings {
-        println!("{}: {}: {}", job.test.name, finding.verdict, finding.text);
+        say!("{}: {}: {}", job.test.name, finding.verdict, finding.text);
     }
 }
 
@@ -188,8 +192,7 @@ fn run_all(top: &Path, jobs: &[Job], workers: usize, factor: f64) -> Result<u8, 
     });
     let verdicts: Vec<Verdict> =
         lock(&results).iter().map(|verdict| verdict.unwrap_or(Verdict::Error)).collect();
-    print!("\n{}", table::table(jobs, &verdicts));
-    println!("{}", table::sum(&verdicts));
+    say!("\n{}{}", table::table(jobs, &verdicts), table::sum(&verdicts));
     let failed = verdicts.into_iter().filter(|verdict| *verdict > Verdict::Skip).max();
     Ok(failed.unwrap_or(Verdict::Success).exit_status())
 }
@@ -209,17 +212,17 @@ fn run_quietly(top: &Path, job: &Job, factor: f64) -> Verdict {
     let out = std::io::stdout().lock();
     match report {
         Ok(report) => {
-            println!("{:8} {} ({:.1} s)", report.verdict(), job.id(), report.took.as_secs_f64());
+            say!("{:8} {} ({:.1} s)", report.verdict(), job.id(), report.took.as_secs_f64());
             print_report(job, &report);
             if report.verdict() > Verdict::Skip {
-                println!("    log:   {}", relative(top, &report.log).display());
-                println!("    again: {}", job.make_command());
+                say!("    log:   {}", relative(top, &report.log).display());
+                say!("    again: {}", job.make_command());
             }
             drop(out);
             report.verdict()
         }
         Err(error) => {
-            println!("{:8} {}: {error}", Verdict::Error, job.id());
+            say!("{:8} {}: {error}", Verdict::Error, job.id());
             drop(out);
             Verdict::Error
         }
