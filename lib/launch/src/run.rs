@@ -74,6 +74,7 @@ fn run<H: RawHypercall, W: FrameWindow>(
                     log::error!(
                         "platform=refused: no VM is started because not every VM can be (policy=all; policy=each starts the others)"
                     );
+                    wait_for_memory(environment);
                     return report(MachineStatus::BuildFailed, planned.len(), 0);
                 }
             }
@@ -107,6 +108,14 @@ fn run<H: RawHypercall, W: FrameWindow>(
         return report(MachineStatus::BuilderFailed, count, preserved);
     }
     report(status(failed, bad), count, preserved)
+}
+
+/// Waits until Xen has freed the last of the domains that were just destroyed, so that its free memory can be compared.
+fn wait_for_memory<H: RawHypercall, W: FrameWindow>(environment: &mut Environment<'_, H, W>) {
+    match Supervisor::new(environment) {
+        Ok(mut supervisor) => supervisor.wait_until_gone(),
+        Err(error) => log::warn!("event=memory {error}: the memory of destroyed VMs may not be free yet"),
+    }
 }
 
 /// The worst of what happened.

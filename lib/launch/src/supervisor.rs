@@ -149,21 +149,23 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// Xen announces each domain twice: when it has ended, and when the last of it was freed, shortly after it has
     /// stopped answering for it.
     pub(crate) fn wait_until_gone(&mut self) {
-        let deadline = self.time().saturating_add(VANISH_TIME);
+        let last = self.time().saturating_add(VANISH_TIME);
         let xen = self.xen();
         loop {
             self.destroyed.retain(|domid| !is_gone(xen, *domid));
-            let deadline =
-                if self.destroyed.is_empty() { self.time().saturating_add(FREEING_TIME) } else { deadline };
+            let gone = self.destroyed.is_empty();
+            let deadline = if gone { self.time().saturating_add(FREEING_TIME) } else { last };
             let events = self.environment.events;
             let exits = self.exits.port();
             let waited = wait(xen, events, &[exits], Some(deadline), self.environment.now);
             let announced = events.take(exits);
-            if self.destroyed.is_empty() && !announced {
+            if gone && !announced {
                 return;
             }
-            if waited.is_err() || self.time() >= deadline {
-                log::warn!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
+            if waited.is_err() || self.time() >= last {
+                if !gone {
+                    log::warn!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
+                }
                 return;
             }
         }

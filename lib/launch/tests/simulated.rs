@@ -250,12 +250,12 @@ fn a_preserved_vm_stays_for_somebody_to_look_at() {
 #[test]
 fn a_vm_that_does_not_fit_keeps_all_from_starting_or_only_itself() {
     let specs = [spec("small"), BootSpec { memory_kib: 1 << 20, max_memory_kib: 1 << 20, ..spec("large") }];
-    let machine = Machine::builder().build();
+    let machine = Machine::builder().lingering().build();
     assert_eq!(run(&machine, &specs, ""), MachineStatus::BuildFailed);
     machine.assert_clean();
     assert!(logged().contains("vm=large step populate: Xen gave domain 2"), "{}", logged());
 
-    let machine = Machine::builder().build();
+    let machine = Machine::builder().lingering().build();
     then(&machine, 1, |guest| _ = guest.write_console(b"alone\n"));
     then_end(&machine, 1, SHUTDOWN_POWEROFF);
     assert_eq!(run(&machine, &specs, "policy=each"), MachineStatus::BuildFailed);
