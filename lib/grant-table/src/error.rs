@@ -48,14 +48,6 @@ pub enum GrantError {
         /// The reference.
         reference: GrantRef,
     },
-    /// The table has no such entry.
-    #[error("a grant table's first frame has no entry {reference}: it has {entries}")]
-    NoEntry {
-        /// The reference.
-        reference: GrantRef,
-        /// Entries that there are.
-        entries: u32,
-    },
     /// Entries of version 1 have 32 bits for a frame number.
     #[error(
         "frame {frame} cannot be granted: entries of version 1 hold frame numbers of 32 bits (below 16 TiB)"

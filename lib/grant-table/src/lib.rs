@@ -2,18 +2,14 @@
 //!
 //! * [`GrantTable`] is the granting side: it writes entries (version 1) into the calling domain's own table and takes them back.
 //! * [`Mapping`] is the other side: a frame that another domain granted, mapped until the value is dropped.
-//! * [`seed`] writes the first entries of a domain that has not started yet, as a domain builder does for the console and
-//!   XenStore rings.
 #![no_std]
 
 extern crate alloc;
 
 mod error;
 mod mapping;
-mod seed;
 mod table;
 
 pub use error::GrantError;
 pub use mapping::{GrantAddress, GrantSlot, Mapping};
-pub use seed::{Seed, seed};
 pub use table::{Access, GrantTable};

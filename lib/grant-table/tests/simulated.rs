@@ -1,13 +1,10 @@
-//! Granting, mapping and seeding on a simulated Xen.
+//! Granting and mapping on a simulated Xen.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-use grant_table::{Access, GrantError, GrantTable, Mapping, Seed, seed};
+use grant_table::{Access, GrantError, GrantTable, Mapping};
 use hypercall::{FrameWindow, SharedMemory, Xen};
-use xen_abi::grant_table::RESERVED_CONSOLE;
 use xen_abi::{DomId, Errno, GrantRef, Mfn, PageCount};
 use xen_sim::{Effect, Fault, Guest, Machine, SimHypervisor, SimShared};
-
-const DOM0: DomId = DomId::new(0);
 
 /// Two domains on one machine.
 fn two_domains() -> (Machine, Guest, Guest) {
@@ -138,36 +135,6 @@ fn a_frame_beyond_32_bits_is_refused() {
     let frame = Mfn::new(1 << 32);
     let refused = table_of(&granter, 1).grant(mapper.domain(), frame, Access::ReadOnly);
     assert_eq!(refused, Err(GrantError::FrameTooHigh { frame }));
-}
-
-#[test]
-fn a_seeded_entry_can_be_mapped_by_its_peer() {
-    let machine = Machine::builder().build();
-    let xen = Xen::probe(machine.dom0()).unwrap();
-    let guest = machine.spawn(PageCount::new(4));
-    let frame = guest.frames()[2];
-    let table = xen.grant_table_frame(guest.domain()).unwrap();
-    let console = Seed { reference: RESERVED_CONSOLE, frame, peer: DOM0 };
-    seed(&mut machine.window(), guest.domain(), table, &[console]).unwrap();
-    let slot = machine.grant_slot(DOM0);
-    let mapping = Mapping::new(&xen, slot, guest.domain(), RESERVED_CONSOLE, Access::ReadWrite).unwrap();
-    mapping.memory().write(7, &[9]);
-    assert_eq!(guest.window().with_frames(DomId::SELF, &[frame], |page| page[7]), Ok(9));
-    drop(mapping);
-    xen.destroy_domain(guest.domain()).unwrap();
-    machine.assert_clean();
-}
-
-#[test]
-fn a_seed_outside_of_the_first_frame_is_refused() {
-    let machine = Machine::builder().build();
-    let xen = Xen::probe(machine.dom0()).unwrap();
-    let guest = machine.spawn(PageCount::new(1));
-    let table = xen.grant_table_frame(guest.domain()).unwrap();
-    let reference = GrantRef::new(512);
-    let outside = Seed { reference, frame: guest.frames()[0], peer: DOM0 };
-    let refused = seed(&mut machine.window(), guest.domain(), table, &[outside]);
-    assert_eq!(refused, Err(GrantError::NoEntry { reference, entries: 512 }));
 }
 
 #[test]
