@@ -19,6 +19,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::life::{Life, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+
 /// The first eight bytes of an encoded spec.
 pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
 /// The format version that this crate writes, and the only one that it reads.
@@ -56,6 +58,8 @@ pub enum ExitAction {
     Destroy,
     /// It stays, paused, for someone to look at.
     Preserve,
+    /// It is destroyed, and built and started again from the same images; see [`Life::restart_limit`].
+    Restart,
 }
 
 /// One VM. The order of the fields is the wire format.
@@ -87,6 +91,8 @@ pub struct BootSpec {
     pub on_reboot: ExitAction,
     /// What happens when it crashes.
     pub on_crash: ExitAction,
+    /// How it lives besides.
+    pub life: Life,
 }
 
 /// Which of the two images of a spec an error is about.
@@ -230,6 +236,21 @@ pub enum SpecError {
         /// Its length in bytes.
         length: usize,
     },
+    /// No restart, or more than anybody means.
+    #[error(
+        "restart limit of {limit}: must be 1 to {MAX_RESTART_LIMIT}; a VM that is not to be restarted has no \
+         action \"restart\""
+    )]
+    BadRestartLimit {
+        /// The limit asked for.
+        limit: u32,
+    },
+    /// Too long a wait.
+    #[error("restart delay of {delay_ms} ms: must be 0 to {MAX_RESTART_DELAY_MS} ms (an hour)")]
+    BadRestartDelay {
+        /// The delay asked for, in milliseconds.
+        delay_ms: u32,
+    },
     /// The command line has a NUL, behind which no kernel would look.
     #[error("command line: a NUL character at byte {at} would end it early")]
     CommandLineHasNul {
@@ -251,7 +272,8 @@ impl BootSpec {
         if let Some(ramdisk) = &self.ramdisk {
             check_image_name(ImageRole::Ramdisk, ramdisk)?;
         }
-        check_command_line(&self.command_line)
+        check_command_line(&self.command_line)?;
+        self.life.validate()
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

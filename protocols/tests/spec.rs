@@ -2,8 +2,9 @@
 #![allow(missing_docs, reason = "a test's name says what it checks")]
 
 use proptest::prelude::*;
+use protocols::life::{MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
-use protocols::{BootSpec, ExitAction, GuestKind, SpecError};
+use protocols::{BootSpec, ExitAction, GuestKind, Life, SpecError};
 
 fn sample() -> BootSpec {
     BootSpec {
@@ -20,12 +21,18 @@ fn sample() -> BootSpec {
         on_poweroff: ExitAction::Destroy,
         on_reboot: ExitAction::Destroy,
         on_crash: ExitAction::Preserve,
+        life: Life {
+            on_watchdog: ExitAction::Restart,
+            restart_limit: 5,
+            restart_delay_ms: 250,
+            critical: true,
+        },
     }
 }
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   57, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   62, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -37,6 +44,8 @@ const GOLDEN: &[u8] = &[
     1, 8, b'i', b'm', b'a', b'g', b'e', b's', b'/', b'r',
     3, b'a', b'=', b'b',
     0, 0, 1,                                        // on_poweroff, on_reboot, on_crash
+    2,                                              // on_watchdog
+    5, 0xfa, 0x01, 1,                               // restart_limit, restart_delay_ms, critical
 ];
 
 #[test]
@@ -51,6 +60,7 @@ fn variant_numbers_are_pinned() {
     assert_eq!(number(postcard::to_allocvec(&GuestKind::Pv).unwrap()), 0);
     assert_eq!(number(postcard::to_allocvec(&ExitAction::Destroy).unwrap()), 0);
     assert_eq!(number(postcard::to_allocvec(&ExitAction::Preserve).unwrap()), 1);
+    assert_eq!(number(postcard::to_allocvec(&ExitAction::Restart).unwrap()), 2);
 }
 
 #[test]
@@ -102,9 +112,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
     assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
     assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
-    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0039 });
-    assert_eq!(with(12, 56), SpecError::TrailingBytes { count: 1 });
-    assert_eq!(with(12, 58), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_003e });
+    assert_eq!(with(12, 61), SpecError::TrailingBytes { count: 1 });
+    assert_eq!(with(12, 63), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
 }
 
 #[test]
@@ -146,6 +156,13 @@ const WRONG_FIELDS: &[WrongField] = &[
         "command line with a NUL",
         |s| s.command_line = "ab\0c".into(),
         "command line: a NUL character at byte 2",
+    ),
+    ("no restart", |s| s.life.restart_limit = 0, "restart limit of 0"),
+    ("too many restarts", |s| s.life.restart_limit = MAX_RESTART_LIMIT + 1, "restart limit of 1000001"),
+    (
+        "too long a delay",
+        |s| s.life.restart_delay_ms = MAX_RESTART_DELAY_MS + 1,
+        "restart delay of 3600001 ms",
     ),
 ];
 
@@ -195,15 +212,20 @@ prop_compose! {
         kernel in "[a-z]{1,20}(/[a-z]{1,20}){0,3}",
         ramdisk in proptest::option::of("[a-z]{1,20}/[a-z.]{3,20}x"),
         command_line in "[ -~]{0,1023}",
-        preserve in any::<[bool; 3]>(),
+        action in any::<[u8; 4]>(),
+        restart_limit in 1..=MAX_RESTART_LIMIT,
+        restart_delay_ms in 0..=MAX_RESTART_DELAY_MS,
+        critical in any::<bool>(),
     ) -> BootSpec {
-        let action = |preserve| if preserve { ExitAction::Preserve } else { ExitAction::Destroy };
+        let actions = [ExitAction::Destroy, ExitAction::Preserve, ExitAction::Restart];
+        let action = action.map(|number| actions[usize::from(number) % actions.len()]);
         let memory_kib = pages * 4;
         BootSpec {
             name, kind: GuestKind::Pv, domid, uuid, vcpus, memory_kib,
             max_memory_kib: (memory_kib + more_pages * 4).min(MAX_MEMORY_KIB),
             kernel, ramdisk, command_line,
-            on_poweroff: action(preserve[0]), on_reboot: action(preserve[1]), on_crash: action(preserve[2]),
+            on_poweroff: action[0], on_reboot: action[1], on_crash: action[2],
+            life: Life { on_watchdog: action[3], restart_limit, restart_delay_ms, critical },
         }
     }
 }

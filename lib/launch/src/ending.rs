@@ -3,6 +3,7 @@
 use core::fmt;
 
 use protocols::status::guest_exit_status;
+use protocols::{BootSpec, ExitAction};
 use xen_abi::sched::{
     SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_SOFT_RESET, SHUTDOWN_SUSPEND,
     SHUTDOWN_WATCHDOG,
@@ -48,6 +49,18 @@ impl Ending {
     /// Whether a VM that ended so did what it was to do.
     pub fn is_good(self) -> bool {
         matches!(self, Self::Poweroff | Self::Reboot | Self::Suspend | Self::Exit(0))
+    }
+
+    /// What `spec` asks for when the VM ends so. An ending that has no setting of its own is taken like a power-off if it is
+    /// good, and like a crash if not; for a VM that is gone nothing can be done.
+    pub(crate) fn action(self, spec: &BootSpec) -> ExitAction {
+        match self {
+            Self::Poweroff | Self::Suspend | Self::Exit(0) => spec.on_poweroff,
+            Self::Reboot => spec.on_reboot,
+            Self::Watchdog => spec.life.on_watchdog,
+            Self::Crash | Self::SoftReset | Self::Exit(_) | Self::Unknown(_) => spec.on_crash,
+            Self::Gone => ExitAction::Destroy,
+        }
     }
 }
 

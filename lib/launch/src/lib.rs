@@ -1,7 +1,8 @@
 //! A platform of VMs: read from a RAM disk, planned as a whole, built, started, and looked after until it ends.
 //!
 //! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
-//! built; `build` builds them paused and starts them together; `supervisor` relays their consoles and sees them end;
+//! built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
+//! those again that are to come back (`restart` knows when);
 //! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
 //!
 //! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
@@ -17,7 +18,9 @@ mod environment;
 mod options;
 mod platform;
 mod poweroff;
+mod restart;
 mod run;
+mod running;
 mod supervisor;
 
 pub use console::{ConsoleRing, LineBuffer};

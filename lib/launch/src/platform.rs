@@ -100,6 +100,8 @@ pub enum VmError {
 pub struct VmFailure {
     /// Its name.
     pub name: String,
+    /// Whether the platform cannot do without it; not known, hence `false`, when its boot spec cannot be read.
+    pub critical: bool,
     /// Why.
     pub error: VmError,
 }
@@ -170,7 +172,10 @@ impl Platform {
             if let Some(name) = vm_of_spec_entry(entry.name()) {
                 match read_spec(name, entry.data(), &mut domids) {
                     Ok(spec) => platform.specs.push(spec),
-                    Err(error) => platform.failures.push(VmFailure { name: name.to_string(), error }),
+                    Err(error) => {
+                        let name = name.to_string();
+                        platform.failures.push(VmFailure { name, critical: false, error });
+                    }
                 }
             }
         }
@@ -198,7 +203,9 @@ impl Platform {
         for spec in specs {
             match plan_vm(&spec, archive, images) {
                 Ok((plan, ramdisk)) => planned.push(PlannedVm { spec, plan, ramdisk }),
-                Err(error) => failures.push(VmFailure { name: spec.name, error }),
+                Err(error) => {
+                    failures.push(VmFailure { name: spec.name, critical: spec.life.critical, error });
+                }
             }
         }
         (planned, failures)

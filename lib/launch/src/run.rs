@@ -41,10 +41,8 @@ pub fn launch<H: RawHypercall, W: FrameWindow>(
     }
     let took = micros(begin, (environment.now)());
     log::info!("platform=planned vms={} failed={} took={took}us", planned.len(), failures.len());
-    if !failures.is_empty() && options.policy == Policy::All {
-        log::error!(
-            "platform=refused: no VM is started because not every VM can be (policy=all; policy=each starts the others)"
-        );
+    if failures.iter().any(|failure| refuses(options, failure.critical)) {
+        log_refusal(options);
         return report(MachineStatus::BuildFailed, planned.len() + failures.len(), 0);
     }
     let status = run(environment, options, &planned, !failures.is_empty(), begin);
@@ -53,10 +51,10 @@ pub fn launch<H: RawHypercall, W: FrameWindow>(
 }
 
 /// Builds, starts and looks after the VMs that were planned.
-fn run<H: RawHypercall, W: FrameWindow>(
+fn run<'p, H: RawHypercall, W: FrameWindow>(
     environment: &mut Environment<'_, H, W>,
     options: &Options,
-    planned: &[PlannedVm<'_>],
+    planned: &'p [PlannedVm<'p>],
     some_failed: bool,
     begin: u64,
 ) -> MachineStatus {
@@ -69,11 +67,9 @@ fn run<H: RawHypercall, W: FrameWindow>(
             Err(error) => {
                 log::error!("vm={} {error}", vm.spec.name);
                 failed = true;
-                if options.policy == Policy::All {
+                if refuses(options, vm.spec.life.critical) {
                     take_back(&mut built);
-                    log::error!(
-                        "platform=refused: no VM is started because not every VM can be (policy=all; policy=each starts the others)"
-                    );
+                    log_refusal(options);
                     wait_for_memory(environment);
                     return report(MachineStatus::BuildFailed, planned.len(), 0);
                 }
@@ -89,11 +85,11 @@ fn run<H: RawHypercall, W: FrameWindow>(
     };
     let count = built.len();
     for vm in built {
-        let name = &vm.vm.spec.name;
+        let spec = &vm.vm.spec;
         if let Err(error) = supervisor.start(vm) {
-            log::error!("vm={name} {error}");
+            log::error!("vm={} {error}", spec.name);
             failed = true;
-            if options.policy == Policy::All {
+            if refuses(options, spec.life.critical) {
                 supervisor.destroy_all();
                 break;
             }
@@ -115,6 +111,23 @@ fn wait_for_memory<H: RawHypercall, W: FrameWindow>(environment: &mut Environmen
     match Supervisor::new(environment) {
         Ok(mut supervisor) => supervisor.wait_until_gone(),
         Err(error) => log::warn!("event=memory {error}: the memory of destroyed VMs may not be free yet"),
+    }
+}
+
+/// Whether no VM is to run when one, critical or not, cannot.
+fn refuses(options: &Options, critical: bool) -> bool {
+    critical || options.policy == Policy::All
+}
+
+/// Logs that no VM is started.
+fn log_refusal(options: &Options) {
+    match options.policy {
+        Policy::All => log::error!(
+            "platform=refused: no VM is started because not every VM can be (policy=all; policy=each starts the others)"
+        ),
+        Policy::Each => {
+            log::error!("platform=refused: no VM is started because one cannot be that is critical");
+        }
     }
 }
 

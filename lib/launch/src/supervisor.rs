@@ -1,21 +1,20 @@
-//! Looking after running VMs: relaying consoles, seeing VMs end, taking their memory back.
+//! Looking after running VMs: relaying consoles, seeing VMs end, taking their memory back, starting them again.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
+use domain_builder::BuildError;
 use event_channel::{LocalPort, Offer, wait};
 use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
-use protocols::{BootSpec, ExitAction};
+use protocols::ExitAction;
 use thiserror::Error;
 use xen_abi::domctl::DomainState;
 use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Errno, Port, VcpuId};
 
-use crate::build::BuiltVm;
-use crate::{ConsoleRing, Ending, Environment, LineBuffer};
-
-/// How long a line without an end, such as a prompt, waits for the rest of it: 200 ms, in nanoseconds.
-const PROMPT_DELAY: u64 = 200_000_000;
+use crate::build::{BuiltVm, build_vm};
+use crate::restart::{Row, Waiting};
+use crate::running::Running;
+use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm};
 
 /// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
 const ASK_AGAIN_DELAY: u64 = 100_000_000;
@@ -37,34 +36,26 @@ pub(crate) enum AttachError {
     Window(#[from] hypercall::WindowError),
     /// It could not be started.
     #[error("{0}")]
-    Build(#[from] domain_builder::BuildError),
-}
-
-/// A VM that runs.
-struct Running<'x, H: RawHypercall, S> {
-    name: String,
-    domid: DomId,
-    actions: [(Ending, ExitAction); 3],
-    port: LocalPort<'x, H>,
-    ring: ConsoleRing<S>,
-    line: LineBuffer,
-    /// When the line was begun that is not ended yet.
-    open_since: Option<u64>,
+    Build(#[from] BuildError),
 }
 
 /// The VMs that run, and what happened to those that do not any more.
-pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
+pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     environment: &'e mut Environment<'x, H, W>,
     exits: LocalPort<'x, H>,
-    running: Vec<Running<'x, H, W::Shared>>,
+    running: Vec<Running<'x, 'p, H, W::Shared>>,
+    /// VMs that will be started again.
+    waiting: Vec<Waiting<'p>>,
     destroyed: Vec<DomId>,
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
     bad: usize,
     preserved: usize,
+    /// A critical VM has ended badly.
+    lost: bool,
 }
 
-impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
+impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// A supervisor of nothing yet, which hears of domains that end.
     pub(crate) fn new(environment: &'e mut Environment<'x, H, W>) -> Result<Self, CallError> {
         let exits = LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT)?;
@@ -72,10 +63,12 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             environment,
             exits,
             running: Vec::new(),
+            waiting: Vec::new(),
             destroyed: Vec::new(),
             ask_again: None,
             bad: 0,
             preserved: 0,
+            lost: false,
         })
     }
 
@@ -84,7 +77,12 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     }
 
     /// Connects to the console of a built VM and starts it.
-    pub(crate) fn start(&mut self, built: BuiltVm<'x, '_, H>) -> Result<(), AttachError> {
+    pub(crate) fn start(&mut self, built: BuiltVm<'x, 'p, H>) -> Result<(), AttachError> {
+        self.attach(built, Row::default())
+    }
+
+    /// The same for a VM that `row` led to.
+    fn attach(&mut self, built: BuiltVm<'x, 'p, H>, row: Row) -> Result<(), AttachError> {
         let BuiltVm { vm, domain } = built;
         let offer = Offer { domain: domain.domid(), port: domain.console() };
         let ring = self.environment.window.map_shared(domain.domid(), &[domain.console_frame()])?;
@@ -92,9 +90,10 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let started = domain.start()?;
         log::info!("vm={} domid={} event=started", vm.spec.name, started.domid);
         self.running.push(Running {
-            name: vm.spec.name.clone(),
+            vm,
             domid: started.domid,
-            actions: actions(&vm.spec),
+            since: self.time(),
+            row,
             port,
             ring: ConsoleRing::new(ring),
             line: LineBuffer::default(),
@@ -118,27 +117,42 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.preserved
     }
 
-    /// Looks after the VMs until the last has ended.
+    /// Looks after the VMs until the last has ended and none is to be started again, or until a critical one is lost.
     pub(crate) fn run(&mut self) -> Result<(), CallError> {
         // What happened between a VM's start and now is not announced again.
         self.reap();
-        while !self.running.is_empty() {
+        while !self.is_over() {
             self.relay_consoles();
             let ports = self.ports();
-            let deadline = self.prompt_deadline().into_iter().chain(self.ask_again).min();
             let events = self.environment.events;
-            wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+            wait(self.xen(), events, &ports, self.deadline(), self.environment.now)?;
             self.show_prompts();
             let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
             if events.take(self.exits.port()) || asked_again {
                 self.reap();
             }
+            self.restart_due();
         }
+        self.destroy_all();
         Ok(())
     }
 
-    /// Destroys every VM that still runs.
+    /// Whether there is nothing left to look after.
+    fn is_over(&self) -> bool {
+        self.lost || self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// When to wake up although nothing has happened; never, if there is nothing to do then.
+    fn deadline(&self) -> Option<u64> {
+        let restarts = self.waiting.iter().map(Waiting::due);
+        self.prompt_deadline().into_iter().chain(self.ask_again).chain(restarts).min()
+    }
+
+    /// Destroys every VM that still runs, and starts none again.
     pub(crate) fn destroy_all(&mut self) {
+        for waiting in self.waiting.drain(..) {
+            log::info!("vm={} event=restart-cancelled", waiting.vm.spec.name);
+        }
         while let Some(vm) = self.running.pop() {
             self.destroy(vm);
         }
@@ -216,7 +230,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
                     self.end(vm, ending);
                 }
                 Err(error) => {
-                    log::warn!("vm={} domid={} {error}", vm.name, vm.domid);
+                    log::warn!("vm={} domid={} {error}", vm.name(), vm.domid);
                     self.ask_again = Some(self.time().saturating_add(ASK_AGAIN_DELAY));
                     index += 1;
                 }
@@ -225,25 +239,83 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     }
 
     /// Deals with a VM that has ended.
-    fn end(&mut self, mut vm: Running<'x, H, W::Shared>, ending: Ending) {
+    fn end(&mut self, mut vm: Running<'x, 'p, H, W::Shared>, ending: Ending) {
         vm.relay(self.xen(), self.time());
         vm.flush(self.xen());
-        log::info!("vm={} domid={} event=ended reason={ending}", vm.name, vm.domid);
-        if !ending.is_good() {
-            self.bad += 1;
+        let (planned, domid) = (vm.vm, vm.domid);
+        let spec = &planned.spec;
+        log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
+        if ending == Ending::Gone {
+            return self.count(planned, ending);
         }
-        let preserve = vm.actions.iter().any(|(on, action)| *on == ending && *action == ExitAction::Preserve);
-        if preserve {
-            self.preserved += 1;
-            log::info!("vm={} domid={} event=preserved", vm.name, vm.domid);
-        } else if ending != Ending::Gone {
-            self.destroy(vm);
+        match ending.action(spec) {
+            ExitAction::Destroy => {
+                self.destroy(vm);
+                self.count(planned, ending);
+            }
+            ExitAction::Preserve => {
+                self.preserved += 1;
+                log::info!("vm={} domid={domid} event=preserved", spec.name);
+                self.count(planned, ending);
+            }
+            ExitAction::Restart => {
+                let (row, ran) = (vm.row, self.time().saturating_sub(vm.since));
+                self.destroy(vm);
+                self.restart_later(planned, row, ran, Some(domid));
+            }
         }
     }
 
+    /// Enters how a VM ended that does not come back.
+    fn count(&mut self, vm: &PlannedVm<'_>, ending: Ending) {
+        if !ending.is_good() {
+            self.count_bad(vm);
+        }
+    }
+
+    fn count_bad(&mut self, vm: &PlannedVm<'_>) {
+        self.bad += 1;
+        if vm.spec.life.critical {
+            log::error!("vm={} event=critical: it ended badly, and the platform ends with it", vm.spec.name);
+            self.lost = true;
+        }
+    }
+
+    /// Makes up a time for the next restart of a VM that is destroyed, or was not completed, after it ran for `ran` nanoseconds.
+    fn restart_later(&mut self, vm: &'p PlannedVm<'p>, mut row: Row, ran: u64, before: Option<DomId>) {
+        let (name, life) = (&vm.spec.name, &vm.spec.life);
+        let Some(delay) = row.count(life, ran) else {
+            log::error!("vm={name} event=given-up restarts={}: its restart_limit is reached", row.restarts());
+            return self.count_bad(vm);
+        };
+        let (restart, limit) = (row.restarts(), life.restart_limit);
+        log::info!("vm={name} event=restarting restart={restart}/{limit} in={}ms", delay / 1_000_000);
+        self.waiting.push(Waiting::new(vm, row, before, self.time().saturating_add(delay)));
+    }
+
+    /// Builds and starts the VMs again whose time has come.
+    fn restart_due(&mut self) {
+        let (xen, now) = (self.xen(), self.time());
+        let ready = |waiting: &mut Waiting<'_>| waiting.is_ready(now, |domid| is_gone(xen, domid));
+        let due: Vec<_> = self.waiting.extract_if(.., ready).collect();
+        for Waiting { vm, row, .. } in due {
+            if let Err(error) = self.restart(vm, row) {
+                log::error!("vm={} {error}", vm.spec.name);
+                self.restart_later(vm, row, 0, None);
+            }
+        }
+    }
+
+    /// Builds and starts a VM again.
+    fn restart(&mut self, vm: &'p PlannedVm<'p>, row: Row) -> Result<(), AttachError> {
+        let built = build_vm(self.environment, vm)?;
+        self.attach(built, row)
+    }
+
     /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen.
-    fn destroy(&mut self, vm: Running<'x, H, W::Shared>) {
-        let Running { name, domid, port, ring, .. } = vm;
+    fn destroy(&mut self, vm: Running<'x, 'p, H, W::Shared>) {
+        let Running { vm, domid, port, ring, .. } = vm;
+        let name = &vm.spec.name;
         drop((port, ring));
         match self.xen().destroy_domain(domid) {
             Ok(()) => {
@@ -253,39 +325,6 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             Err(error) => log::error!("vm={name} domid={domid} event=leaked {error}"),
         }
     }
-}
-
-impl<H: RawHypercall, S: hypercall::SharedMemory> Running<'_, H, S> {
-    /// Relays everything that the guest has written, and tells it that there is room again.
-    ///
-    /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
-    fn relay(&mut self, xen: &Xen<H>, now: u64) {
-        let Self { name, ring, line, .. } = self;
-        if !ring.take_output(|bytes| line.push(bytes, |line| write_line(xen, name, line))) {
-            return;
-        }
-        self.open_since = self.line.is_open().then_some(now);
-        if let Err(error) = self.port.notify() {
-            log::warn!("vm={} console: {error}", self.name);
-        }
-    }
-
-    /// Shows the line that was begun.
-    fn flush(&mut self, xen: &Xen<H>) {
-        let Self { name, line, .. } = self;
-        line.flush(|line| write_line(xen, name, line));
-        self.open_since = None;
-    }
-
-    /// When to show the line that was begun.
-    fn prompt_deadline(&self) -> Option<u64> {
-        self.open_since.map(|since| since.saturating_add(PROMPT_DELAY))
-    }
-}
-
-/// What is to be done for each ending that has a setting.
-fn actions(spec: &BootSpec) -> [(Ending, ExitAction); 3] {
-    [(Ending::Poweroff, spec.on_poweroff), (Ending::Reboot, spec.on_reboot), (Ending::Crash, spec.on_crash)]
 }
 
 /// How a domain ended, if it has.
@@ -305,16 +344,4 @@ fn is_gone<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> bool {
         Ok(info) => !info.state().contains(DomainState::DYING),
         Err(_) => false,
     }
-}
-
-/// Writes a guest's line to Xen's console, in one call so that lines of several guests do not mix.
-fn write_line<H: RawHypercall>(xen: &Xen<H>, name: &str, line: &[u8]) {
-    let mut text = Vec::with_capacity(name.len() + line.len() + 4);
-    text.push(b'[');
-    text.extend_from_slice(name.as_bytes());
-    text.extend_from_slice(b"] ");
-    text.extend_from_slice(line);
-    text.push(b'\n');
-    // A console that does not take text leaves nothing to report it on.
-    let _ = xen.console_write(&text);
 }

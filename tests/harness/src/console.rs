@@ -64,10 +64,11 @@ impl<'a> Console<'a> {
         })
     }
 
-    /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ...
+    /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ... For one that was restarted, the last
+    /// time.
     pub(crate) fn end_of_vm(&self, name: &str) -> Option<String> {
         let subject = format!("vm={name} ");
-        self.of_builder().into_iter().find_map(|line| {
+        self.of_builder().into_iter().rev().find_map(|line| {
             let (_, event) = line.split_once(&subject)?;
             let (_, reason) = event.split_once("event=ended reason=")?;
             let words = if reason.starts_with("exit status=") { 2 } else { 1 };
@@ -156,6 +157,8 @@ mod tests {
         let console = Console::new(LOG);
         assert_eq!(console.end_of_vm("a").as_deref(), Some("exit status=7"));
         assert_eq!(console.end_of_vm("b").as_deref(), Some("poweroff"));
+        let again = format!("{LOG}[    0.4] db-boot: info: vm=b event=ended reason=reboot\r\n");
+        assert_eq!(Console::new(&again).end_of_vm("b").as_deref(), Some("reboot"));
         assert_eq!(console.end_of_vm("c"), None);
     }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use kernel_image::{Format, ImageError};
 use protocols::archive::vm_of_spec_entry;
 use protocols::spec::MAGIC;
-use protocols::{BootSpec, SpecError};
+use protocols::{BootSpec, ExitAction, SpecError};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 
@@ -67,10 +67,23 @@ fn spec(spec: &BootSpec) -> String {
         field("ramdisk", ramdisk.clone());
     }
     field("command line", format!("{:?}", spec.command_line));
-    for (name, action) in
-        [("on poweroff", spec.on_poweroff), ("on reboot", spec.on_reboot), ("on crash", spec.on_crash)]
-    {
+    let life = &spec.life;
+    let actions = [
+        ("on poweroff", spec.on_poweroff),
+        ("on reboot", spec.on_reboot),
+        ("on crash", spec.on_crash),
+        ("on watchdog", life.on_watchdog),
+    ];
+    for (name, action) in actions {
         field(name, format!("{action:?}").to_lowercase());
+    }
+    if actions.iter().any(|(_, action)| *action == ExitAction::Restart) {
+        let text =
+            format!("at most {} in a row, the first after {} ms", life.restart_limit, life.restart_delay_ms);
+        field("restarts", text);
+    }
+    if life.critical {
+        field("critical", "the platform ends when it ends badly".into());
     }
     out
 }
@@ -114,7 +127,7 @@ fn describe_disk(bytes: &[u8]) -> Result<String, InspectError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocols::{ExitAction, GuestKind};
+    use protocols::{GuestKind, Life};
 
     fn sample() -> BootSpec {
         BootSpec {
@@ -131,6 +144,7 @@ mod tests {
             on_poweroff: ExitAction::Destroy,
             on_reboot: ExitAction::Destroy,
             on_crash: ExitAction::Preserve,
+            life: Life::default(),
         }
     }
 

@@ -212,6 +212,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         on_poweroff: config.on_poweroff,
         on_reboot: config.on_reboot,
         on_crash: config.on_crash,
+        life: config.life.clone(),
     }
 }
 

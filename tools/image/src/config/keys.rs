@@ -40,6 +40,14 @@ pub enum Key {
     OnReboot,
     /// `on_crash = "ACTION"`
     OnCrash,
+    /// `on_watchdog = "ACTION"`
+    OnWatchdog,
+    /// `restart_limit = NUMBER` (ours)
+    RestartLimit,
+    /// `restart_delay = MILLISECONDS` (ours)
+    RestartDelay,
+    /// `critical = 0 or 1` (ours)
+    Critical,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -60,6 +68,10 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("on_poweroff", Key::OnPoweroff),
     ("on_reboot", Key::OnReboot),
     ("on_crash", Key::OnCrash),
+    ("on_watchdog", Key::OnWatchdog),
+    ("restart_limit", Key::RestartLimit),
+    ("restart_delay", Key::RestartDelay),
+    ("critical", Key::Critical),
 ];
 
 impl Key {
@@ -122,7 +134,7 @@ impl fmt::Display for Reason {
             Self::XenStore => "VMs have no XenStore yet",
             Self::Limits => "the limit is fixed for now",
             Self::Toolstack => "it is for the toolstack of a Linux Dom0, which is not there",
-            Self::Events => "a VM that ends so is destroyed, and that cannot be changed yet",
+            Self::Events => "a VM that ends so is treated as if it had crashed (`on_crash`)",
             Self::Replaced(by) => return write!(f, "it has been replaced by `{by}`"),
         })
     }
@@ -187,7 +199,7 @@ const UNSUPPORTED: &[(Reason, &[&str])] = &[
         "nomigrate", "driver_domain", "xend_suspend_evtchn_compat", "claim_mode", "suppress_spurious_page_faults",
         "disable_migrate",
     ]),
-    (Reason::Events, &["on_watchdog", "on_soft_reset"]),
+    (Reason::Events, &["on_soft_reset"]),
     (Reason::Replaced("type"), &["builder", "hvm"]),
 ];
 

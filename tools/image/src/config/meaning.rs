@@ -1,10 +1,12 @@
 //! From assignments to a VM: each key's type, range and default, and what keys mean together.
 
+mod life;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protocols::SpecError;
-use protocols::spec::{self, ExitAction, MAX_MEMORY_KIB, MAX_VCPUS};
+use protocols::spec::{self, MAX_MEMORY_KIB, MAX_VCPUS};
 
 use super::keys::{self, Key};
 use super::syntax::{Assignment, Value};
@@ -35,6 +37,7 @@ pub(super) fn read(
     let command_line = reader.command_line();
     let [on_poweroff, on_reboot, on_crash] =
         [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
+    let life = reader.life();
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -50,6 +53,7 @@ pub(super) fn read(
         on_poweroff,
         on_reboot,
         on_crash,
+        life,
     })
 }
 
@@ -316,28 +320,5 @@ impl Reader<'_> {
             Value::String(text) if text.is_empty() => None,
             _ => self.string(key),
         }
-    }
-
-    fn exit_action(&mut self, key: Key) -> ExitAction {
-        let Some(action) = self.string(key) else { return ExitAction::Destroy };
-        let known = ["destroy", "preserve"];
-        let unsupported = ["restart", "rename-restart", "coredump-destroy", "coredump-restart", "soft-reset"];
-        match action.value.as_str() {
-            "destroy" => return ExitAction::Destroy,
-            "preserve" => return ExitAction::Preserve,
-            name if unsupported.contains(&name) => {
-                self.error(action.span, format!("action {name:?} is not supported yet"))
-                    .help
-                    .push("write \"destroy\" (the default here) or \"preserve\"".into());
-            }
-            name => {
-                let help = match nearest(name, known.into_iter().chain(unsupported)) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => "the actions are \"destroy\" and \"preserve\"".into(),
-                };
-                self.error(action.span, format!("unknown action {name:?}")).help.push(help);
-            }
-        }
-        ExitAction::Destroy
     }
 }

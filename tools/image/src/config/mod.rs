@@ -8,6 +8,7 @@ mod uuid;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use protocols::Life;
 use protocols::spec::ExitAction;
 
 use crate::files::{self, FileError};
@@ -43,6 +44,8 @@ pub struct VmConfig {
     pub on_reboot: ExitAction,
     /// What happens when it crashes.
     pub on_crash: ExitAction,
+    /// What else follows its end.
+    pub life: Life,
 }
 
 /// A VM file that was read without error.

@@ -1,0 +1,233 @@
+//! How VMs live after their start, on a simulated Xen: restarts, their limits, and VMs that a platform cannot do without.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use protocols::{BootSpec, ExitAction, Life, MachineStatus};
+use support::{end_when_running, logged, run, spec, then, then_end, when_running};
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
+use xen_abi::{DomId, Errno};
+use xen_sim::{Effect, Fault, Machine, Release};
+
+/// A VM that is restarted when it crashes, at most `limit` times in a row.
+fn restarted(name: &str, limit: u32) -> BootSpec {
+    let life = Life { restart_limit: limit, restart_delay_ms: 100, ..Life::default() };
+    BootSpec { on_crash: ExitAction::Restart, life, ..spec(name) }
+}
+
+fn critical(name: &str) -> BootSpec {
+    BootSpec { life: Life { critical: true, ..Life::default() }, ..spec(name) }
+}
+
+#[test]
+fn a_vm_that_crashes_comes_back_as_another_domain_on_every_release() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).stale_memory().lingering().build();
+        then_end(&machine, 1, SHUTDOWN_CRASH);
+        when_running(&machine, 2, |guest| _ = guest.write_console(b"back\n"));
+        end_when_running(&machine, 2, SHUTDOWN_POWEROFF);
+        assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::Success, "{}", logged());
+        assert_eq!(machine.console(), "[a] back\n", "{release}");
+        machine.assert_clean();
+    }
+    assert!(logged().contains("vm=a event=restarting restart=1/3 in=100ms"), "{}", logged());
+}
+
+/// Sets the action for one way to end.
+type Setting = fn(&mut BootSpec, ExitAction);
+
+#[test]
+fn each_ending_has_its_own_action() {
+    let restart = ExitAction::Restart;
+    let cases: [(u8, Setting); 6] = [
+        (SHUTDOWN_POWEROFF, |spec, action| spec.on_poweroff = action),
+        (0x80, |spec, action| spec.on_poweroff = action),
+        (SHUTDOWN_REBOOT, |spec, action| spec.on_reboot = action),
+        (SHUTDOWN_CRASH, |spec, action| spec.on_crash = action),
+        (0x81, |spec, action| spec.on_crash = action),
+        (SHUTDOWN_WATCHDOG, |spec, action| spec.life.on_watchdog = action),
+    ];
+    for (reason, set) in cases {
+        let mut only = spec("only");
+        set(&mut only, restart);
+        only.life.restart_limit = 1;
+        let machine = Machine::builder().build();
+        then_end(&machine, 1, reason);
+        end_when_running(&machine, 2, reason);
+        // Restarted once, as its limit is, and then counted as lost whatever its endings were.
+        assert_eq!(run(&machine, &[only], ""), MachineStatus::VmFailed, "reason {reason}: {}", logged());
+        machine.assert_clean();
+
+        let mut others = spec("others");
+        for (_, set) in cases {
+            set(&mut others, restart);
+        }
+        set(&mut others, ExitAction::Preserve);
+        let machine = Machine::builder().build();
+        then_end(&machine, 1, reason);
+        run(&machine, &[others], "");
+        assert_eq!(machine.domains(), [DomId::new(1)], "reason {reason}: {}", logged());
+    }
+}
+
+#[test]
+fn restarts_end_at_the_limit_and_are_further_and_further_apart() {
+    let machine = Machine::builder().build();
+    for domain in 1..=4 {
+        end_when_running(&machine, domain, SHUTDOWN_CRASH);
+    }
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::VmFailed, "{}", logged());
+    for text in
+        ["restart=1/3 in=100ms", "restart=2/3 in=200ms", "restart=3/3 in=400ms", "given-up restarts=3"]
+    {
+        assert!(logged().contains(text), "{text}: {}", logged());
+    }
+    assert!(machine.now() > 1_000_000_000 + 700_000_000);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_long_run_forgives_earlier_crashes() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    for domain in 2..=4 {
+        let clock = machine.clone();
+        when_running(&machine, domain, move |guest| {
+            clock.advance(60_000_000_000);
+            guest.shut_down(SHUTDOWN_CRASH);
+        });
+    }
+    end_when_running(&machine, 5, SHUTDOWN_POWEROFF);
+    assert_eq!(run(&machine, &[restarted("a", 1)], ""), MachineStatus::Success, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn a_fixed_identifier_is_waited_for_and_kept() {
+    let machine = Machine::builder().lingering().build();
+    let fixed = BootSpec { domid: Some(77), ..restarted("a", 1) };
+    then_end(&machine, 77, SHUTDOWN_CRASH);
+    end_when_running(&machine, 77, SHUTDOWN_POWEROFF);
+    assert_eq!(run(&machine, &[fixed], ""), MachineStatus::Success, "{}", logged());
+    assert_eq!(logged().matches("vm=a domid=77 event=started").count(), 2, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn others_are_looked_after_while_a_vm_waits_for_its_restart() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    then(&machine, 2, |guest| _ = guest.write_console(b"meanwhile\n"));
+    then_end(&machine, 2, SHUTDOWN_POWEROFF);
+    machine.when_idle(|machine| assert_eq!(machine.console(), "[b] meanwhile\n"));
+    end_when_running(&machine, 3, SHUTDOWN_POWEROFF);
+    assert_eq!(run(&machine, &[restarted("a", 1), spec("b")], ""), MachineStatus::Success, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn the_platform_ends_with_a_critical_vm_that_ends_badly() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 3, SHUTDOWN_CRASH);
+    machine.when_idle(|machine| machine.advance(1_000_000));
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    let waits =
+        BootSpec { life: Life { restart_delay_ms: 60_000, ..Life::default() }, ..restarted("waits", 5) };
+    let specs = [critical("heart"), spec("other"), waits];
+    assert_eq!(run(&machine, &specs, ""), MachineStatus::VmFailed, "{}", logged());
+    for text in
+        ["vm=heart event=critical", "vm=other domid=2 event=destroyed", "vm=waits event=restart-cancelled"]
+    {
+        assert!(logged().contains(text), "{text}: {}", logged());
+    }
+    machine.assert_clean();
+}
+
+#[test]
+fn the_platform_goes_on_when_a_critical_vm_ends_well_or_comes_back() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    end_when_running(&machine, 3, SHUTDOWN_POWEROFF);
+    then(&machine, 2, |guest| _ = guest.write_console(b"still here\n"));
+    then_end(&machine, 2, SHUTDOWN_POWEROFF);
+    let mut heart = restarted("heart", 1);
+    heart.life.critical = true;
+    assert_eq!(run(&machine, &[heart, spec("b")], ""), MachineStatus::Success, "{}", logged());
+    assert_eq!(machine.console(), "[b] still here\n");
+    machine.assert_clean();
+}
+
+#[test]
+fn without_a_critical_vm_none_is_started_whatever_the_policy() {
+    let too_large = BootSpec { memory_kib: 1 << 20, max_memory_kib: 1 << 20, ..critical("large") };
+    let no_kernel = BootSpec { kernel: "images/absent".to_owned(), ..critical("absent") };
+    for broken in [too_large, no_kernel] {
+        let machine = Machine::builder().build();
+        let specs = [spec("a"), broken];
+        assert_eq!(run(&machine, &specs, "policy=each"), MachineStatus::BuildFailed, "{}", logged());
+        assert!(logged().contains("no VM is started because one cannot be that is critical"), "{}", logged());
+        machine.assert_clean();
+    }
+}
+
+/// A VM that crashes at its start, is restarted, and powers off; another speaks meanwhile.
+fn story(machine: &Machine) {
+    then_end(machine, 1, SHUTDOWN_CRASH);
+    then(machine, 2, |guest| _ = guest.write_console(b"up\n"));
+    then_end(machine, 2, SHUTDOWN_POWEROFF);
+    // Whichever attempt succeeds.
+    for _ in 0..100 {
+        machine.when_idle(|machine| match machine.domains().into_iter().find(|domid| domid.raw() > 2) {
+            Some(domid) if machine.guest(domid).runs() => machine.guest(domid).shut_down(SHUTDOWN_POWEROFF),
+            _ => machine.advance(10_000_000),
+        });
+    }
+}
+
+#[test]
+fn a_failure_of_any_call_of_a_restart_is_tried_again_and_leaves_nothing() {
+    let specs = [restarted("a", 3), spec("b")];
+    let whole = Machine::builder().build();
+    story(&whole);
+    assert_eq!(run(&whole, &specs, ""), MachineStatus::Success, "{}", logged());
+    let trace = whole.trace();
+    let calls = trace.calls();
+    let begin = calls.iter().rposition(|call| call.name == "XEN_DOMCTL_createdomain").unwrap();
+    let end = calls.iter().rposition(|call| call.name == "XEN_DOMCTL_unpausedomain").unwrap();
+    assert!(calls[..begin].iter().any(|call| call.name == "XEN_DOMCTL_unpausedomain"), "a restart is there");
+    for call in &calls[begin..=end] {
+        for times in [1, 2] {
+            let machine = Machine::builder().build();
+            story(&machine);
+            let (index, mut name_seen) = (call.index, false);
+            let name = call.name;
+            // The same call fails in the next attempt too.
+            let fault = Fault::when(
+                move |site| {
+                    name_seen |= site.index >= index;
+                    name_seen && site.name == name && site.domain != DomId::new(2)
+                },
+                Effect::Fail(Errno::EIO),
+            );
+            machine.inject(fault.times(times));
+            let status = run(&machine, &specs, "");
+            let what = format!("call {index}, {call}, {times} times");
+            assert_eq!(status, MachineStatus::Success, "{what}: {}", logged());
+            assert!(machine.leftovers().is_empty(), "{what}: {:?}", machine.leftovers());
+        }
+    }
+}
+
+#[test]
+fn a_vm_that_cannot_be_built_again_is_given_up() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    machine.inject(Fault::named("XEN_DOMCTL_createdomain", Effect::Fail(Errno::ENOMEM)).after(1));
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::VmFailed, "{}", logged());
+    assert_eq!(logged().matches("step create").count(), 3, "{}", logged());
+    machine.assert_clean();
+}

@@ -1,0 +1,166 @@
+//! What the tests of whole platforms share: a kernel, RAM disks, launching on a simulated Xen, guests that act.
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(unreachable_pub, reason = "a module of a test")]
+
+use std::cell::RefCell;
+
+use event_channel::EventWords;
+use hypercall::Xen;
+use launch::{Environment, Options, launch};
+use log::{Log, Metadata, Record};
+use protocols::archive::spec_entry;
+use protocols::{BootSpec, ExitAction, GuestKind, Life, MachineStatus};
+use ramdisk::Writer;
+use xen_abi::{DomId, elfnote};
+use xen_sim::{Guest, Machine};
+
+thread_local! {
+    /// What the code under test has logged in this test.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps each line for the test that runs in the same thread.
+struct Keeper;
+
+impl Log for Keeper {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// The lines that were logged.
+pub(crate) fn logged() -> String {
+    LINES.with_borrow(|lines| lines.join("\n"))
+}
+
+/// An ELF file that a PV builder takes for a kernel: its headers, its notes, and that is all.
+pub(crate) fn kernel() -> Vec<u8> {
+    const BASE: u64 = 0x10_0000;
+    const HEADERS: u64 = 64 + 2 * 56;
+    let text = |kind: u32, text: &str| note(kind, &[text.as_bytes(), b"\0"].concat());
+    let number = |kind: u32, number: u64| note(kind, &number.to_le_bytes());
+    let notes = [
+        text(elfnote::GUEST_OS, "test"),
+        text(elfnote::XEN_VERSION, "xen-3.0"),
+        text(elfnote::LOADER, "generic"),
+        number(elfnote::VIRT_BASE, 0),
+        number(elfnote::ENTRY, BASE),
+    ]
+    .concat();
+    let size = HEADERS + notes.len() as u64;
+    let mut elf = Vec::new();
+    elf.extend(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    elf.extend([2_u16, 62].into_iter().flat_map(u16::to_le_bytes));
+    elf.extend(1_u32.to_le_bytes());
+    elf.extend([BASE, 64, 0].into_iter().flat_map(u64::to_le_bytes));
+    elf.extend(0_u32.to_le_bytes());
+    elf.extend([64_u16, 56, 2, 64, 0, 0].into_iter().flat_map(u16::to_le_bytes));
+    for (kind, flags, offset, size) in [(1_u32, 7_u32, 0, size), (4, 4, HEADERS, notes.len() as u64)] {
+        elf.extend([kind, flags].into_iter().flat_map(u32::to_le_bytes));
+        let fields = [offset, BASE + offset, BASE + offset, size, size, 4];
+        elf.extend(fields.into_iter().flat_map(u64::to_le_bytes));
+    }
+    elf.extend(notes);
+    elf
+}
+
+fn note(kind: u32, value: &[u8]) -> Vec<u8> {
+    let mut note: Vec<u8> =
+        [4, u32::try_from(value.len()).unwrap(), kind].into_iter().flat_map(u32::to_le_bytes).collect();
+    note.extend(b"Xen\0");
+    note.extend(value);
+    note.resize(note.len().next_multiple_of(4), 0);
+    note
+}
+
+pub(crate) fn spec(name: &str) -> BootSpec {
+    BootSpec {
+        name: name.to_owned(),
+        kind: GuestKind::Pv,
+        domid: None,
+        uuid: [7; 16],
+        vcpus: 1,
+        memory_kib: 8 << 10,
+        max_memory_kib: 8 << 10,
+        kernel: "images/kernel".to_owned(),
+        ramdisk: None,
+        command_line: String::new(),
+        on_poweroff: ExitAction::Destroy,
+        on_reboot: ExitAction::Destroy,
+        on_crash: ExitAction::Destroy,
+        life: Life::default(),
+    }
+}
+
+/// The RAM disk of a platform of `specs`.
+pub(crate) fn archive(specs: &[BootSpec]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    for spec in specs {
+        writer.file(&spec_entry(&spec.name), &spec.encode().unwrap()).unwrap();
+    }
+    writer.file("images/kernel", &kernel()).unwrap();
+    writer.finish()
+}
+
+/// Launches a platform to its end.
+pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> MachineStatus {
+    static KEEPER: Keeper = Keeper;
+    // Fails in every test of the process but the first, which is as well.
+    if log::set_logger(&KEEPER).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+    let dom0 = machine.dom0();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let now = || machine.now();
+    let mut environment = Environment {
+        xen: &xen,
+        window: machine.window(),
+        events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
+        now: &now,
+        spare_memory: &|| 64 << 20,
+    };
+    launch(&mut environment, &Options::parse(command_line), &archive(specs))
+}
+
+/// Lets a guest act when the builder next sleeps, if it runs.
+pub(crate) fn then(machine: &Machine, domain: u16, act: impl FnOnce(&Guest) + 'static) {
+    machine.when_idle(move |machine| {
+        let domain = DomId::new(domain);
+        if machine.has_domain(domain) && machine.guest(domain).runs() {
+            act(&machine.guest(domain));
+        }
+    });
+}
+
+pub(crate) fn then_end(machine: &Machine, domain: u16, reason: u8) {
+    then(machine, domain, move |guest| guest.shut_down(reason));
+}
+
+/// Lets a guest act as soon as it runs, which may take several sleeps of the builder; time passes meanwhile.
+pub(crate) fn when_running(machine: &Machine, domain: u16, act: impl FnOnce(&Guest) + 'static) {
+    try_running(machine, domain, 10_000, act);
+}
+
+fn try_running(machine: &Machine, domain: u16, tries: u32, act: impl FnOnce(&Guest) + 'static) {
+    machine.when_idle(move |machine| {
+        let id = DomId::new(domain);
+        if machine.has_domain(id) && machine.guest(id).runs() {
+            act(&machine.guest(id));
+        } else {
+            assert!(tries > 0, "domain {domain} never runs: {}", logged());
+            machine.advance(1_000_000);
+            try_running(machine, domain, tries - 1, act);
+        }
+    });
+}
+
+/// Lets a guest end as soon as it runs.
+pub(crate) fn end_when_running(machine: &Machine, domain: u16, reason: u8) {
+    when_running(machine, domain, move |guest| guest.shut_down(reason));
+}
