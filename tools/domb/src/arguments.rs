@@ -25,6 +25,7 @@ Examples:
     domb compile hello.cfg -o h.spec    the binary form that db-boot reads
     domb inspect d.img vmlinuz          what is in these files?
     domb chart boot.log -o boot.svg     what took how long?
+    domb new mine                       a folder with VM files to start from
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
 `domb run` has more (see `domb run --help`)."
@@ -48,6 +49,14 @@ pub(crate) enum Command {
     Run(Box<Run>),
     /// Draw the timeline of a boot from its log
     Chart(Chart),
+    /// Report every segment, frame count and digest of what would be packed
+    Report(Report),
+    /// Make a folder with VM files to start from
+    New(New),
+    /// Write a shell's completions for domb to standard output
+    Completions(Completions),
+    /// Write manual pages: domb(1) to standard output, or all into a folder
+    Man(ManPages),
 }
 
 #[derive(Args)]
@@ -63,6 +72,9 @@ All mistakes of all files are reported, each with its place:
       | ^^^^^^
       = help: did you mean \"memory\"?
 
+With --json, standard output has one object: schema \"domb-check-1\", ok, messages (severity, text),
+and vms, if they can be built. The manual describes the fields.
+
 Exit status: 0 the VMs can be built, 1 they cannot.")]
 pub(crate) struct Check {
     /// The VM files; together they are one platform, so no two may share a name or a domain id
@@ -71,6 +83,9 @@ pub(crate) struct Check {
     /// Show each VM's start-of-day picture: what is where in its memory
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Write the result as JSON
+    #[arg(long, conflicts_with = "plan")]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -151,6 +166,76 @@ pub(crate) struct Chart {
     pub(crate) output: Option<PathBuf>,
 }
 
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb report web.cfg db.cfg > report.txt     keep it beside the disk image
+    domb report web.cfg --json                  for programs: schema \"domb-report-1\"
+
+The digests are SHA-256: of every image as it is on this machine and as it is packed, of every boot
+spec, and of the whole RAM disk, which is what `domb pack --archive-only` writes.
+
+Exit status: 0 reported, 1 the VMs cannot be built.")]
+pub(crate) struct Report {
+    /// The VM files, in the order in which db-boot builds them
+    #[arg(required = true, value_name = "VM.cfg")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Write the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Report packed kernels as `domb pack --keep-packed` stores them
+    #[arg(long)]
+    pub(crate) keep_packed: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb new mine                               two VMs with a small kernel
+    domb new mine --linux                       a Linux with a RAM disk
+    domb new mine --kernel my-kernel            two VMs with your kernel
+
+The folder must be new or empty. The kernel is copied into it, so that it can be moved. Without --kernel
+it comes from $DOMB_HELLO or build/kernels/hello, with --linux from $DOMB_LINUX or
+build/linux/debian12/vmlinuz and $DOMB_INITRAMFS or build/linux/initramfs.cpio.gz.")]
+pub(crate) struct New {
+    /// The folder to make
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Start from Linux
+    #[arg(long)]
+    pub(crate) linux: bool,
+    /// The kernel to copy
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// The RAM disk to copy
+    #[arg(long, value_name = "FILE", requires = "linux")]
+    pub(crate) ramdisk: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb completions bash > ~/.local/share/bash-completion/completions/domb
+    domb completions zsh > ~/.zfunc/_domb               with ~/.zfunc in $fpath
+    domb completions fish > ~/.config/fish/completions/domb.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb man | man -l -                         read domb(1)
+    domb man ~/.local/share/man/man1            domb.1, domb-check.1, and so on")]
+pub(crate) struct ManPages {
+    /// The folder for the pages, which is made if need be
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
 /// Xen, db-boot and what they are told.
 #[derive(Args)]
 pub(crate) struct Stack {
@@ -203,7 +288,9 @@ Examples:
     domb run hello.cfg --print-command --keep d the QEMU command, to run or debug by hand
     domb run hello.cfg --dom0-args loglevel=debug --xen-args loglvl=all
 
-The console goes to standard output, everything else to standard error.
+The console goes to standard output, everything else to standard error. With --json, standard output
+has one object instead, when the machine has ended (schema \"domb-run-1\"; the manual describes the
+fields), and the console goes to standard error.
 
 Exit status:
     0  every VM ended well; with --no-exit-port: the machine switched itself off
@@ -240,6 +327,9 @@ pub(crate) struct Run {
     /// Write the console to this file too
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
+    /// Write how the machine and each VM ended as JSON
+    #[arg(long, conflicts_with = "print_command")]
+    pub(crate) json: bool,
     /// Memory of the machine in MiB [default: what Xen, db-boot and the VMs need, at least 512]
     #[arg(long, value_name = "MIB")]
     pub(crate) machine_memory: Option<u64>,

@@ -30,6 +30,45 @@ const DB_BOOT: Made = Made {
     target: "db-boot",
 };
 
+const HELLO: Made = Made {
+    what: "the kernel of the first VMs",
+    option: "--kernel",
+    variable: "DOMB_HELLO",
+    below_checkout: "build/kernels/hello",
+    target: "-C tests hello.run",
+};
+
+const LINUX: Made = Made {
+    what: "Linux",
+    option: "--kernel",
+    variable: "DOMB_LINUX",
+    below_checkout: "build/linux/debian12/vmlinuz",
+    target: "build/linux/debian12/vmlinuz",
+};
+
+const INITRAMFS: Made = Made {
+    what: "Linux's RAM disk",
+    option: "--ramdisk",
+    variable: "DOMB_INITRAMFS",
+    below_checkout: "build/linux/initramfs.cpio.gz",
+    target: "build/linux/initramfs.cpio.gz",
+};
+
+/// The kernel for `domb new`: the user's choice, `DOMB_HELLO`, or the checkout's.
+pub(crate) fn hello(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    HELLO.find(chosen)
+}
+
+/// The kernel for `domb new --linux`: the user's choice, `DOMB_LINUX`, or the checkout's.
+pub(crate) fn linux(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    LINUX.find(chosen)
+}
+
+/// The RAM disk for `domb new --linux`: the user's choice, `DOMB_INITRAMFS`, or the checkout's.
+pub(crate) fn initramfs(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    INITRAMFS.find(chosen)
+}
+
 /// The Xen to start: the user's choice, `DOMB_XEN`, or the checkout's.
 pub(crate) fn xen(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     XEN.find(chosen)

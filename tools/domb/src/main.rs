@@ -6,6 +6,7 @@
 mod arguments;
 mod commands;
 mod defaults;
+mod json;
 mod messages;
 
 use std::process::ExitCode;
@@ -30,8 +31,12 @@ fn main() -> ExitCode {
         Command::Chart(arguments) => commands::chart::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Compile(arguments) => commands::compile::run(&arguments),
+        Command::Completions(arguments) => Ok(commands::documents::completions(&arguments)),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Man(arguments) => commands::documents::man(&arguments),
+        Command::New(arguments) => commands::new::run(&arguments),
         Command::Pack(arguments) => commands::pack::run(&arguments),
+        Command::Report(arguments) => commands::report::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {

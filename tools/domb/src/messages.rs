@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 use image::config::ConfigError;
 use image::platform::PlatformError;
+use image::report::ReportError;
 use image::source::Severity;
 
 /// Everything that made a command fail.
@@ -20,6 +21,11 @@ impl Failure {
     /// A failure for all reasons of several others.
     pub(crate) fn all(failures: Vec<Self>) -> Self {
         Self(failures.into_iter().flat_map(|failure| failure.0).collect())
+    }
+
+    /// The reasons.
+    pub(crate) fn reasons(&self) -> &[(Severity, String)] {
+        &self.0
     }
 
     /// Shows all reasons, and how many there are if there are many.
@@ -43,6 +49,15 @@ impl From<ConfigError> for Failure {
 impl From<PlatformError> for Failure {
     fn from(error: PlatformError) -> Self {
         Self(error.messages())
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Platform(error) => error.into(),
+            ReportError::Archive(error) => error.into(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use xen_abi::PageCount;
 
 use crate::kernel::MAX_UNPACKED;
 use crate::platform::{Platform, PlatformError, Vm};
+use crate::report::Layout;
 use crate::source::Diagnostic;
 
 /// A VM that can be built.
@@ -22,6 +23,8 @@ pub struct VmReport {
     pub kernel_format: String,
     /// Its start-of-day picture, as text of several lines.
     pub plan: String,
+    /// The same in numbers.
+    pub layout: Layout,
 }
 
 impl fmt::Display for VmReport {
@@ -80,7 +83,12 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
         };
         let plan = PvPlan::new(kernel, &request).map_err(|error| cannot_plan(vm, &error))?;
         let kernel_format = image.unpacked_from.clone().unwrap_or_else(|| unwrapped.format.to_string());
-        Ok(VmReport { spec: vm.spec.clone(), kernel_format, plan: plan.to_string() })
+        Ok(VmReport {
+            spec: vm.spec.clone(),
+            kernel_format,
+            plan: plan.to_string(),
+            layout: Layout::from(&plan),
+        })
     };
     vms.iter().map(|(index, vm)| (*index, check(vm))).collect()
 }

@@ -17,5 +17,6 @@ pub mod kernel;
 pub mod memory;
 pub mod platform;
 pub mod qemu;
+pub mod report;
 pub mod source;
 pub mod xen;

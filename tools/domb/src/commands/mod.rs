@@ -3,8 +3,11 @@
 pub(crate) mod chart;
 pub(crate) mod check;
 pub(crate) mod compile;
+pub(crate) mod documents;
 pub(crate) mod inspect;
+pub(crate) mod new;
 pub(crate) mod pack;
+pub(crate) mod report;
 pub(crate) mod run;
 mod stack;
 

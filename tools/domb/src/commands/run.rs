@@ -1,9 +1,12 @@
 //! `domb run`: boot a machine and say how it ended.
 
+mod result;
+
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use image::disk;
@@ -13,11 +16,20 @@ use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
 use protocols::{BootSpec, MachineStatus};
 use tempfile::TempDir;
 
+use self::result::Ended;
 use super::stack::Stack;
 use crate::arguments::{FirmwareChoice, Run};
 use crate::messages::{self, Failure, Progress};
 
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
+    let result = boot(arguments);
+    if let (true, Err(failure)) = (arguments.json, &result) {
+        result::not_run(failure)?;
+    }
+    result
+}
+
+fn boot(arguments: &Run) -> Result<ExitCode, Failure> {
     let work = WorkFolder::new(arguments)?;
     let command = {
         let _progress = Progress::start("preparing the machine");
@@ -28,8 +40,16 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let limit = Duration::from_secs(arguments.timeout);
-    let outcome = qemu::run(&command, limit, console(arguments.log.as_deref())?)?;
-    if arguments.no_exit_port && matches!(outcome, Outcome::NoStatus(status) if status.success()) {
+    let captured = arguments.json.then(Captured::default);
+    let console = console(arguments.log.as_deref(), captured.as_ref())?;
+    let outcome = qemu::run(&command, limit, console)?;
+    let switched_off =
+        arguments.no_exit_port && matches!(outcome, Outcome::NoStatus(status) if status.success());
+    if let Some(captured) = captured {
+        let ended = if switched_off { Ended::SwitchedOff } else { Ended::As(&outcome) };
+        result::show(ended, &command, &captured.text())?;
+    }
+    if switched_off {
         messages::note("the machine switched itself off; how its VMs ended is in the console output only");
         return Ok(ExitCode::SUCCESS);
     }
@@ -157,47 +177,81 @@ fn machine(arguments: &Run, boot: Boot, memory_mib: u64) -> Machine {
     }
 }
 
-/// Where the console goes: standard output, and the log if there is one.
-fn console(log: Option<&Path>) -> Result<Box<dyn Write + Send>, Failure> {
-    let Some(path) = log else { return Ok(Box::new(io::stdout())) };
-    let log = File::create(path).map_err(|cause| FileError::new("write", path, cause))?;
-    Ok(Box::new(Both { terminal: Some(io::stdout()), log }))
+/// Where the console goes: standard output (standard error, if the result goes to standard output), the log if there is
+/// one, and into `captured`.
+fn console(log: Option<&Path>, captured: Option<&Captured>) -> Result<Box<dyn Write + Send>, Failure> {
+    let terminal: Box<dyn Write + Send> =
+        if captured.is_some() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let create = |path| File::create(path).map_err(|cause| FileError::new("write", path, cause));
+    match (log.map(create).transpose()?, captured.cloned()) {
+        (None, None) => Ok(terminal),
+        (log, captured) => Ok(Box::new(Copies { terminal: Some(terminal), log, captured })),
+    }
 }
 
-/// Writes to standard output as long as somebody reads it, and to a log.
-struct Both {
-    terminal: Option<io::Stdout>,
-    log: File,
+/// What the console has written, for the result to be read from.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    /// The most that is kept, in bytes. A VM that writes more hides its own end from the result, nothing else.
+    const MAX_LEN: usize = 64 << 20;
+
+    fn write(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = Self::MAX_LEN.saturating_sub(kept.len());
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }
 
-impl Write for Both {
+/// Writes to the terminal as long as somebody reads it, to a log, and into memory.
+struct Copies {
+    terminal: Option<Box<dyn Write + Send>>,
+    log: Option<File>,
+    captured: Option<Captured>,
+}
+
+impl Write for Copies {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if let Some(terminal) = &mut self.terminal
             && terminal.write_all(bytes).and_then(|()| terminal.flush()).is_err()
         {
             self.terminal = None;
         }
-        self.log.write_all(bytes).map(|()| bytes.len())
+        if let Some(captured) = &self.captured {
+            captured.write(bytes);
+        }
+        self.log.as_mut().map_or(Ok(()), |log| log.write_all(bytes)).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.log.flush()
+        self.log.as_mut().map_or(Ok(()), Write::flush)
     }
 }
 
-/// Says how the machine ended, and the exit status for it.
-fn conclude(command: &QemuCommand, outcome: Outcome) -> ExitCode {
-    let code = match outcome {
-        Outcome::Status(MachineStatus::Success) => {
-            messages::note(&outcome.to_string());
-            return ExitCode::SUCCESS;
-        }
+/// The exit status for an outcome, which `domb run --help` lists.
+fn exit_code(outcome: &Outcome) -> u8 {
+    match outcome {
+        Outcome::Status(MachineStatus::Success) => 0,
         Outcome::Status(MachineStatus::VmFailed) => 2,
         Outcome::Status(MachineStatus::BuildFailed) => 3,
         Outcome::Status(MachineStatus::BuilderFailed) | Outcome::NoStatus(_) => 4,
         Outcome::Timeout(_) => 5,
         Outcome::Interrupted => 130,
-    };
+    }
+}
+
+/// Says how the machine ended, and the exit status for it.
+fn conclude(command: &QemuCommand, outcome: Outcome) -> ExitCode {
+    let code = exit_code(&outcome);
+    if code == 0 {
+        messages::note(&outcome.to_string());
+        return ExitCode::SUCCESS;
+    }
     Failure::new(outcome).show();
     if matches!(outcome, Outcome::NoStatus(_)) {
         messages::note(&format!("the command was: {command}"));

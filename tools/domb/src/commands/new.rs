@@ -1,0 +1,107 @@
+//! `domb new`: a folder to start from.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use image::files::{self, FileError};
+
+use crate::arguments::New;
+use crate::defaults;
+use crate::messages::{self, Failure};
+
+/// The largest kernel or RAM disk that is copied.
+const MAX_LEN: u64 = 1 << 30;
+
+pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
+    let start = if arguments.linux { linux(arguments)? } else { hello(arguments)? };
+    let folder = &arguments.folder;
+    let fail = |path: &Path, cause| FileError::new("make the folder", path, cause);
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Failure::new(format!(
+            "{}: it exists and is not empty; name a new folder",
+            folder.display()
+        )));
+    }
+    let images = folder.join("images");
+    fs::create_dir_all(&images).map_err(|cause| fail(&images, cause))?;
+    for (name, contents) in &start.images {
+        files::write_whole(&images.join(name), |out| out.write_all(contents))?;
+    }
+    for (name, text) in &start.texts {
+        files::write_whole(&folder.join(name), |out| out.write_all(text.as_bytes()))?;
+    }
+    let shown = folder.display();
+    messages::result(&format!(
+        "{shown} is ready. Next:\n    domb check {shown}/*.cfg\n    domb run {shown}/*.cfg\n"
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of a new folder.
+struct Start {
+    texts: Vec<(&'static str, String)>,
+    images: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Two VMs with one small kernel.
+fn hello(arguments: &New) -> Result<Start, Failure> {
+    let kernel = defaults::hello(arguments.kernel.as_deref())?;
+    let kernel = files::read_bounded(&kernel, MAX_LEN)?;
+    let texts = vec![("first.cfg", vm("first", FIRST)), ("second.cfg", vm("second", SECOND))];
+    Ok(Start { texts, images: vec![("kernel", kernel)] })
+}
+
+/// One VM with Linux and a RAM disk.
+fn linux(arguments: &New) -> Result<Start, Failure> {
+    let kernel = files::read_bounded(&defaults::linux(arguments.kernel.as_deref())?, MAX_LEN)?;
+    let ramdisk = files::read_bounded(&defaults::initramfs(arguments.ramdisk.as_deref())?, MAX_LEN)?;
+    let texts = vec![("linux.cfg", vm("linux", LINUX))];
+    Ok(Start { texts, images: vec![("vmlinuz", kernel), ("initramfs", ramdisk)] })
+}
+
+fn vm(name: &str, rest: &str) -> String {
+    format!(
+        "# A VM, in the syntax of xl.cfg(5). `domb check` says what is wrong with it, and at which place.\n\n\
+         # How messages, consoles and logs call it; no two VMs may have the same name.\nname = \"{name}\"\n{rest}"
+    )
+}
+
+const FIRST: &str = "
+# The kernel: an ELF file with Xen notes, or a Linux bzImage. Relative to this file.
+kernel = \"images/kernel\"
+
+# MiB; all of it is the VM's from the start.
+memory = 16
+
+# The kernel's command line.
+extra = \"greeting=hello\"
+
+# What happens when it ends: \"destroy\" frees it, \"preserve\" keeps it to be looked at.
+on_poweroff = \"destroy\"
+on_crash = \"preserve\"
+
+# Left to Xen unless they are given:
+# domid = 5                # a fixed domain id
+# vcpus = 1
+";
+
+const SECOND: &str = "
+# The same kernel as the first VM's is packed once.
+kernel = \"images/kernel\"
+memory = 16
+extra = \"greeting=hello-from-the-second\"
+";
+
+const LINUX: &str = "
+# Linux with CONFIG_XEN_PV, as distributions build it, and the RAM disk that it starts from: without a virtual disk, all that
+# this Linux has is in there.
+kernel = \"images/vmlinuz\"
+ramdisk = \"images/initramfs\"
+
+# MiB. `domb check` says when it is too little to start with.
+memory = 256
+
+# hvc0 is Xen's console; without it the VM is silent.
+extra = \"console=hvc0\"
+";
