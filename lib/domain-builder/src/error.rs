@@ -46,7 +46,7 @@ impl fmt::Display for Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum BuildError {
     /// Xen refused a call.
-    #[error("step {step}: {error}: {}", advice(*step, error))]
+    #[error("step={step}: {error}: {}", advice(*step, error))]
     Call {
         /// The step that made the call.
         step: Step,
@@ -54,7 +54,7 @@ pub enum BuildError {
         error: CallError,
     },
     /// Frames of the new domain could not be mapped.
-    #[error("step {step}: {error}")]
+    #[error("step={step}: {error}")]
     Window {
         /// The step that needed them.
         step: Step,
@@ -63,7 +63,7 @@ pub enum BuildError {
     },
     /// Xen has not enough memory.
     #[error(
-        "step populate: Xen gave domain {domain} {got} of {wanted} pages ({} of {} KiB) and has no more; \
+        "step=populate: Xen gave domain {domain} {got} of {wanted} pages ({} of {} KiB) and has no more; \
          lower the VM's `memory`, start fewer VMs, lower dom0_mem, or give the machine more memory",
         got.kib(), wanted.kib()
     )]
@@ -77,7 +77,7 @@ pub enum BuildError {
     },
     /// The plan and the domain do not agree: a defect of the builder, reported rather than hidden.
     #[error(
-        "step {step}: domain {domain} has no frame for {what}; this is a defect in the builder, please report it"
+        "step={step}: domain {domain} has no frame for {what}; this is a defect in the builder, please report it"
     )]
     NoFrame {
         /// The step that looked for it.

@@ -51,24 +51,61 @@ fn split(start: usize, length: usize) -> (usize, usize) {
     (first, length - first)
 }
 
-/// Longest line that is kept together; a longer one is cut here. Two full lines of the widest terminals.
-const MAX_LINE: usize = 512;
+/// Longest line that is kept together; a longer one is cut here, so that a guest cannot take the builder's memory.
+const MAX_LINE: usize = 4096;
+
+/// Where a guest's output is within an escape sequence (ECMA-48).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Escape {
+    /// Outside of any.
+    #[default]
+    None,
+    /// Behind the escape character.
+    Begun,
+    /// Among the parameters of a control sequence, which a byte from `@` on ends.
+    Control,
+    /// In a string for the terminal, such as a window's title, which BEL or another escape ends.
+    Text,
+}
+
+impl Escape {
+    /// Takes the next byte; says whether it is text.
+    fn step(&mut self, byte: u8) -> bool {
+        let (next, is_text) = match (*self, byte) {
+            (_, 0x1b) => (Self::Begun, false),
+            (_, b'\n') | (Self::None, _) => (Self::None, true),
+            (Self::Begun, b'[') => (Self::Control, false),
+            (Self::Begun, b']' | b'P' | b'X' | b'^' | b'_') => (Self::Text, false),
+            // Intermediate bytes of a longer sequence.
+            (Self::Begun, b' '..=b'/') => (Self::Begun, false),
+            (Self::Control, b'@'..=b'~') | (Self::Begun, _) | (Self::Text, 0x07) => (Self::None, false),
+            (within, _) => (within, false),
+        };
+        *self = next;
+        is_text
+    }
+}
 
 /// Makes lines of what a guest writes.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     line: Vec<u8>,
+    escape: Escape,
 }
 
 impl LineBuffer {
     /// Adds bytes; calls `sink` with each line that is complete, without its end.
     ///
-    /// Carriage returns and bytes that could drive a terminal are left out, tabs stay.
+    /// Carriage returns, escape sequences and whatever else could drive a terminal are left out, tabs stay: the terminal is
+    /// the operator's, and shows other guests too.
     pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) {
         for byte in bytes {
+            if !self.escape.step(*byte) {
+                continue;
+            }
             match byte {
                 b'\n' => self.flush_line(&mut sink),
-                b'\t' | b' '..=b'~' | 0x80..=0xff | 0x1b => self.line.push(*byte),
+                b'\t' | b' '..=b'~' | 0x80..=0xff => self.line.push(*byte),
                 _ => {}
             }
             if self.line.len() >= MAX_LINE {
@@ -194,6 +231,13 @@ mod tests {
         buffer.flush(|line| rest.extend_from_slice(line));
         assert_eq!(rest, b"thr");
         assert!(!buffer.is_open());
+    }
+
+    #[test]
+    fn a_guest_does_not_drive_the_terminal() {
+        let parts =
+            ["\x1b[1;31mred\x1b", "[0m plain\x1b]0;title\x07 \x1b(Bend\x08\n", "\x1b]never ended\nnext\n"];
+        assert_eq!(lines(&parts).0, ["red plain end", "", "next"]);
     }
 
     #[test]

@@ -228,6 +228,6 @@ fn a_vm_that_cannot_be_built_again_is_given_up() {
     then_end(&machine, 1, SHUTDOWN_CRASH);
     machine.inject(Fault::named("XEN_DOMCTL_createdomain", Effect::Fail(Errno::ENOMEM)).after(1));
     assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::VmFailed, "{}", logged());
-    assert_eq!(logged().matches("step create").count(), 3, "{}", logged());
+    assert_eq!(logged().matches("step=create:").count(), 3, "{}", logged());
     machine.assert_clean();
 }

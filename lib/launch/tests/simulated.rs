@@ -121,7 +121,7 @@ fn a_vm_that_does_not_fit_keeps_all_from_starting_or_only_itself() {
     let machine = Machine::builder().lingering().build();
     assert_eq!(run(&machine, &specs, ""), MachineStatus::BuildFailed);
     machine.assert_clean();
-    assert!(logged().contains("vm=large step populate: Xen gave domain 2"), "{}", logged());
+    assert!(logged().contains("vm=large step=populate: Xen gave domain 2"), "{}", logged());
 
     let machine = Machine::builder().lingering().build();
     then(&machine, 1, |guest| _ = guest.write_console(b"alone\n"));
