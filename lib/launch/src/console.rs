@@ -72,12 +72,11 @@ impl Escape {
     /// Takes the next byte; says whether it is text.
     fn step(&mut self, byte: u8) -> bool {
         let (next, is_text) = match (*self, byte) {
-            (_, 0x1b) => (Self::Begun, false),
+            // A new sequence, or intermediate bytes of this one.
+            (_, 0x1b) | (Self::Begun, b' '..=b'/') => (Self::Begun, false),
             (_, b'\n') | (Self::None, _) => (Self::None, true),
             (Self::Begun, b'[') => (Self::Control, false),
             (Self::Begun, b']' | b'P' | b'X' | b'^' | b'_') => (Self::Text, false),
-            // Intermediate bytes of a longer sequence.
-            (Self::Begun, b' '..=b'/') => (Self::Begun, false),
             (Self::Control, b'@'..=b'~') | (Self::Begun, _) | (Self::Text, 0x07) => (Self::None, false),
             (within, _) => (within, false),
         };
