@@ -140,11 +140,17 @@ Examples:
     domb inspect platform.img               what does this disk boot?
 
 Known are db-boot's RAM disk (CPIO), kernels (ELF, bzImage, compressed), Xen, boot specs,
-and disk images of `domb pack`.")]
+and disk images of `domb pack`. With --json, standard output has one object (schema \"domb-inspect-1\";
+the manual describes the fields).
+
+Exit status: 0 all files are something known, 1 at least one is not, or cannot be read.")]
 pub(crate) struct Inspect {
     /// The files
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+    /// Write what is in them as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

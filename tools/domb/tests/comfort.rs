@@ -115,6 +115,41 @@ fn how_a_run_ended_can_be_read_by_programs() {
 }
 
 #[test]
+fn what_is_in_a_file_can_be_read_by_programs() {
+    let shop = Workshop::new();
+    shop.vm("web", "domid = 7\n");
+    shop.domb(&["pack", "web.cfg", "-o", "disk.img", "--archive-only", "ram.cpio"]);
+    shop.domb(&["compile", "web.cfg"]);
+    shop.write("text", b"hello, I am a text file");
+    let files = ["kernel", "web.spec", "ram.cpio", "disk.img", "xen", "text"];
+    let output = shop.domb(&[&["inspect", "--json"][..], &files].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let result = object(&stdout(&output));
+    assert_eq!((&result["schema"], &result["ok"]), (&json!("domb-inspect-1"), &json!(false)));
+    assert!(result["messages"][0]["text"].as_str().unwrap().starts_with("text: not an archive"));
+    let found = result["files"].as_array().unwrap();
+    let kinds: Vec<_> = found.iter().map(|file| file["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["kernel", "boot-spec", "archive", "disk-image", "xen"]);
+    for (file, name) in found.iter().zip(files) {
+        assert_eq!((&file["path"], &file["sha256"]), (&json!(name), &json!(sha256sum(&shop, name))));
+    }
+    let [kernel, spec, archive, disk, _] = found.as_slice() else { return assert_eq!(found.len(), 5) };
+    assert_eq!(
+        (&kernel["format"], &kernel["pv_least_mib"], &kernel["pv_problem"]),
+        (&json!("ELF"), &json!(4), &json!(null))
+    );
+    assert_eq!(kernel["notes"][0], json!({ "name": "XEN_VERSION", "value": "\"xen-3.0\"" }));
+    assert_eq!(kernel["segments"][0]["flags"], "rwx");
+    assert_eq!((&spec["name"], &spec["domid"]), (&json!("web"), &json!(7)));
+    let entries = archive["entries"].as_array().unwrap();
+    assert_eq!((&entries[0]["path"], &entries[0]["spec"]["domid"]), (&json!("vms/web.spec"), &json!(7)));
+    assert_eq!((&entries[1]["path"], &entries[1]["sha256"]), (&json!("images/kernel"), &kernel["sha256"]));
+    assert_eq!(disk["archive"], archive["entries"]);
+    assert_eq!(disk["partitions"][0]["name"], "BIOS boot");
+    assert!(disk["menu"].as_str().unwrap().contains("/boot/xen"), "{disk}");
+}
+
+#[test]
 fn a_report_has_the_digests_that_other_programs_find() {
     let shop = Workshop::new();
     shop.write("ram", &[7; 3000]);

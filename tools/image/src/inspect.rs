@@ -1,5 +1,6 @@
-//! What is in a file, as text for people.
+//! What is in a file, as text for people and as facts for programs.
 
+mod facts;
 mod kernel;
 
 use std::fmt::Write as _;
@@ -14,6 +15,11 @@ use thiserror::Error;
 use crate::check::summary;
 use crate::disk::{self, DiskError};
 use crate::xen;
+
+pub use facts::{
+    DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, SpecFacts,
+    facts,
+};
 
 /// Why a file cannot be described.
 #[derive(Debug, Error)]
@@ -32,21 +38,43 @@ pub enum InspectError {
     Kernel(#[from] ImageError),
 }
 
+/// What a file is, by its first bytes.
+enum FileKind {
+    Spec,
+    Disk,
+    Archive,
+    Xen,
+    /// A kernel, or nothing known.
+    Other,
+}
+
+impl FileKind {
+    fn of(bytes: &[u8]) -> Self {
+        if bytes.starts_with(&MAGIC) {
+            Self::Spec
+        } else if disk::is_disk_image(bytes) {
+            Self::Disk
+        } else if bytes.starts_with(b"0707") {
+            Self::Archive
+        } else if bytes.starts_with(b"\x7fELF") && xen::has_multiboot1(bytes) && xen::has_multiboot2(bytes) {
+            Self::Xen
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// Describes a file: one line that goes behind its name, then indented lines.
 pub fn describe(bytes: &[u8]) -> Result<String, InspectError> {
-    if bytes.starts_with(&MAGIC) {
-        return Ok(format!("boot spec, {} bytes\n{}", bytes.len(), indent(&spec(&BootSpec::decode(bytes)?))));
+    match FileKind::of(bytes) {
+        FileKind::Spec => {
+            Ok(format!("boot spec, {} bytes\n{}", bytes.len(), indent(&spec(&BootSpec::decode(bytes)?))))
+        }
+        FileKind::Disk => describe_disk(bytes),
+        FileKind::Archive => archive(bytes),
+        FileKind::Xen => Ok(format!("Xen, {} bytes, starts by Multiboot 1 and 2\n", bytes.len())),
+        FileKind::Other => Ok(kernel::describe(bytes)?),
     }
-    if disk::is_disk_image(bytes) {
-        return describe_disk(bytes);
-    }
-    if bytes.starts_with(b"0707") {
-        return archive(bytes);
-    }
-    if bytes.starts_with(b"\x7fELF") && xen::has_multiboot1(bytes) && xen::has_multiboot2(bytes) {
-        return Ok(format!("Xen, {} bytes, starts by Multiboot 1 and 2\n", bytes.len()));
-    }
-    Ok(kernel::describe(bytes)?)
 }
 
 /// Two blanks before every line.

@@ -41,7 +41,7 @@ fn log(count: usize) -> String {
 #[test]
 fn pictures_are_as_they_were() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chart");
-    for name in ["three_vms", "refused", "log_cut_short"] {
+    for name in ["three_vms", "restarts", "refused", "log_cut_short"] {
         let log = fs::read_to_string(folder.join(name).with_extension("log")).unwrap();
         let timeline = Timeline::read(&log).unwrap();
         for (extension, picture) in [("svg", svg(&timeline)), ("html", html(&timeline))] {

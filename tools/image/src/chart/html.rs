@@ -20,7 +20,7 @@ pub fn html(timeline: &Timeline) -> String {
     )
 }
 
-const COLUMNS: [(&str, &[Phase]); 7] = [
+const COLUMNS: [(&str, &[Phase]); 8] = [
     ("create", &[Phase::Create]),
     ("populate", &[Phase::Populate]),
     ("load", &[Phase::Load]),
@@ -28,6 +28,7 @@ const COLUMNS: [(&str, &[Phase]); 7] = [
     ("built, paused", &[Phase::Paused]),
     ("ran", &[Phase::Running]),
     ("taken apart", &[Phase::Ending]),
+    ("waited", &[Phase::Waiting]),
 ];
 
 /// A row for each VM with its durations; those of a VM that was started several times are added up.
@@ -41,9 +42,9 @@ fn table(timeline: &Timeline) -> String {
     for row in &timeline.vms {
         let domid = row.domid.as_deref().unwrap_or("");
         let _ = write!(out, "<tr><th>{}</th><td>{}</td>", escaped(&row.name), escaped(domid));
-        let _ = write!(out, "<td>{}</td>", shown(row.total(Phase::is_step)));
+        let _ = write!(out, "<td>{}</td>", shown(row.total(|stretch| stretch.phase.is_step())));
         for (_, phases) in COLUMNS {
-            let _ = write!(out, "<td>{}</td>", shown(row.total(|phase| phases.contains(&phase))));
+            let _ = write!(out, "<td>{}</td>", shown(row.total(|stretch| phases.contains(&stretch.phase))));
         }
         let class = if row.bad { "text bad" } else { "text" };
         let _ = writeln!(out, "<td class=\"{class}\">{}</td></tr>", escaped(&row.verdict));

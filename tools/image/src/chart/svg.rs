@@ -237,7 +237,12 @@ impl Layout {
         let (text, class) = match verdicts {
             true if row.bad => (row.verdict.clone(), " class=\"bad-text\""),
             true => (row.verdict.clone(), ""),
-            false => (row.total(Phase::is_step).map(duration).unwrap_or_default(), ""),
+            false => (
+                row.total(|stretch| stretch.phase.is_step() && stretch.end <= scale.to)
+                    .map(duration)
+                    .unwrap_or_default(),
+                "",
+            ),
         };
         let _ = writeln!(
             out,
@@ -348,6 +353,7 @@ fn class(phase: Phase) -> &'static str {
         Phase::Paused => "paused",
         Phase::Running => "running",
         Phase::Ending => "ending",
+        Phase::Waiting => "waiting",
     }
 }
 
@@ -371,14 +377,14 @@ text{fill:#1b1b1b}
 .paper{fill:#fff}.band{fill:#f3f3f3}.grid{stroke:#c8c8c8;stroke-width:1;fill:none}
 .xen{fill:#b8b8b8}.plan{fill:#8a7a5c}.build{fill:#b39b6b}.start{fill:#d9c48f}.watch{fill:#e6dfcf}
 .create{fill:#0072b2}.populate{fill:#e69f00}.load{fill:#56b4e9}.seal{fill:#cc79a7}.other{fill:#f0e442}
-.paused{fill:#d5d5d5}.running{fill:#009e73}.ending{fill:#9a9a9a}
+.paused{fill:#d5d5d5}.running{fill:#009e73}.ending{fill:#9a9a9a}.waiting{fill:#fff;stroke:#777;stroke-dasharray:2 2}
 .good{fill:#1b1b1b;stroke:#fff;stroke-width:1}
 .bad{fill:none;stroke:#c03000;stroke-width:2.5}.bad-text{fill:#b02c00;font-weight:600}
 .notice{fill:#f0e442;stroke:#1b1b1b;stroke-width:1}
 .in-create,.in-plan{fill:#fff}
 @media(prefers-color-scheme:dark){
 text{fill:#e8e8e8}.quiet,.tick{fill:#a8a8a8}.paper{fill:#161616}.band{fill:#202020}.grid{stroke:#3c3c3c}
-.xen{fill:#6e6e6e}.watch{fill:#55503f}.paused{fill:#4a4a4a}.ending{fill:#7d7d7d}
+.xen{fill:#6e6e6e}.watch{fill:#55503f}.paused{fill:#4a4a4a}.ending{fill:#7d7d7d}.waiting{fill:#161616}
 .good{fill:#fff;stroke:#161616}.bad{stroke:#ff7a45}.bad-text{fill:#ff8a5c}.notice{stroke:#161616}
 .in-build,.in-start,.in-populate,.in-load,.in-seal,.in-other,.in-running{fill:#111}
 }

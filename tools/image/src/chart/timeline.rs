@@ -33,11 +33,13 @@ pub enum Phase {
     Running,
     /// It has ended, and Xen takes it apart.
     Ending,
+    /// It is gone, and waits to be built again.
+    Waiting,
 }
 
 impl Phase {
     /// All of them, in the order of a legend.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Xen,
         Self::Plan,
         Self::Build,
@@ -51,6 +53,7 @@ impl Phase {
         Self::Paused,
         Self::Running,
         Self::Ending,
+        Self::Waiting,
     ];
 
     /// What a legend calls it.
@@ -69,6 +72,7 @@ impl Phase {
             Self::Paused => "built, paused",
             Self::Running => "running",
             Self::Ending => "taken apart",
+            Self::Waiting => "waits to restart",
         }
     }
 
@@ -141,9 +145,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// The time spent in some phases, in microseconds, all times added up; `None` if it was in none of them.
-    pub fn total(&self, counts: impl Fn(Phase) -> bool) -> Option<u64> {
-        let times = self.stretches.iter().filter(|stretch| counts(stretch.phase));
+    /// The length of some stretches added up, in microseconds; `None` if there are none of them.
+    pub fn total(&self, counts: impl Fn(&Stretch) -> bool) -> Option<u64> {
+        let times = self.stretches.iter().filter(|stretch| counts(stretch));
         times.map(|stretch| stretch.end.saturating_sub(stretch.start)).reduce(u64::saturating_add)
     }
 }
@@ -285,7 +289,12 @@ impl Reader {
                 let kind = if good { MarkKind::Good } else { MarkKind::Bad };
                 row.marks.push(mark(kind, line, &format!("ended: {reason}")));
             }
-            (_, Some("destroyed" | "taken-back")) => close(row, open, line.time, None),
+            (_, Some("restarting")) => enter(row, open, Phase::Waiting, line, "restarting"),
+            (_, Some("preserved")) => {
+                close(row, open, line.time, None);
+                row.verdict += ", preserved";
+            }
+            (_, Some("destroyed" | "taken-back" | "restart-cancelled")) => close(row, open, line.time, None),
             (Level::Error, _) => {
                 row.marks.push(mark(MarkKind::Bad, line, line.text));
                 row.bad = true;
@@ -436,16 +445,25 @@ mod tests {
 
     #[test]
     fn a_vm_that_is_started_again_keeps_its_row() {
-        let again = LOG
-            .replace("[    0.001000] db-boot: info: platform=ended status=vm-failed vms=1 preserved=0\n", "")
-            + "[    0.001100] db-boot: info: vm=web domid=2 step=create took=100us\n\
-               [    0.001200] db-boot: info: vm=web domid=2 event=started\n\
-               [    0.001300] db-boot: info: vm=web domid=2 event=ended reason=poweroff\n";
-        let timeline = Timeline::read(&again).unwrap();
+        let (first, _) = LOG.split_once("[    0.001000]").unwrap();
+        let again = "\
+[    0.000960] db-boot: info: vm=web event=restarting restart=1/10 in=1ms\n\
+[    0.002000] db-boot: info: vm=web domid=2 step=create took=100us\n\
+[    0.002100] db-boot: info: vm=web domid=2 event=started\n\
+[    0.002300] db-boot: info: vm=web domid=2 event=ended reason=poweroff\n\
+[    0.002400] db-boot: info: vm=web domid=2 event=preserved\n\
+[    0.002500] db-boot: info: platform=ended status=success vms=1 preserved=1\n";
+        let timeline = Timeline::read(&(first.to_owned() + again)).unwrap();
         let web = &timeline.vms[0];
         assert_eq!((timeline.vms.len(), web.domid.as_deref()), (1, Some("2")));
-        assert_eq!(web.stretches.iter().filter(|stretch| stretch.phase == Phase::Running).count(), 2);
-        assert_eq!((web.verdict.as_str(), web.bad), ("poweroff", false));
+        let expected = [
+            (Phase::Waiting, 960, 1900),
+            (Phase::Create, 1900, 2000),
+            (Phase::Running, 2100, 2300),
+            (Phase::Ending, 2300, 2400),
+        ];
+        assert_eq!(phases(web)[5..], expected);
+        assert_eq!((web.verdict.as_str(), web.bad), ("poweroff, preserved", false));
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn notes(out: &mut String, notes: &XenNotes<'_>) {
 }
 
 /// The notes that are there, by their names in elfnote.h, and what they say.
-fn values(notes: &XenNotes<'_>) -> Vec<(&'static str, String)> {
+pub(super) fn values(notes: &XenNotes<'_>) -> Vec<(&'static str, String)> {
     let texts = [
         ("GUEST_OS", notes.guest_os),
         ("GUEST_VERSION", notes.guest_version),
@@ -119,7 +119,7 @@ fn names(features: kernel_image::Features) -> String {
 }
 
 /// The plan for the least memory that this kernel starts with, and that memory in MiB.
-fn smallest_plan<'a>(image: &KernelImage<'a>) -> Result<(PvPlan<'a>, u64), PlanError> {
+pub(super) fn smallest_plan<'a>(image: &KernelImage<'a>) -> Result<(PvPlan<'a>, u64), PlanError> {
     /// Page tables grow with the memory, so the first answer may be a little too small.
     const TRIES: usize = 8;
     let kernel = PvKernel::from_image(image)?;

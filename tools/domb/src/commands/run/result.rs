@@ -57,8 +57,8 @@ impl From<&Row> for Vm {
             domid: row.domid.as_ref().and_then(|domid| domid.parse().ok()),
             state: row.verdict.clone(),
             bad: row.bad,
-            building_us: row.total(Phase::is_step),
-            running_us: row.total(|phase| phase == Phase::Running),
+            building_us: row.total(|stretch| stretch.phase.is_step()),
+            running_us: row.total(|stretch| stretch.phase == Phase::Running),
         }
     }
 }
