@@ -117,7 +117,7 @@ fn how_a_run_ended_can_be_read_by_programs() {
 #[test]
 fn what_is_in_a_file_can_be_read_by_programs() {
     let shop = Workshop::new();
-    shop.vm("web", "domid = 7\n");
+    shop.vm("web", "domid = 7\non_crash = 'preserve'\n");
     shop.domb(&["pack", "web.cfg", "-o", "disk.img", "--archive-only", "ram.cpio"]);
     shop.domb(&["compile", "web.cfg"]);
     shop.write("text", b"hello, I am a text file");
@@ -141,6 +141,7 @@ fn what_is_in_a_file_can_be_read_by_programs() {
     assert_eq!(kernel["notes"][0], json!({ "name": "XEN_VERSION", "value": "\"xen-3.0\"" }));
     assert_eq!(kernel["segments"][0]["flags"], "rwx");
     assert_eq!((&spec["name"], &spec["domid"]), (&json!("web"), &json!(7)));
+    assert_eq!((&spec["on_crash"], &spec["critical"]), (&json!("preserve"), &json!(false)));
     let entries = archive["entries"].as_array().unwrap();
     assert_eq!((&entries[0]["path"], &entries[0]["spec"]["domid"]), (&json!("vms/web.spec"), &json!(7)));
     assert_eq!((&entries[1]["path"], &entries[1]["sha256"]), (&json!("images/kernel"), &kernel["sha256"]));

@@ -1,8 +1,8 @@
 //! What is in a file, for programs: the fields of `domb inspect --json`.
 
 use kernel_image::{Format, ImageError, KernelImage, NoteSource};
-use protocols::BootSpec;
 use protocols::archive::vm_of_spec_entry;
+use protocols::{BootSpec, ExitAction};
 use ramdisk::Archive;
 use serde::Serialize;
 
@@ -62,6 +62,20 @@ pub struct SpecFacts {
     pub ramdisk: Option<String>,
     /// Its kernel's command line.
     pub command_line: String,
+    /// What happens when it powers off: `destroy`, `preserve`, ...
+    pub on_poweroff: String,
+    /// What happens when it asks for a reboot.
+    pub on_reboot: String,
+    /// What happens when it crashes.
+    pub on_crash: String,
+    /// What happens when its watchdog goes off.
+    pub on_watchdog: String,
+    /// How often in a row it is restarted, where it is.
+    pub restart_limit: u32,
+    /// How long before the first restart, in milliseconds.
+    pub restart_delay_ms: u32,
+    /// Whether the platform ends when it ends badly.
+    pub critical: bool,
 }
 
 /// An entry of an archive.
@@ -128,6 +142,10 @@ pub struct DiskFacts {
 pub struct PartitionFacts {
     /// Its name.
     pub name: String,
+    /// Its type's GUID.
+    pub type_guid: String,
+    /// Its own GUID.
+    pub guid: String,
     /// Its first byte on the disk.
     pub start: u64,
     /// The byte behind its last.
@@ -143,7 +161,8 @@ pub struct FileFacts {
     pub bytes: u64,
 }
 
-/// Everything that [`super::describe`] says, for programs.
+/// What [`super::describe`] says, for programs. Of a kernel without the picture of its memory at the start, which
+/// depends on the memory it is given: that is in a report.
 pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
     let kind = match FileKind::of(bytes) {
         FileKind::Spec => KindFacts::BootSpec((&BootSpec::decode(bytes)?).into()),
@@ -161,7 +180,15 @@ fn count(number: usize) -> u64 {
 
 impl From<&BootSpec> for SpecFacts {
     fn from(spec: &BootSpec) -> Self {
+        let word = |action: ExitAction| format!("{action:?}").to_lowercase();
         Self {
+            on_poweroff: word(spec.on_poweroff),
+            on_reboot: word(spec.on_reboot),
+            on_crash: word(spec.on_crash),
+            on_watchdog: word(spec.life.on_watchdog),
+            restart_limit: spec.life.restart_limit,
+            restart_delay_ms: spec.life.restart_delay_ms,
+            critical: spec.life.critical,
             name: spec.name.clone(),
             domid: spec.domid,
             uuid: ::uuid::Uuid::from_bytes(spec.uuid).to_string(),
@@ -213,6 +240,8 @@ fn disk_facts(bytes: &[u8]) -> Result<DiskFacts, InspectError> {
     let contents = disk::read(bytes)?;
     let partitions = contents.partitions.iter().map(|partition| PartitionFacts {
         name: partition.name.clone(),
+        type_guid: partition.kind.clone(),
+        guid: partition.guid.clone(),
         start: count(partition.bytes.start),
         end: count(partition.bytes.end),
     });
