@@ -1,8 +1,11 @@
 //! The part of a boot spec that says how a VM lives: what follows its end, and how often it may come back.
 
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ExitAction, SpecError};
+use crate::spec::{ExitAction, SpecError, check_name};
 
 /// Restarts of a VM in a row unless its file says otherwise: with the default delay, five minutes of
 /// trying.
@@ -13,6 +16,10 @@ pub const MAX_RESTART_LIMIT: u32 = 1_000_000;
 pub const DEFAULT_RESTART_DELAY_MS: u32 = 1000;
 /// The longest time before the first restart that can be asked for, in milliseconds: an hour.
 pub const MAX_RESTART_DELAY_MS: u32 = 3_600_000;
+/// The most VMs that one VM can be started after.
+pub const MAX_AFTER: usize = 32;
+/// The longest text in bytes by which a VM shows that it is ready.
+pub const MAX_READY_LEN: usize = 255;
 
 /// How a VM lives. The order of the fields is the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +32,12 @@ pub struct Life {
     pub restart_delay_ms: u32,
     /// Whether the whole platform ends when this VM ends badly.
     pub critical: bool,
+    /// The VMs that it starts after: at most [`MAX_AFTER`] names, none twice. [`disorders`](crate::order::disorders) finds names
+    /// that no VM has, and cycles.
+    pub after: Vec<String>,
+    /// The text that its console shows when it is ready for those that start after it: 1 to [`MAX_READY_LEN`] bytes within one
+    /// line, no control characters. Without it, it is ready when it has started.
+    pub ready: Option<String>,
 }
 
 impl Default for Life {
@@ -34,6 +47,8 @@ impl Default for Life {
             restart_limit: DEFAULT_RESTART_LIMIT,
             restart_delay_ms: DEFAULT_RESTART_DELAY_MS,
             critical: false,
+            after: Vec::new(),
+            ready: None,
         }
     }
 }
@@ -47,6 +62,29 @@ impl Life {
         if self.restart_delay_ms > MAX_RESTART_DELAY_MS {
             return Err(SpecError::BadRestartDelay { delay_ms: self.restart_delay_ms });
         }
-        Ok(())
+        check_after(&self.after)?;
+        self.ready.as_deref().map_or(Ok(()), check_ready)
     }
+}
+
+/// Checks the names of the VMs that one starts after; see [`Life::after`].
+pub fn check_after(after: &[String]) -> Result<(), SpecError> {
+    if after.len() > MAX_AFTER {
+        return Err(SpecError::AfterTooMany { count: after.len() });
+    }
+    for (index, name) in after.iter().enumerate() {
+        check_name(name)?;
+        if after.iter().take(index).any(|earlier| earlier == name) {
+            return Err(SpecError::AfterTwice { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Checks the text by which a VM shows that it is ready; see [`Life::ready`].
+pub fn check_ready(ready: &str) -> Result<(), SpecError> {
+    if ready.is_empty() || ready.len() > MAX_READY_LEN || ready.chars().any(char::is_control) {
+        return Err(SpecError::BadReady { ready: ready.into() });
+    }
+    Ok(())
 }

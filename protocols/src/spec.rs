@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::life::{Life, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 
 /// The first eight bytes of an encoded spec.
 pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
@@ -27,9 +27,9 @@ pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
 pub const VERSION: u16 = 1;
 /// Bytes before the body.
 pub const HEADER_LEN: usize = 16;
-/// The longest body. The bounds of the single fields add up to less than 2000 bytes; the rest is room to
+/// The longest body. The bounds of the single fields add up to less than 4500 bytes; the rest is room to
 /// grow within the version.
-pub const MAX_BODY_LEN: usize = 4096;
+pub const MAX_BODY_LEN: usize = 16384;
 
 /// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
 pub const MAX_NAME_LEN: usize = 63;
@@ -250,6 +250,26 @@ pub enum SpecError {
     BadRestartDelay {
         /// The delay asked for, in milliseconds.
         delay_ms: u32,
+    },
+    /// It starts after too many VMs.
+    #[error("it starts after {count} VMs: {MAX_AFTER} can be named; name those that start last")]
+    AfterTooMany {
+        /// How many are named.
+        count: usize,
+    },
+    /// It starts after the same VM twice.
+    #[error("it starts after {name:?} twice: name it once")]
+    AfterTwice {
+        /// The VM.
+        name: String,
+    },
+    /// The text by which a VM shows that it is ready could not stand in a line of its console.
+    #[error(
+        "ready text {ready:?}: must be 1 to {MAX_READY_LEN} bytes within one line, without control characters"
+    )]
+    BadReady {
+        /// The text.
+        ready: String,
     },
     /// The command line has a NUL, behind which no kernel would look.
     #[error("command line: a NUL character at byte {at} would end it early")]

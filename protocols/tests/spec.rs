@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "a test's name says what it checks")]
 
 use proptest::prelude::*;
-use protocols::life::{MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
 use protocols::{BootSpec, ExitAction, GuestKind, Life, SpecError};
 
@@ -26,13 +26,15 @@ fn sample() -> BootSpec {
             restart_limit: 5,
             restart_delay_ms: 250,
             critical: true,
+            after: vec!["db".into()],
+            ready: Some("up".into()),
         },
     }
 }
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   62, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   70, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -46,6 +48,8 @@ const GOLDEN: &[u8] = &[
     0, 0, 1,                                        // on_poweroff, on_reboot, on_crash
     2,                                              // on_watchdog
     5, 0xfa, 0x01, 1,                               // restart_limit, restart_delay_ms, critical
+    1, 2, b'd', b'b',                               // after
+    1, 2, b'u', b'p',                               // ready
 ];
 
 #[test]
@@ -112,9 +116,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
     assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
     assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
-    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_003e });
-    assert_eq!(with(12, 61), SpecError::TrailingBytes { count: 1 });
-    assert_eq!(with(12, 63), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0046 });
+    assert_eq!(with(12, 69), SpecError::TrailingBytes { count: 1 });
+    assert_eq!(with(12, 71), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
 }
 
 #[test]
@@ -194,6 +198,13 @@ fn the_largest_spec_fits_the_body() {
         kernel: "k".repeat(255),
         ramdisk: Some("r".repeat(255)),
         command_line: "c".repeat(1023),
+        life: Life {
+            restart_limit: MAX_RESTART_LIMIT,
+            restart_delay_ms: MAX_RESTART_DELAY_MS,
+            after: (0..MAX_AFTER).map(|number| format!("{number:a>63}")).collect(),
+            ready: Some("r".repeat(255)),
+            ..sample().life
+        },
         ..sample()
     };
     let bytes = spec.encode().unwrap();
@@ -216,6 +227,8 @@ prop_compose! {
         restart_limit in 1..=MAX_RESTART_LIMIT,
         restart_delay_ms in 0..=MAX_RESTART_DELAY_MS,
         critical in any::<bool>(),
+        after in prop::collection::hash_set("[a-z]{1,9}", 0..5).prop_map(|names| names.into_iter().collect()),
+        ready in proptest::option::of("[ -~]{1,255}"),
     ) -> BootSpec {
         let actions = [ExitAction::Destroy, ExitAction::Preserve, ExitAction::Restart];
         let action = action.map(|number| actions[usize::from(number) % actions.len()]);
@@ -225,7 +238,7 @@ prop_compose! {
             max_memory_kib: (memory_kib + more_pages * 4).min(MAX_MEMORY_KIB),
             kernel, ramdisk, command_line,
             on_poweroff: action[0], on_reboot: action[1], on_crash: action[2],
-            life: Life { on_watchdog: action[3], restart_limit, restart_delay_ms, critical },
+            life: Life { on_watchdog: action[3], restart_limit, restart_delay_ms, critical, after, ready },
         }
     }
 }

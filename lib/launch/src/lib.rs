@@ -2,7 +2,7 @@
 //!
 //! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
 //! built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
-//! those again that are to come back (`restart` knows when);
+//! those again that are to come back (`restart` knows when, `held` keeps VMs that start after others);
 //! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
 //!
 //! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
@@ -15,6 +15,7 @@ mod build;
 mod console;
 mod ending;
 mod environment;
+mod held;
 mod options;
 mod platform;
 mod poweroff;

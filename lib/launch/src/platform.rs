@@ -9,6 +9,7 @@ use domain_builder::DomainSpec;
 use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use protocols::archive::{SPEC_FOLDER, vm_of_spec_entry};
+use protocols::order::{OrderError, disorders};
 use protocols::{BootSpec, SpecError};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
@@ -62,6 +63,9 @@ pub enum VmError {
         /// The VM that has it.
         other: String,
     },
+    /// It could never start.
+    #[error("step=spec: {0}; change its `after` setting")]
+    Order(#[from] OrderError),
     /// A file it names is not in the RAM disk.
     #[error("step=image: {0}")]
     Missing(RamdiskError),
@@ -179,7 +183,20 @@ impl Platform {
                 }
             }
         }
+        platform.refuse_disorder();
         platform
+    }
+
+    /// Takes out the VMs that could never start because of those that they start after.
+    fn refuse_disorder(&mut self) {
+        let nodes: Vec<_> =
+            self.specs.iter().map(|spec| (spec.name.as_str(), spec.life.after.as_slice())).collect();
+        // From the last to the first, so that the indices stay right.
+        for (index, error) in disorders(&nodes).into_iter().rev() {
+            let spec = self.specs.remove(index);
+            let critical = spec.life.critical;
+            self.failures.push(VmFailure { name: spec.name, critical, error: error.into() });
+        }
     }
 
     /// The specs that could be read.

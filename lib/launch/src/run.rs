@@ -86,7 +86,9 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
     let count = built.len();
     for vm in built {
         let spec = &vm.vm.spec;
-        if let Err(error) = supervisor.start(vm) {
+        if !spec.life.after.is_empty() {
+            supervisor.held.hold(vm);
+        } else if let Err(error) = supervisor.start(vm) {
             log::error!("vm={} {error}", spec.name);
             failed = true;
             if refuses(options, spec.life.critical) {
@@ -95,7 +97,12 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
             }
         }
     }
-    log::info!("platform=started vms={count} took={}us", micros(begin, supervisor.time()));
+    supervisor.release();
+    let held = supervisor.held.count();
+    if held > 0 {
+        log::info!("platform=waiting vms={held}: they start after VMs that are not ready");
+    }
+    log::info!("platform=started vms={} took={}us", count - held, micros(begin, supervisor.time()));
     let supervised = supervisor.run();
     supervisor.wait_until_gone();
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());
@@ -103,7 +110,7 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
         log::error!("platform=lost: {error}: the builder can no longer wait for its VMs");
         return report(MachineStatus::BuilderFailed, count, preserved);
     }
-    report(status(failed, bad), count, preserved)
+    report(status(failed || supervisor.is_missing_one(), bad), count, preserved)
 }
 
 /// Waits until Xen has freed the last of the domains that were just destroyed, so that its free memory can be compared.

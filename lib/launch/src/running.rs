@@ -1,5 +1,6 @@
 //! A VM that runs, and its console.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use event_channel::LocalPort;
@@ -25,6 +26,8 @@ pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
     pub(crate) line: LineBuffer,
     /// When the line was begun that is not ended yet.
     pub(crate) open_since: Option<u64>,
+    /// Whether the VMs that start after it may.
+    pub(crate) is_ready: bool,
 }
 
 impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
@@ -38,8 +41,8 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
     /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
     pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64) {
         let vm = self.vm;
-        let (name, Self { ring, line, .. }) = (&vm.spec.name, &mut *self);
-        if !ring.take_output(|bytes| line.push(bytes, |line| write_line(xen, name, line))) {
+        let (name, Self { ring, line, is_ready, .. }) = (&vm.spec.name, &mut *self);
+        if !ring.take_output(|bytes| line.push(bytes, |line| *is_ready |= show(xen, vm, line))) {
             return;
         }
         self.open_since = self.line.is_open().then_some(now);
@@ -50,8 +53,8 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
 
     /// Shows the line that was begun.
     pub(crate) fn flush(&mut self, xen: &Xen<H>) {
-        let Self { vm, line, .. } = self;
-        line.flush(|line| write_line(xen, &vm.spec.name, line));
+        let Self { vm, line, is_ready, .. } = self;
+        line.flush(|line| *is_ready |= show(xen, vm, line));
         self.open_since = None;
     }
 
@@ -59,6 +62,13 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
     pub(crate) fn prompt_deadline(&self) -> Option<u64> {
         self.open_since.map(|since| since.saturating_add(PROMPT_DELAY))
     }
+}
+
+/// Shows a line of a VM's console, and says whether it is the one by which the VM shows that it is ready.
+fn show<H: RawHypercall>(xen: &Xen<H>, vm: &PlannedVm<'_>, line: &[u8]) -> bool {
+    write_line(xen, &vm.spec.name, line);
+    let contains = |text: &String| line.windows(text.len()).any(|part| part == text.as_bytes());
+    vm.spec.life.ready.as_ref().is_some_and(contains)
 }
 
 /// Writes a guest's line to Xen's console, in one call so that lines of several guests do not mix.

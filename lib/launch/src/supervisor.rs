@@ -12,6 +12,7 @@ use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::build::{BuiltVm, build_vm};
+use crate::held::Held;
 use crate::restart::{Row, Waiting};
 use crate::running::Running;
 use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm};
@@ -44,6 +45,8 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     environment: &'e mut Environment<'x, H, W>,
     exits: LocalPort<'x, H>,
     running: Vec<Running<'x, 'p, H, W::Shared>>,
+    /// VMs that start after others.
+    pub(crate) held: Held<'x, 'p, H>,
     /// VMs that will be started again.
     waiting: Vec<Waiting<'p>>,
     destroyed: Vec<DomId>,
@@ -51,7 +54,9 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     ask_again: Option<u64>,
     bad: usize,
     preserved: usize,
-    /// A critical VM has ended badly.
+    /// A VM could not be started.
+    missing: bool,
+    /// A critical VM has ended badly, or could not be started.
     lost: bool,
 }
 
@@ -63,11 +68,13 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             environment,
             exits,
             running: Vec::new(),
+            held: Held::default(),
             waiting: Vec::new(),
             destroyed: Vec::new(),
             ask_again: None,
             bad: 0,
             preserved: 0,
+            missing: false,
             lost: false,
         })
     }
@@ -98,6 +105,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             ring: ConsoleRing::new(ring),
             line: LineBuffer::default(),
             open_since: None,
+            is_ready: vm.spec.life.ready.is_none(),
         });
         Ok(())
     }
@@ -112,6 +120,33 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         self.bad
     }
 
+    /// Whether a VM that was built could not be started, as one that it starts after never was ready.
+    pub(crate) fn is_missing_one(&self) -> bool {
+        self.missing
+    }
+
+    /// Enters a VM that could not be started.
+    pub(crate) fn count_missing(&mut self, vm: &PlannedVm<'_>) {
+        self.missing = true;
+        if vm.spec.life.critical {
+            log::error!("vm={} event=critical: it was not started, and the platform ends", vm.spec.name);
+            self.lost = true;
+        }
+    }
+
+    /// Enters the VMs that have shown that they are ready.
+    pub(crate) fn note_ready(&mut self) {
+        for vm in self.running.iter().filter(|vm| vm.is_ready) {
+            self.held.note(vm.vm);
+        }
+    }
+
+    /// Whether the VM called `name` runs, or will be started again.
+    pub(crate) fn comes(&self, name: &str) -> bool {
+        let waiting = self.waiting.iter().map(|waiting| waiting.vm);
+        self.running.iter().map(|vm| vm.vm).chain(waiting).any(|vm| vm.spec.name == name)
+    }
+
     /// VMs that are kept although they ended.
     pub(crate) fn preserved(&self) -> usize {
         self.preserved
@@ -121,8 +156,10 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     pub(crate) fn run(&mut self) -> Result<(), CallError> {
         // What happened between a VM's start and now is not announced again.
         self.reap();
+        self.release();
         while !self.is_over() {
             self.relay_consoles();
+            self.release();
             let ports = self.ports();
             let events = self.environment.events;
             wait(self.xen(), events, &ports, self.deadline(), self.environment.now)?;
@@ -132,6 +169,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
                 self.reap();
             }
             self.restart_due();
+            self.release();
         }
         self.destroy_all();
         Ok(())
@@ -153,6 +191,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         for waiting in self.waiting.drain(..) {
             log::info!("vm={} event=restart-cancelled", waiting.vm.spec.name);
         }
+        self.held.take_back();
         while let Some(vm) = self.running.pop() {
             self.destroy(vm);
         }
@@ -242,6 +281,9 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     fn end(&mut self, mut vm: Running<'x, 'p, H, W::Shared>, ending: Ending) {
         vm.relay(self.xen(), self.time());
         vm.flush(self.xen());
+        if vm.is_ready {
+            self.held.note(vm.vm);
+        }
         let (planned, domid) = (vm.vm, vm.domid);
         let spec = &planned.spec;
         log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);

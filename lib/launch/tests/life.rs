@@ -231,3 +231,145 @@ fn a_vm_that_cannot_be_built_again_is_given_up() {
     assert_eq!(logged().matches("step=create:").count(), 3, "{}", logged());
     machine.assert_clean();
 }
+
+/// A VM that starts after others.
+fn after(name: &str, others: &[&str]) -> BootSpec {
+    let after = others.iter().map(|&other| other.to_owned()).collect();
+    BootSpec { life: Life { after, ..Life::default() }, ..spec(name) }
+}
+
+fn ready(name: &str, text: &str) -> BootSpec {
+    BootSpec { life: Life { ready: Some(text.to_owned()), ..Life::default() }, ..spec(name) }
+}
+
+/// Where a text first stands in what was logged.
+#[track_caller]
+fn place(text: &str) -> usize {
+    let found = logged().find(text);
+    assert!(found.is_some(), "{text} is missing: {}", logged());
+    found.unwrap()
+}
+
+#[test]
+fn vms_start_in_the_order_that_they_ask_for_whatever_that_of_the_archive() {
+    let machine = Machine::builder().build();
+    for domain in 1..=3 {
+        then_end(&machine, domain, SHUTDOWN_POWEROFF);
+    }
+    let specs = [after("c", &["a", "b"]), after("b", &["a"]), spec("a")];
+    assert_eq!(run(&machine, &specs, ""), MachineStatus::Success, "{}", logged());
+    let [a, b, c] =
+        ["vm=a domid=3 event=started", "vm=b domid=2 event=started", "vm=c domid=1 event=started"].map(place);
+    assert!(a < b && b < c, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn a_vm_starts_once_the_other_has_shown_its_text_in_parts_or_as_a_prompt() {
+    let stories: [&[&'static [u8]]; 3] =
+        [&[b"all is we", b"ll now\n"], &[b"\n\nall is well: "], &[b"all is well"]];
+    for story in stories {
+        let machine = Machine::builder().build();
+        then(&machine, 1, |guest| _ = guest.write_console(b"all is not well\n"));
+        machine.when_idle(|machine| assert!(!machine.guest(DomId::new(2)).runs()));
+        for part in story {
+            then(&machine, 1, |guest| _ = guest.write_console(part));
+        }
+        end_when_running(&machine, 2, SHUTDOWN_POWEROFF);
+        end_when_running(&machine, 1, SHUTDOWN_POWEROFF);
+        let specs = [ready("a", "all is well"), after("b", &["a"])];
+        assert_eq!(run(&machine, &specs, ""), MachineStatus::Success, "{}", logged());
+        assert!(place("vm=a event=ready") < place("vm=b domid=2 event=started"));
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_text_that_is_shown_at_the_very_end_counts_and_a_restart_gives_another_chance() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    when_running(&machine, 3, |guest| {
+        guest.write_console(b"up");
+        guest.shut_down(SHUTDOWN_POWEROFF);
+    });
+    end_when_running(&machine, 2, SHUTDOWN_POWEROFF);
+    let mut first = restarted("a", 1);
+    first.life.ready = Some("up".to_owned());
+    assert_eq!(run(&machine, &[first, after("b", &["a"])], ""), MachineStatus::Success, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn vms_that_wait_for_one_that_ends_too_early_are_not_started() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_POWEROFF);
+    let specs = [ready("a", "up"), after("b", &["a"]), after("c", &["b"])];
+    assert_eq!(run(&machine, &specs, ""), MachineStatus::BuildFailed, "{}", logged());
+    for (vm, other) in [("b", "a"), ("c", "b")] {
+        let text = format!("vm={vm} event=not-started: it starts after {other}, which was never ready");
+        assert!(logged().contains(&text), "{text}: {}", logged());
+    }
+    machine.assert_clean();
+}
+
+#[test]
+fn an_order_that_is_none_is_found_before_anything_is_built() {
+    for (specs, text) in [
+        (
+            [after("a", &["b"]), after("b", &["a"])],
+            "vm=a step=spec: it would wait for itself: a starts after b starts after a",
+        ),
+        (
+            [after("a", &["x"]), spec("b")],
+            "vm=a step=spec: it is to start after \"x\", and there is no VM of that name",
+        ),
+    ] {
+        let machine = Machine::builder().build();
+        assert_eq!(run(&machine, &specs, ""), MachineStatus::BuildFailed, "{}", logged());
+        assert!(logged().contains(text), "{text}: {}", logged());
+        assert!(!logged().contains("event=built"), "{}", logged());
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_failure_of_any_call_while_vms_wait_leaves_nothing() {
+    let specs = [ready("a", "up"), after("b", &["a"])];
+    let story = |machine: &Machine| {
+        then(machine, 1, |guest| _ = guest.write_console(b"up\n"));
+        then_end(machine, 2, SHUTDOWN_POWEROFF);
+        then_end(machine, 1, SHUTDOWN_POWEROFF);
+    };
+    let whole = Machine::builder().build();
+    story(&whole);
+    assert_eq!(run(&whole, &specs, ""), MachineStatus::Success, "{}", logged());
+    let trace = whole.trace();
+    let starts: Vec<_> = trace
+        .calls()
+        .iter()
+        .filter(|call| call.name == "XEN_DOMCTL_unpausedomain")
+        .map(|call| call.index)
+        .collect();
+    let calls = trace.calls().iter().filter(|call| call.index > starts[0] && call.index <= starts[1]);
+    for call in calls {
+        let machine = Machine::builder().build();
+        story(&machine);
+        // Those that the failure leaves behind end some time.
+        for domain in [2, 1, 2, 1, 2, 1] {
+            then_end(&machine, domain, SHUTDOWN_POWEROFF);
+        }
+        machine.inject(Fault::at(call.index, Effect::Fail(Errno::EIO)));
+        let status = run(&machine, &specs, "");
+        let what = format!("call {}, {call}: {}", call.index, logged());
+        match call.name {
+            // Without a way to wait, the VMs are left alone until the machine goes off with them.
+            "SCHEDOP_poll" => assert_eq!(status, MachineStatus::BuilderFailed, "{what}"),
+            // Nobody reads the console, or hears of it: that harms nobody.
+            "CONSOLEIO_write" | "EVTCHNOP_send" => {
+                assert_eq!(status, MachineStatus::Success, "{what}");
+                machine.assert_clean();
+            }
+            _ => assert!(machine.leftovers().is_empty(), "{what}: {:?}", machine.leftovers()),
+        }
+    }
+}

@@ -110,6 +110,12 @@ fn spec(spec: &BootSpec) -> String {
             format!("at most {} in a row, the first after {} ms", life.restart_limit, life.restart_delay_ms);
         field("restarts", text);
     }
+    if !life.after.is_empty() {
+        field("starts after", life.after.join(", "));
+    }
+    if let Some(ready) = &life.ready {
+        field("is ready", format!("when its console shows {ready:?}"));
+    }
     if life.critical {
         field("critical", "the platform ends when it ends badly".into());
     }

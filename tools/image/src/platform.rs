@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kernel_image::{UnpackingCost, Unwrapped};
 use protocols::archive::{IMAGE_FOLDER, spec_entry};
+use protocols::order::{self, OrderError};
 use protocols::spec::{BootSpec, GuestKind, ImageRole, SpecError};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -14,7 +15,7 @@ use thiserror::Error;
 use crate::config::{VmConfig, VmFile};
 use crate::files;
 use crate::kernel::{MAX_UNPACKED, unpacking_cost};
-use crate::source::{Diagnostic, Severity, Spanned};
+use crate::source::{Diagnostic, Severity, Spanned, nearest};
 
 /// The largest image: the CPIO format has 32 bits for a file's size.
 const MAX_IMAGE_LEN: u64 = u32::MAX as u64;
@@ -92,6 +93,7 @@ impl Platform {
     /// Reads the images of all VMs and checks what the VMs must not share: names and domain ids.
     pub fn load(files: Vec<VmFile>) -> Result<Self, PlatformError> {
         let mut problems = conflicts(&files);
+        problems.extend(disorders(&files));
         let mut store = ImageStore::default();
         let mut vms = Vec::new();
         for file in files {
@@ -242,6 +244,30 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
     problems
 }
 
+/// VMs that could never start because of those that they start after.
+fn disorders(files: &[VmFile]) -> Vec<String> {
+    let nodes: Vec<_> = files
+        .iter()
+        .map(|file| (file.config.name.value.as_str(), file.config.life.after.as_slice()))
+        .collect();
+    let render = |(index, error): (usize, OrderError)| {
+        let file = files.get(index)?;
+        let wanted = match &error {
+            OrderError::Unknown { after } => Some(after),
+            OrderError::Cycle { path } => path.get(1),
+        };
+        let place = file.config.after.iter().find(|name| Some(&name.value) == wanted)?;
+        let mut problem = Diagnostic::error(place.span, format!("VM {:?}: {error}", file.config.name.value));
+        if let OrderError::Unknown { after } = &error
+            && let Some(near) = nearest(after, nodes.iter().map(|(name, _)| *name))
+        {
+            problem = problem.with_help(format!("did you mean {near:?}?"));
+        }
+        Some(problem.render(&file.source))
+    };
+    order::disorders(&nodes).into_iter().filter_map(render).collect()
+}
+
 #[derive(Default)]
 struct ImageStore {
     images: Vec<Image>,
@@ -337,6 +363,25 @@ mod tests {
         assert_eq!(archive.file("images/k.3fc4ccfe").unwrap(), b"two");
         let spec = BootSpec::decode(archive.file("vms/b.spec").unwrap()).unwrap();
         assert_eq!(spec, platform.vms()[1].spec);
+    }
+
+    #[test]
+    fn vms_that_could_never_start_are_found_where_they_say_after_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("k"), "kernel").unwrap();
+        let files = vec![
+            vm(folder.path(), "web", "k", "after = ['cache', 'dp']"),
+            vm(folder.path(), "db", "k", "after = 'db'"),
+            vm(folder.path(), "cache", "k", ""),
+        ];
+        let problems = Platform::load(files).unwrap_err().problems;
+        assert_eq!(problems.len(), 2, "{problems:#?}");
+        let unknown =
+            "web.cfg:4:19: VM \"web\": it is to start after \"dp\", and there is no VM of that name";
+        assert!(problems[0].starts_with(unknown), "{}", problems[0]);
+        assert!(problems[0].ends_with("did you mean \"db\"?"), "{}", problems[0]);
+        let cycle = "db.cfg:4:9: VM \"db\": it would wait for itself: db starts after db";
+        assert!(problems[1].starts_with(cycle), "{}", problems[1]);
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub enum Key {
     RestartDelay,
     /// `critical = 0 or 1` (ours)
     Critical,
+    /// `after = ["NAME", ...]` (ours)
+    After,
+    /// `ready = "TEXT"` (ours)
+    Ready,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -72,6 +76,8 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("restart_limit", Key::RestartLimit),
     ("restart_delay", Key::RestartDelay),
     ("critical", Key::Critical),
+    ("after", Key::After),
+    ("ready", Key::Ready),
 ];
 
 impl Key {

@@ -37,7 +37,8 @@ pub(super) fn read(
     let command_line = reader.command_line();
     let [on_poweroff, on_reboot, on_crash] =
         [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
-    let life = reader.life();
+    let after = reader.after();
+    let life = reader.life(&after);
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -53,6 +54,7 @@ pub(super) fn read(
         on_poweroff,
         on_reboot,
         on_crash,
+        after,
         life,
     })
 }

@@ -44,7 +44,9 @@ pub struct VmConfig {
     pub on_reboot: ExitAction,
     /// What happens when it crashes.
     pub on_crash: ExitAction,
-    /// What else follows its end.
+    /// The names of the VMs that it starts after, each where it is written.
+    pub after: Vec<Spanned<String>>,
+    /// What else follows its end, and those names again.
     pub life: Life,
 }
 

@@ -1,15 +1,15 @@
-//! What follows a VM's end: the keys `on_*`, `restart_*` and `critical`.
+//! What ties a VM to others, and what follows its end: the keys `after`, `ready`, `on_*`, `restart_*` and `critical`.
 
 use protocols::Life;
 use protocols::life::{
-    DEFAULT_RESTART_DELAY_MS, DEFAULT_RESTART_LIMIT, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT,
+    self, DEFAULT_RESTART_DELAY_MS, DEFAULT_RESTART_LIMIT, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT,
 };
 use protocols::spec::ExitAction;
 
 use super::Reader;
 use crate::config::keys::Key;
 use crate::config::syntax::Value;
-use crate::source::{Diagnostic, nearest};
+use crate::source::{Diagnostic, Spanned, nearest};
 
 /// The actions by the names they have in a file.
 const ACTIONS: [(&str, ExitAction); 3] =
@@ -44,7 +44,7 @@ impl Reader<'_> {
     }
 
     /// What the spec keeps of all this beside the three oldest actions.
-    pub(super) fn life(&mut self) -> Life {
+    pub(super) fn life(&mut self, after: &[Spanned<String>]) -> Life {
         let limits = 1..=u64::from(MAX_RESTART_LIMIT);
         let delays = 0..=u64::from(MAX_RESTART_DELAY_MS);
         let limit = self.number_in(Key::RestartLimit, limits, "");
@@ -56,7 +56,42 @@ impl Reader<'_> {
             restart_limit: or(limit.map(|limit| limit.value), DEFAULT_RESTART_LIMIT),
             restart_delay_ms: or(delay.map(|delay| delay.value), DEFAULT_RESTART_DELAY_MS),
             critical: self.boolean(Key::Critical).unwrap_or(false),
+            after: after.iter().map(|name| name.value.clone()).collect(),
+            ready: self.ready(),
         }
+    }
+
+    /// The VMs that it starts after: a name or a list of names.
+    pub(super) fn after(&mut self) -> Vec<Spanned<String>> {
+        let Some(assignment) = self.values.get(&Key::After) else { return Vec::new() };
+        let value = &assignment.value;
+        let items = match &value.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let mut names: Vec<Spanned<String>> = Vec::new();
+        for item in items {
+            let Value::String(name) = &item.value else {
+                self.wrong_type(Key::After, "a list of names in quotes", item);
+                continue;
+            };
+            names.push(Spanned::new(name.clone(), item.span));
+            let so_far: Vec<String> = names.iter().map(|name| name.value.clone()).collect();
+            if let Err(error) = life::check_after(&so_far) {
+                self.spec_error(item.span, &error);
+                names.pop();
+            }
+        }
+        names
+    }
+
+    /// The text that its console shows when it is ready.
+    fn ready(&mut self) -> Option<String> {
+        let text = self.string(Key::Ready)?;
+        if let Err(error) = life::check_ready(&text.value) {
+            self.spec_error(text.span, &error);
+        }
+        Some(text.value)
     }
 
     /// Warns of settings for restarts where nothing restarts the VM.
