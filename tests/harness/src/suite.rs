@@ -96,6 +96,9 @@ pub(crate) struct TestSpec {
     /// Texts that must appear in db-boot's lines, in this order.
     #[serde(default)]
     pub(crate) log: Vec<String>,
+    /// Free memory in KiB that Xen itself may keep for what it has to remember of so many VMs.
+    #[serde(default)]
+    pub(crate) kept_memory: u64,
     /// What is done to the RAM disk before the boot, in this order.
     #[serde(default)]
     pub(crate) damage: Vec<Damage>,
