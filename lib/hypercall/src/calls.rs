@@ -19,7 +19,7 @@ use xen_abi::memory::{
 };
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
-use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, Shutdown};
+use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::sysctl::{MachineMemory, Sysctl, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
@@ -416,13 +416,6 @@ impl<H: RawHypercall> Xen<H> {
         let args = [u64::from(SCHEDOP_POLL), address_mut(&mut argument), 0, 0, 0];
         // SAFETY: `Port` has the layout of the header's evtchn_port_t; the list has the length that is said.
         unsafe { self.call(HypercallNumber::SCHED_OP, args, "SCHEDOP_poll", DomId::SELF) }.map(|_| ())
-    }
-
-    /// Lets other domains run.
-    pub fn yield_now(&self) -> Result<(), CallError> {
-        let args = [u64::from(SCHEDOP_YIELD), 0, 0, 0, 0];
-        // SAFETY: takes no address and changes nothing.
-        unsafe { self.call(HypercallNumber::SCHED_OP, args, "SCHEDOP_yield", DomId::SELF) }.map(|_| ())
     }
 
     /// Ends the calling domain for `reason`; returns only when Xen refuses.

@@ -254,12 +254,20 @@ pub fn port() -> Option<Port> {
     }
 }
 
-/// Prints a line when nothing else can be relied on: the console's lock is broken if it is held.
+/// Prints a line unless the console is in use: for those who may be called while a line is being made.
+pub(crate) fn print_if_free(text: fmt::Arguments<'_>) {
+    if let Some(mut console) = CONSOLE.try_lock() {
+        let _ = console.write_fmt(text);
+        console.push(b'\n');
+    }
+}
+
+/// Prints a line when the kernel ends: the console's lock is broken if it is held.
 ///
-/// There is one vCPU, so whoever holds the lock was interrupted for good.
+/// There is one vCPU, and the caller does not return to whoever holds the lock.
 pub(crate) fn emergency(text: fmt::Arguments<'_>) {
     if CONSOLE.try_lock().is_none() {
-        // SAFETY: the holder is below this call on the only vCPU and does not go on.
+        // SAFETY: the holder is below this call on the only vCPU and does not go on, as all callers end the kernel.
         unsafe { CONSOLE.force_unlock() };
     }
     let mut console = CONSOLE.lock();

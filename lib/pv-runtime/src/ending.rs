@@ -1,7 +1,7 @@
 //! How a kernel ends, in order or not.
 
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use protocols::MachineStatus;
 use protocols::status::GUEST_STATUS_BASE;
@@ -76,16 +76,20 @@ pub mod exit_port {
         EXIT_PORT.store(u32::from(port), Ordering::Relaxed);
     }
 
-    /// The port in use.
-    pub fn configured() -> Option<u16> {
-        u16::try_from(EXIT_PORT.load(Ordering::Relaxed)).ok()
+    /// The port in use, once: an end that the write to it brought about does not write again.
+    pub(super) fn take() -> Option<u16> {
+        u16::try_from(EXIT_PORT.swap(u32::MAX, Ordering::Relaxed)).ok()
     }
 
     /// Writes `value` to `port`. With a device there that ends the machine this does not return.
-    pub fn write(port: u16, value: u8) -> Result<(), Errno> {
+    ///
+    /// # Safety
+    ///
+    /// The port is the one that the kernel was configured with: what is there ends the machine, or does nothing.
+    pub(super) unsafe fn write(port: u16, value: u8) -> Result<(), Errno> {
         Hypervisor.allow_io()?;
-        // SAFETY: the domain may use the port or else gets a fault that is reported; the device ends the machine, or there
-        // is none.
+        // SAFETY: by the caller's promise no memory changes; a port that the domain may not use gives a fault, which is
+        // reported.
         unsafe { machine::io_write(port, value) };
         Ok(())
     }
@@ -94,15 +98,21 @@ pub mod exit_port {
 /// Above all ports: none.
 static EXIT_PORT: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// Whether an end that is not in order has begun: another one within it says no more.
-static FAILING: AtomicBool = AtomicBool::new(false);
+/// Ends that are not in order and have begun: more than one when a mistake happens while one is reported.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
 
 /// Ends the kernel.
 pub fn end(ending: Ending) -> ! {
     console::flush();
-    if let Some(port) = exit_port::configured() {
+    end_now(ending)
+}
+
+/// Ends the kernel without a look at the console, whose lock may be held by what was interrupted.
+fn end_now(ending: Ending) -> ! {
+    if let Some(port) = exit_port::take() {
         let status = ending.machine_status().to_byte();
-        if let Err(errno) = exit_port::write(port, status) {
+        // SAFETY: whoever configured the port said that it is one to end the machine by.
+        if let Err(errno) = unsafe { exit_port::write(port, status) } {
             console::emergency(format_args!("{Prefix}error: exit port {port:#x}: {errno}"));
         }
     }
@@ -114,20 +124,25 @@ static FAILURE_HOOK: Once<fn(fmt::Arguments<'_>)> = Once::new();
 
 /// Has `hook` called when the kernel ends because of a panic or an exception, after that was printed. The first call counts.
 ///
-/// The hook must not use the heap, which may be locked. A mistake within it ends the kernel without more words.
+/// The hook must not use the heap, which may be locked. A mistake within it is reported too, and ends the kernel.
 pub fn on_failure(hook: fn(fmt::Arguments<'_>)) {
     FAILURE_HOOK.call_once(|| hook);
 }
 
-/// Ends the kernel because of a mistake, after saying what happened.
+/// Ends the kernel because of a mistake, after saying what happened: of the first in whole, of a second, within the report of
+/// the first, in a few words, and then no more.
 pub(crate) fn fail(text: fmt::Arguments<'_>) -> ! {
-    if !FAILING.swap(true, Ordering::Relaxed) {
-        console::emergency(format_args!("{Prefix}error: {text}"));
-        if let Some(hook) = FAILURE_HOOK.get() {
-            hook(text);
+    match FAILURES.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            console::emergency(format_args!("{Prefix}error: {text}"));
+            if let Some(hook) = FAILURE_HOOK.get() {
+                hook(text);
+            }
         }
+        1 => console::emergency(format_args!("{Prefix}error: while that was reported: {text}")),
+        _ => {}
     }
-    end(Ending::Crash)
+    end_now(Ending::Crash)
 }
 
 /// Reports a panic as `file:line: message`, and ends the kernel.

@@ -90,12 +90,12 @@ impl State {
             if let Ok(block) = self.heap.allocate_first_fit(layout) {
                 return Some(block);
             }
-            // Out of memory either way; a refusal by Xen is worth a line, which needs no heap.
+            // Out of memory either way; a refusal by Xen is worth a line, which needs no heap. Who allocates may be printing.
             match self.grow() {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
-                    crate::console::emergency(format_args!("the heap cannot grow: {error}"));
+                    crate::console::print_if_free(format_args!("the heap cannot grow: {error}"));
                     return None;
                 }
             }

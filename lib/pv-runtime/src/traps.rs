@@ -1,7 +1,6 @@
 //! Exceptions: reported with everything that helps to find the cause, and then the end. Probes are the exception.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use thiserror::Error;
 use xen_abi::vcpu::{FLAT_KERNEL_CS, TrapInfo};
@@ -21,9 +20,6 @@ const WITH_ERROR_CODE: u64 = 1 << 8 | 0b11111 << 10 | 1 << 17 | 1 << 21 | 1 << 2
 
 /// Words of the stack in a report.
 const STACK_WORDS: u64 = 16;
-
-/// Exceptions that were handled, to notice one within another.
-static DEPTH: AtomicU32 = AtomicU32::new(0);
 
 /// What the assembly pushed, below what Xen pushed.
 #[derive(Clone, Copy, Debug)]
@@ -231,9 +227,6 @@ pub(crate) extern "C" fn handle(frame: &Frame) -> Resume {
         unsafe { (&raw const (*vcpu).cr2).read_volatile() }
     });
     let report = Report { frame, processor, cr2 };
-    if DEPTH.fetch_add(1, Ordering::Relaxed) > 0 {
-        ending::fail(format_args!("while another exception was reported: {report}"));
-    }
     ending::fail(format_args!("{report}{}", StackWords(processor.rsp)))
 }
 

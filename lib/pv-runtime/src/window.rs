@@ -50,15 +50,34 @@ struct Kept {
     slots: Slots<{ KEPT_FRAMES / 64 }>,
 }
 
-/// Pages of the heap that become page tables and are never given back.
+/// Pages of the heap that become page tables, and are not given back once they are.
 struct HeapPages;
+
+impl HeapPages {
+    /// What a page of the heap is allocated with.
+    const LAYOUT: Layout = Layout::new::<Page>();
+
+    /// Gives a page back.
+    ///
+    /// # Safety
+    ///
+    /// [`take`](TablePages::take) gave the page, and nobody has used it or given it back since.
+    unsafe fn give_back(page: Pfn) {
+        let first = core::ptr::with_exposed_provenance_mut::<u8>(crate::layout::address_of(page) as usize);
+        // SAFETY: the page was allocated with this layout, and is given back once, as the caller says.
+        unsafe { alloc::alloc::dealloc(first, Self::LAYOUT) };
+    }
+}
+
+/// A page of memory.
+#[repr(C, align(4096))]
+struct Page([u8; PAGE_SIZE]);
 
 impl TablePages for HeapPages {
     fn take(&mut self) -> Option<Pfn> {
-        let layout = Layout::from_size_align(PAGE_SIZE, PAGE_SIZE).ok()?;
         // SAFETY: the layout has a size.
-        let page = NonNull::new(unsafe { alloc::alloc::alloc(layout) })?;
-        Some(crate::layout::page_of(page.addr().get() as u64))
+        let page = NonNull::new(unsafe { alloc::alloc::alloc(Self::LAYOUT) })?;
+        Some(crate::layout::page_of(page.as_ptr().expose_provenance() as u64))
     }
 }
 
@@ -70,6 +89,14 @@ impl<const TABLES: usize> Area<TABLES> {
         impl<const N: usize> TablePages for AtHand<N> {
             fn take(&mut self) -> Option<Pfn> {
                 self.0.iter_mut().find_map(Option::take)
+            }
+        }
+        impl<const N: usize> Drop for AtHand<N> {
+            fn drop(&mut self) {
+                for page in self.0.iter_mut().filter_map(Option::take) {
+                    // SAFETY: both pages came from the heap, and one that was taken out to be used is not here any more.
+                    unsafe { HeapPages::give_back(page) };
+                }
             }
         }
         let mut tables = [MachineAddr::new(0); TABLES];
