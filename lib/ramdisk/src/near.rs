@@ -6,11 +6,14 @@ const MAX_LISTED: usize = 5;
 /// Names longer than this are not compared: the comparison's cost is the product of both lengths, and an archive is
 /// hostile input also when something is looked for in it.
 const MAX_COMPARED: usize = 64;
+/// Names of an archive that are compared. A platform may look for as many names as the archive has entries, so that without
+/// this bound an archive of wrong names would cost the square of its size.
+const MAX_CANDIDATES: usize = 256;
 
 /// The names nearest to `wanted`, best first; when none is near, the first names of the archive.
 pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
     let mut ranked: Vec<(usize, &str)> =
-        names.clone().filter_map(|name| Some((distance(wanted, name)?, name))).collect();
+        names.clone().take(MAX_CANDIDATES).filter_map(|name| Some((distance(wanted, name)?, name))).collect();
     ranked.sort_unstable();
     let found: Vec<String> = ranked.into_iter().take(MAX_LISTED).map(|(_, name)| name.into()).collect();
     if found.is_empty() { names.take(MAX_LISTED).map(shorten).collect() } else { found }
@@ -78,6 +81,13 @@ mod tests {
         let names = ["images/vmlinux", "vms/a.spec", "images/vmlinuz"];
         assert_eq!(near("vmlinuz", names.into_iter()), ["images/vmlinuz"]);
         assert_eq!(near("images/vmlinus", names.into_iter()), ["images/vmlinux", "images/vmlinuz"]);
+    }
+
+    #[test]
+    fn compares_no_more_names_than_its_bound() {
+        let names = |count: usize| core::iter::repeat_n("other", count).chain(["wanted"]);
+        assert_eq!(near("wanter", names(MAX_CANDIDATES - 1)), ["wanted"]);
+        assert_eq!(near("wanter", names(MAX_CANDIDATES)), ["other"; MAX_LISTED]);
     }
 
     #[test]
