@@ -83,8 +83,9 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
             return report(MachineStatus::BuilderFailed, planned.len(), 0);
         }
     };
-    let count = built.len();
-    for vm in built {
+    let mut count = 0;
+    let mut built = built.into_iter();
+    while let Some(vm) = built.next() {
         let spec = &vm.vm.spec;
         if !spec.life.after.is_empty() {
             supervisor.held.hold(vm);
@@ -92,10 +93,15 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
             log::error!("vm={} {error}", spec.name);
             failed = true;
             if refuses(options, spec.life.critical) {
+                log_refusal(options);
+                take_back(&mut built.collect());
                 supervisor.destroy_all();
-                break;
+                supervisor.wait_until_gone();
+                return report(MachineStatus::BuildFailed, planned.len(), 0);
             }
+            continue;
         }
+        count += 1;
     }
     supervisor.release();
     let held = supervisor.held.count();

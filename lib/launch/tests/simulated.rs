@@ -11,7 +11,7 @@ use protocols::{BootSpec, ExitAction, MachineStatus};
 use support::{logged, run, spec, then, then_end};
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 use xen_abi::{DomId, Errno, PageCount};
-use xen_sim::{Effect, Fault, Guest, Machine, Release};
+use xen_sim::{CallSite, Effect, Fault, Guest, Machine, Release};
 
 #[test]
 fn guests_speak_and_end_and_nothing_is_left_on_every_release() {
@@ -147,6 +147,26 @@ fn a_hundred_and_fifty_vms_have_more_ports_than_one_poll_takes() {
     }
     assert_eq!(run(&machine, &specs, ""), MachineStatus::Success, "{}", logged());
     assert_eq!(machine.console().lines().count(), 150);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_platform_that_does_not_start_whole_is_stopped_and_not_called_started() {
+    let machine = Machine::builder().build();
+    let mut starts = 0;
+    let second = move |site: &CallSite| {
+        starts += usize::from(site.name == "XEN_DOMCTL_unpausedomain");
+        site.name == "XEN_DOMCTL_unpausedomain" && starts == 2
+    };
+    machine.inject(Fault::when(second, Effect::Fail(Errno::EINVAL)));
+    let status = run(&machine, &[spec("first"), spec("second"), spec("third")], "");
+    assert_eq!(status, MachineStatus::BuildFailed);
+    let log = logged();
+    for line in ["vm=first domid=1 event=destroyed", "vm=third domid=3 event=taken-back", "platform=refused"]
+    {
+        assert!(log.contains(line), "{line} is not in {log}");
+    }
+    assert!(!log.contains("platform=started"), "{log}");
     machine.assert_clean();
 }
 
