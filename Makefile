@@ -13,6 +13,8 @@ harness = $(host)/harness
 .PHONY: all db-boot tools runner run tests-list tests-all test test-host check floors unsafe-check unsafe-inventory \
     lint clean help
 .DEFAULT_GOAL := all
+# A downloaded file stays, also one that is only on the way to another.
+.SECONDARY:
 
 all: tools db-boot
 	@echo "build/kernels/db-boot and $(host)/domb are built; make -C tests hello.run boots something"

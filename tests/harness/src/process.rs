@@ -68,7 +68,8 @@ fn wait(mut child: Child, deadline: Duration) -> io::Result<End> {
         let late = started.elapsed();
         if late > deadline && !asked {
             asked = true;
-            Command::new("kill").arg(child.id().to_string()).status()?;
+            // The shell's own `kill`: the program of that name is not on every machine.
+            Command::new("sh").arg("-c").arg(format!("kill {}", child.id())).status()?;
         }
         if late > deadline + Duration::from_secs(5) {
             child.kill()?;

@@ -260,11 +260,14 @@ fn an_interrupt_ends_the_machine_and_removes_its_files() {
         }
         assert!(start.elapsed() < Duration::from_secs(30), "QEMU was not started");
     };
-    let kill =
-        |arguments: &[&str]| Command::new("kill").args(arguments).stderr(Stdio::null()).status().unwrap();
-    assert!(kill(&["-INT", &domb.id().to_string()]).success());
+    // The shell's own `kill`: the program of that name is not on every machine.
+    let kill = |signal: &str, pid: &str| {
+        let command = format!("kill -{signal} {pid}");
+        Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status().unwrap()
+    };
+    assert!(kill("INT", &domb.id().to_string()).success());
     assert_eq!(domb.wait().unwrap().code(), Some(130));
-    assert!(!kill(&["-0", &pid]).success(), "QEMU is still running");
+    assert!(!kill("0", &pid).success(), "QEMU is still running");
     assert_eq!(shop.leftovers(), Vec::<std::path::PathBuf>::new());
 }
 
