@@ -49,6 +49,8 @@ pub const MAX_IMAGE_NAME_LEN: usize = 255;
 pub enum GuestKind {
     /// A 64-bit paravirtualised guest.
     Pv,
+    /// A hardware-assisted guest without emulated devices.
+    Pvh,
 }
 
 /// What becomes of a VM when it ends. The order of the variants is the wire format: additions go last.

@@ -4,6 +4,7 @@ use core::fmt;
 
 use hypercall::{RawHypercall, Xen};
 use xen_abi::domctl::{CreateDomain, CreateFlags};
+use xen_abi::hvm::EMULATE_LAPIC;
 use xen_abi::{DomId, PageCount};
 
 /// What a domain is created with, besides its memory contents.
@@ -34,15 +35,24 @@ const MAX_GRANT_VERSION: u32 = 2;
 impl DomainSpec {
     /// The request for a PV domain.
     pub(crate) fn pv_request(&self) -> CreateDomain {
+        self.request(CreateFlags::empty(), 0)
+    }
+
+    /// The request for a PVH domain: nested paging, and no emulation but that of the local APIC.
+    pub(crate) fn pvh_request(&self) -> CreateDomain {
+        self.request(CreateFlags::HVM | CreateFlags::HAP, EMULATE_LAPIC)
+    }
+
+    fn request(&self, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {
         CreateDomain {
             handle: self.uuid,
-            flags: CreateFlags::empty(),
+            flags,
             max_vcpus: self.vcpus,
             max_evtchn_port: MAX_EVENT_PORT,
             max_grant_frames: MAX_GRANT_FRAMES,
             max_maptrack_frames: MAX_MAPTRACK_FRAMES,
             max_grant_version: MAX_GRANT_VERSION,
-            emulation_flags: 0,
+            emulation_flags,
         }
     }
 }

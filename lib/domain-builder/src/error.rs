@@ -19,7 +19,7 @@ pub enum Step {
     Ports,
     /// Its memory is filled.
     Load,
-    /// Its page tables are handed to Xen.
+    /// What Xen and the guest tell each other by is set: the page tables of a PV guest, the parameters of a PVH guest.
     Seal,
     /// Its first vCPU gets registers.
     Vcpu,
@@ -75,6 +75,26 @@ pub enum BuildError {
         /// Pages it was to get.
         wanted: PageCount,
     },
+    /// The machine, or its Xen, cannot run PVH guests at all.
+    #[error(
+        "step create: this Xen cannot run PVH guests here, it has no {missing}: start QEMU with -cpu qemu64,+svm,+npt, or on \
+         hardware enable VT-x or AMD-V in the firmware; a kernel that can run as PV starts with type = \"pv\""
+    )]
+    NoPvh {
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// Xen's account of a new domain's state lacks something.
+    #[error(
+        "step vcpu: the state that Xen tells of domain {domain} has no {what}: this Xen is newer than the ones this builder \
+         knows (4.14 to 4.23)"
+    )]
+    NoState {
+        /// The domain.
+        domain: DomId,
+        /// What is not there.
+        what: &'static str,
+    },
     /// The plan and the domain do not agree: a defect of the builder, reported rather than hidden.
     #[error(
         "step={step}: domain {domain} has no frame for {what}; this is a defect in the builder, please report it"
@@ -105,6 +125,8 @@ impl BuildError {
         match self {
             Self::Call { step, .. } | Self::Window { step, .. } | Self::NoFrame { step, .. } => *step,
             Self::OutOfMemory { .. } => Step::Populate,
+            Self::NoPvh { .. } => Step::Create,
+            Self::NoState { .. } => Step::Vcpu,
         }
     }
 }
@@ -122,20 +144,20 @@ fn advice(step: Step, error: &CallError) -> &'static str {
             "a domain with this number exists already: change or remove the VM's `domid`"
         }
         (Step::Create, Errno::EINVAL) => {
-            "Xen does not take this combination of settings: check `vcpus` against what this Xen supports for a PV guest"
+            "Xen does not take this combination of settings: check `vcpus` against what this Xen supports for a guest of this type"
         }
         (Step::Create, Errno::EOPNOTSUPP | Errno::ENOSYS) => {
-            "this Xen was built without what the VM needs (PV guests need CONFIG_PV)"
+            "this Xen was built without what the VM needs (PV guests need CONFIG_PV, PVH guests CONFIG_HVM)"
         }
         (Step::Limits, Errno::EINVAL | Errno::E2BIG) => {
             "check `vcpus` and `maxmem` against what this Xen supports"
         }
         (Step::Ports, Errno::ENOSPC) => "the domain has no event-channel port left",
         (Step::Seal, _) => {
-            "Xen does not accept the page tables that were built; with a guest_loglvl=all Xen logs the reason"
+            "Xen does not accept the page tables (PV) or parameters (PVH) that were made; with guest_loglvl=all Xen logs the reason"
         }
         (Step::Vcpu, Errno::EINVAL) => {
-            "Xen does not accept the registers: check the kernel's ENTRY and VIRT_BASE notes"
+            "Xen does not accept the registers: check the kernel's ENTRY and VIRT_BASE (PV) or PHYS32_ENTRY (PVH) notes"
         }
         (_, Errno::ESRCH) => "the domain is gone: something else destroyed it",
         _ => "Xen's own log (loglvl=all guest_loglvl=all) may say more",

@@ -35,10 +35,10 @@ pub struct Loaded<'x, H: RawHypercall> {
 /// The domain is complete and paused; it is still destroyed when this value is dropped.
 #[derive(Debug)]
 pub struct Sealed<'x, H: RawHypercall> {
-    domain: Guarded<'x, H>,
-    console_frame: Mfn,
-    console: Port,
-    runs: usize,
+    pub(crate) domain: Guarded<'x, H>,
+    pub(crate) console_frame: Mfn,
+    pub(crate) console: Port,
+    pub(crate) runs: usize,
 }
 
 /// A complete domain that is no longer guarded.
@@ -46,7 +46,7 @@ pub struct Sealed<'x, H: RawHypercall> {
 pub struct Started {
     /// Its identifier.
     pub domid: DomId,
-    /// The frame of its console ring.
+    /// The frame of its console ring, as the window takes it: of a PVH domain, the guest frame.
     pub console_frame: Mfn,
     /// Its own port of the console ring, which the builder's domain may bind to.
     pub console: Port,
@@ -242,7 +242,7 @@ impl<H: RawHypercall> Sealed<'_, H> {
         self.domain.domid()
     }
 
-    /// The frame of its console ring.
+    /// The frame of its console ring, as the window takes it: of a PVH domain, the guest frame.
     pub fn console_frame(&self) -> Mfn {
         self.console_frame
     }

@@ -28,6 +28,10 @@ pub enum AreaKind {
     PageTables,
     /// The stack the kernel starts on.
     BootStack,
+    /// A PVH guest's ACPI tables.
+    AcpiTables,
+    /// A PVH guest's page table for paging switched off.
+    IdentityTable,
     /// Nothing: between areas, or mapped for the kernel to use.
     Padding,
 }
@@ -44,6 +48,8 @@ impl fmt::Display for AreaKind {
             Self::Console => "console ring",
             Self::PageTables => "page tables",
             Self::BootStack => "boot stack",
+            Self::AcpiTables => "ACPI tables",
+            Self::IdentityTable => "identity table",
             Self::Padding => "padding",
         })
     }

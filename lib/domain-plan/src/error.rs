@@ -104,6 +104,63 @@ pub enum PlanError {
         /// What was computed.
         what: &'static str,
     },
+    /// The kernel has no PVH entry point.
+    #[error(
+        "the kernel cannot start as a PVH guest: {}",
+        if *any_notes { "it has Xen notes but no PHYS32_ENTRY; for Linux, build it with CONFIG_PVH (CONFIG_XEN_PVH), or use \
+         type = \"pv\"" } else { "it has no Xen notes; for Linux, build it with CONFIG_PVH (CONFIG_XEN_PVH)" }
+    )]
+    NotPvh {
+        /// Whether it has any Xen notes.
+        any_notes: bool,
+    },
+    /// The PVH entry point is not in the kernel, or above 4 GiB.
+    #[error(
+        "PHYS32_ENTRY {address:#x} lies outside of the kernel's segments [{start:#x}..{end:#x}) below 4 GiB; \
+         the image's PHYS32_ENTRY note is wrong"
+    )]
+    PvhEntry {
+        /// The address.
+        address: u64,
+        /// First byte of the kernel.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+    /// The kernel wants to be where a PVH guest's ACPI tables are.
+    #[error(
+        "the kernel occupies [{start:#x}..{end:#x}), where a PVH guest has its ACPI tables [{area_start:#x}..{area_end:#x}); \
+         link it to physical addresses from 1 MiB on"
+    )]
+    AcpiOverlap {
+        /// First byte of the kernel.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+        /// First byte of the tables.
+        area_start: u64,
+        /// Byte behind them.
+        area_end: u64,
+    },
+    /// What a PVH guest starts with reaches into the hole below 4 GiB.
+    #[error(
+        "the {area} of a PVH guest ends at {end:#x}, and everything it starts with has to lie below 0xfc000000: \
+         make the RAM disk smaller"
+    )]
+    BeyondHole {
+        /// What does not fit.
+        area: AreaKind,
+        /// Where it ends.
+        end: u64,
+    },
+    /// More vCPUs than a PVH guest can have, or none.
+    #[error("a PVH guest with {vcpus} vCPUs cannot be planned: Xen gives it 1 to {most}; lower `vcpus`")]
+    PvhVcpus {
+        /// vCPUs asked for.
+        vcpus: u32,
+        /// The most there can be.
+        most: u32,
+    },
     /// The kernel image cannot be a PV guest's.
     #[error(transparent)]
     Image(#[from] kernel_image::ImageError),

@@ -68,13 +68,7 @@ impl<'k> PvKernel<'k> {
 
     /// Pseudo-physical addresses of the first byte and behind the last, rounded to pages.
     pub(crate) fn extent(&self) -> Result<(u64, u64), PlanError> {
-        const PAGE: u64 = PAGE_SIZE as u64;
-        let start = self.loads.iter().map(|load| load.address).min().unwrap_or(0);
-        let end = self.loads.iter().map(Load::end).max().unwrap_or(0);
-        let end = end
-            .checked_next_multiple_of(PAGE)
-            .ok_or(PlanError::Overflow { what: "the end of the kernel" })?;
-        Ok((start & !(PAGE.wrapping_sub(1)), end))
+        extent_of(&self.loads)
     }
 
     /// The INIT_P2M address, if it is one that the interface allows: below the base, and page aligned. Others are
@@ -82,4 +76,46 @@ impl<'k> PvKernel<'k> {
     pub(crate) fn usable_init_p2m(&self) -> Option<GuestVirt> {
         self.init_p2m.filter(|address| *address < self.base && address.raw().is_multiple_of(PAGE_SIZE as u64))
     }
+}
+
+/// Addresses of the first byte of all loads and behind the last, rounded to pages.
+pub(crate) fn extent_of(loads: &[Load<'_>]) -> Result<(u64, u64), PlanError> {
+    const PAGE: u64 = PAGE_SIZE as u64;
+    let start = loads.iter().map(|load| load.address).min().unwrap_or(0);
+    let end = loads.iter().map(Load::end).max().unwrap_or(0);
+    let end =
+        end.checked_next_multiple_of(PAGE).ok_or(PlanError::Overflow { what: "the end of the kernel" })?;
+    Ok((start & !(PAGE.wrapping_sub(1)), end))
+}
+
+/// Fills `bytes` with what a kernel's `loads` have from `address` on, in the guest's own numbering.
+pub(crate) fn fill_loads(loads: &[Load<'_>], mut address: u64, mut bytes: &mut [u8]) {
+    for load in loads {
+        // Up to the load: nothing.
+        let gap =
+            usize::try_from(load.address.saturating_sub(address)).unwrap_or(usize::MAX).min(bytes.len());
+        let (before, rest) = bytes.split_at_mut(gap);
+        before.fill(0);
+        bytes = rest;
+        address = address.saturating_add(gap as u64);
+        // The part of the load that the image has; its zero rest is cleared as the gap before the next.
+        let skipped = usize::try_from(address.saturating_sub(load.address)).unwrap_or(usize::MAX);
+        let source = load.bytes.get(skipped..).unwrap_or_default();
+        let length = source.len().min(bytes.len());
+        let (to, rest) = bytes.split_at_mut(length);
+        copy_and_clear(to, source);
+        bytes = rest;
+        address = address.saturating_add(length as u64);
+    }
+    bytes.fill(0);
+}
+
+/// Copies as much of `from` as fits, and clears the rest.
+pub(crate) fn copy_and_clear(to: &mut [u8], from: &[u8]) {
+    let length = to.len().min(from.len());
+    let (head, tail) = to.split_at_mut(length);
+    if let Some(from) = from.get(..length) {
+        head.copy_from_slice(from);
+    }
+    tail.fill(0);
 }

@@ -7,7 +7,8 @@
 //! that a kernel will not fit, and why.
 //!
 //! Only machine frame numbers cannot be known beforehand. The functions that give the contents of memory take them from a
-//! [`P2m`], which the builder fills while it populates the domain.
+//! [`P2m`], which the builder fills while it populates the domain. A [`PvhPlan`] needs none: a PVH guest's own frame numbers are
+//! all there is to it.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
@@ -16,17 +17,21 @@ extern crate alloc;
 
 mod areas;
 mod error;
+mod guest;
 mod kernel;
 mod p2m;
 mod pv;
+mod pvh;
 mod report;
 mod start;
 mod tables;
 
 pub use areas::{Area, AreaKind};
 pub use error::PlanError;
+pub use guest::GuestPlan;
 pub use kernel::{Load, PvKernel};
 pub use p2m::P2m;
 pub use pv::{GuestRequest, PvPlan};
+pub use pvh::{FrameRange, PvhKernel, PvhPlan};
 pub use start::{StartOfDay, mask_upcalls};
 pub use tables::{MappedRange, PageTables, Table};

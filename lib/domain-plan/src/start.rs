@@ -9,6 +9,7 @@ use xen_abi::vcpu::{
 use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::kernel::{copy_and_clear, fill_loads};
 use crate::{Area, AreaKind, P2m, PvPlan};
 
 /// Reset values of the debug registers.
@@ -44,7 +45,11 @@ impl PvPlan<'_> {
         let offset = first_page << PAGE_SHIFT;
         match area.kind {
             AreaKind::Kernel => {
-                self.fill_kernel((area.first.raw() << PAGE_SHIFT).saturating_add(offset), bytes);
+                fill_loads(
+                    &self.kernel.loads,
+                    (area.first.raw() << PAGE_SHIFT).saturating_add(offset),
+                    bytes,
+                );
             }
             AreaKind::Ramdisk => {
                 let rest = usize::try_from(offset).ok().and_then(|offset| start.ramdisk.get(offset..));
@@ -55,31 +60,8 @@ impl PvPlan<'_> {
             AreaKind::PageTables | AreaKind::P2mTables => {
                 self.fill_tables(area, first_page, bytes, start.p2m);
             }
-            AreaKind::XenStore | AreaKind::Console | AreaKind::BootStack | AreaKind::Padding => bytes.fill(0),
+            _ => bytes.fill(0),
         }
-    }
-
-    /// Fills `bytes` with what the kernel has at pseudo-physical `address`.
-    fn fill_kernel(&self, address: u64, mut bytes: &mut [u8]) {
-        let mut address = address;
-        for load in &self.kernel.loads {
-            // Up to the load: nothing.
-            let gap =
-                usize::try_from(load.address.saturating_sub(address)).unwrap_or(usize::MAX).min(bytes.len());
-            let (before, rest) = bytes.split_at_mut(gap);
-            before.fill(0);
-            bytes = rest;
-            address = address.saturating_add(gap as u64);
-            // The part of the load that the image has; its zero rest is cleared as the gap before the next.
-            let skipped = usize::try_from(address.saturating_sub(load.address)).unwrap_or(usize::MAX);
-            let source = load.bytes.get(skipped..).unwrap_or_default();
-            let length = source.len().min(bytes.len());
-            let (to, rest) = bytes.split_at_mut(length);
-            copy_and_clear(to, source);
-            bytes = rest;
-            address = address.saturating_add(length as u64);
-        }
-        bytes.fill(0);
     }
 
     /// Fills `bytes` with the tables in `area` from its page `first_page` on.
@@ -195,14 +177,4 @@ pub fn mask_upcalls(shared_info: &mut [u8]) {
             vcpu.evtchn_upcall_mask = 1;
         }
     }
-}
-
-/// Copies as much of `from` as fits, and clears the rest.
-fn copy_and_clear(to: &mut [u8], from: &[u8]) {
-    let length = to.len().min(from.len());
-    let (head, tail) = to.split_at_mut(length);
-    if let Some(from) = from.get(..length) {
-        head.copy_from_slice(from);
-    }
-    tail.fill(0);
 }

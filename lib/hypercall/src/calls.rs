@@ -20,10 +20,10 @@ use xen_abi::memory::{
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
-use xen_abi::sysctl::{MachineMemory, Sysctl, XEN_SYSCTL_PHYSINFO};
+use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, platform};
+use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, hvm, platform};
 use zerocopy::FromZeros;
 
 use crate::{CallCounts, CallError, Interface, ProbeError, RawHypercall};
@@ -49,7 +49,7 @@ pub(crate) fn address_mut<T: ?Sized>(value: &mut T) -> u64 {
 }
 
 /// Address of a value for a hypercall that only reads it.
-fn address<T: ?Sized>(value: &T) -> u64 {
+pub(crate) fn address<T: ?Sized>(value: &T) -> u64 {
     core::ptr::from_ref(value).cast::<u8>().expose_provenance() as u64
 }
 
@@ -64,6 +64,7 @@ pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
         HypercallNumber::EVENT_CHANNEL_OP => event_channel::name(first_word),
         HypercallNumber::GRANT_TABLE_OP => grant_table::name(first_word),
         HypercallNumber::PLATFORM_OP => platform::name(first_word),
+        HypercallNumber::HVM_OP => hvm::name(first_word),
         other => other.name(),
     }
 }
@@ -121,7 +122,7 @@ impl<H: RawHypercall> Xen<H> {
     /// # Safety
     ///
     /// Addresses in the payload keep the contract of [`RawHypercall::hypercall`].
-    unsafe fn domctl(&self, call: &mut Domctl) -> Result<(), CallError> {
+    pub(crate) unsafe fn domctl(&self, call: &mut Domctl) -> Result<(), CallError> {
         let command = Command::from_raw(call.cmd);
         let domain = DomId::new(call.domain);
         let args = [address_mut(call), 0, 0, 0, 0];
@@ -130,7 +131,7 @@ impl<H: RawHypercall> Xen<H> {
     }
 
     /// A domctl about `domain` without OUT fields that takes `payload`, which holds no address.
-    fn set<T>(&self, command: Command, domain: DomId, payload: &T) -> Result<(), CallError>
+    pub(crate) fn set<T>(&self, command: Command, domain: DomId, payload: &T) -> Result<(), CallError>
     where
         T: zerocopy::IntoBytes + zerocopy::Immutable,
     {
@@ -441,8 +442,8 @@ impl<H: RawHypercall> Xen<H> {
         Ok(usize::try_from(read).unwrap_or(0).min(buffer.len()))
     }
 
-    /// Memory of the machine; `None` when this Xen speaks no sysctl interface that is known here.
-    pub fn machine_memory(&self) -> Result<Option<MachineMemory>, CallError> {
+    /// Asks about the machine; `None` when this Xen speaks no sysctl interface that is known here.
+    pub(crate) fn physinfo(&self) -> Result<Option<(Sysctl, SysctlVersion)>, CallError> {
         let Some(version) = self.interface.sysctl else { return Ok(None) };
         let mut call = Sysctl::new_zeroed();
         call.cmd = XEN_SYSCTL_PHYSINFO;
@@ -450,7 +451,12 @@ impl<H: RawHypercall> Xen<H> {
         let args = [address_mut(&mut call), 0, 0, 0, 0];
         // SAFETY: a sysctl takes the address of one `Sysctl`; physinfo only fills it.
         unsafe { self.call(HypercallNumber::SYSCTL, args, "XEN_SYSCTL_physinfo", DomId::SELF) }?;
-        Ok(MachineMemory::decode(&call.payload, version))
+        Ok(Some((call, version)))
+    }
+
+    /// Memory of the machine; `None` when this Xen speaks no sysctl interface that is known here.
+    pub fn machine_memory(&self) -> Result<Option<MachineMemory>, CallError> {
+        Ok(self.physinfo()?.and_then(|(call, version)| MachineMemory::decode(&call.payload, version)))
     }
 
     /// What follows the release number, as the ".5" of 4.17.5.

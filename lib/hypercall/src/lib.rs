@@ -14,6 +14,7 @@ extern crate alloc;
 mod calls;
 mod count;
 mod error;
+mod hvm;
 mod platform;
 mod probe;
 mod seam;

@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use domain_builder::{BuildError, Sealed, build_pv};
+use domain_builder::{BuildError, Sealed, build_pv, build_pvh};
+use domain_plan::GuestPlan;
 use hypercall::{FrameWindow, RawHypercall};
 use xen_abi::{DomId, PageCount};
 
@@ -28,8 +29,11 @@ pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
         log::info!("vm={name} domid={domid} step={step} took={}us", micros(last, time));
         last = time;
     };
-    let domain =
-        build_pv(environment.xen, &mut environment.window, &vm.domain_spec(), &vm.plan, vm.ramdisk, observe)?;
+    let (xen, window, spec) = (environment.xen, &mut environment.window, vm.domain_spec());
+    let domain = match &vm.plan {
+        GuestPlan::Pv(plan) => build_pv(xen, window, &spec, plan, vm.ramdisk, observe)?,
+        GuestPlan::Pvh(plan) => build_pvh(xen, window, &spec, plan, vm.ramdisk, observe)?,
+    };
     let calls = environment.xen.counts().total() - calls_before;
     log::info!(
         "vm={name} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",

@@ -6,11 +6,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use domain_builder::DomainSpec;
-use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
+use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use protocols::archive::{SPEC_FOLDER, vm_of_spec_entry};
 use protocols::order::{OrderError, disorders};
-use protocols::{BootSpec, SpecError};
+use protocols::{BootSpec, GuestKind, SpecError};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
@@ -143,7 +143,7 @@ pub struct PlannedVm<'a> {
     /// Its boot spec.
     pub spec: BootSpec,
     /// Its start-of-day picture.
-    pub plan: PvPlan<'a>,
+    pub plan: GuestPlan<'a>,
     /// Its RAM disk; empty without one.
     pub ramdisk: &'a [u8],
 }
@@ -255,7 +255,7 @@ fn plan_vm<'a>(
     spec: &BootSpec,
     archive: &Archive<'a>,
     images: &'a Images<'a>,
-) -> Result<(PvPlan<'a>, &'a [u8]), VmError> {
+) -> Result<(GuestPlan<'a>, &'a [u8]), VmError> {
     let ramdisk = match &spec.ramdisk {
         Some(name) => archive.file(name).map_err(VmError::Missing)?,
         None => &[],
@@ -271,14 +271,18 @@ fn plan_vm<'a>(
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
     let image = KernelImage::parse(elf).map_err(bad_kernel)?;
-    let kernel = PvKernel::from_image(&image).map_err(|error| match error {
-        PlanError::Image(error) => bad_kernel(error),
-        other => VmError::Plan(other),
-    })?;
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
         command_line: &spec.command_line,
         ramdisk: spec.ramdisk.is_some().then_some(ramdisk.len() as u64),
     };
-    Ok((PvPlan::new(kernel, &request)?, ramdisk))
+    let plan = match spec.kind {
+        GuestKind::Pv => GuestPlan::pv(&image, &request),
+        GuestKind::Pvh => GuestPlan::pvh(&image, &request, spec.vcpus),
+    };
+    let plan = plan.map_err(|error| match error {
+        PlanError::Image(error) => bad_kernel(error),
+        other => VmError::Plan(other),
+    })?;
+    Ok((plan, ramdisk))
 }

@@ -7,9 +7,10 @@
 
 mod support;
 
-use protocols::{BootSpec, ExitAction, MachineStatus};
+use protocols::{BootSpec, ExitAction, GuestKind, MachineStatus};
 use support::{logged, run, spec, then, then_end};
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, PageCount};
 use xen_sim::{CallSite, Effect, Fault, Guest, Machine, Release};
 
@@ -29,6 +30,33 @@ fn guests_speak_and_end_and_nothing_is_left_on_every_release() {
         machine.assert_clean();
     }
     assert!(logged().contains("vm=b domid=2 event=ended reason=exit status=0"), "{}", logged());
+}
+
+#[test]
+fn a_pvh_vm_is_looked_after_like_a_pv_vm() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        then(&machine, 2, |guest| {
+            guest.pvh_view().unwrap().assert_sane();
+            assert!(guest.write_console(b"from PVH\n") > 0);
+            guest.shut_down(SHUTDOWN_POWEROFF);
+        });
+        then_end(&machine, 1, SHUTDOWN_POWEROFF);
+        let pvh = BootSpec { kind: GuestKind::Pvh, vcpus: 2, ..spec("b") };
+        assert_eq!(run(&machine, &[spec("a"), pvh], ""), MachineStatus::Success, "{}", logged());
+        assert!(machine.console().contains("[b] from PVH\n"), "{}", machine.console());
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_pvh_vm_on_a_machine_without_hardware_assistance_is_refused_with_the_remedy() {
+    let machine = Machine::builder().capabilities(Capabilities::PV).build();
+    let pvh = BootSpec { kind: GuestKind::Pvh, ..spec("a") };
+    assert_eq!(run(&machine, &[pvh], ""), MachineStatus::BuildFailed);
+    let text = logged();
+    assert!(text.contains("vm=a step create") && text.contains("+svm,+npt"), "{text}");
+    machine.assert_clean();
 }
 
 #[test]

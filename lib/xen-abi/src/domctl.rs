@@ -48,6 +48,11 @@ impl DomctlVersion {
         if self.0 >= Self::NEWEST.0 { DomId::ANY } else { DomId::new(0) }
     }
 
+    /// Whether [`Command::SET_PAGING_MEMPOOL_SIZE`] exists; before, [`Command::SHADOW_OP`] sizes the pool.
+    pub const fn has_paging_mempool(self) -> bool {
+        self.0 >= Self::V15.0
+    }
+
     /// The releases of Xen that speak this version.
     pub const fn releases(self) -> &'static str {
         match self.0 {
@@ -112,10 +117,14 @@ commands! {
     PAUSEDOMAIN = 3, "pausedomain";
     UNPAUSEDOMAIN = 4, "unpausedomain";
     GETDOMAININFO = 5, "getdomaininfo";
+    SHADOW_OP = 10, "shadow_op";
     MAX_MEM = 11, "max_mem";
     SETVCPUCONTEXT = 12, "setvcpucontext";
     MAX_VCPUS = 15, "max_vcpus";
     HYPERCALL_INIT = 22, "hypercall_init";
+    GETHVMCONTEXT = 33, "gethvmcontext";
+    SETHVMCONTEXT = 34, "sethvmcontext";
+    SET_PAGING_MEMPOOL_SIZE = 86, "set_paging_mempool_size";
 }
 
 /// Bytes of the payload of every domctl.
@@ -443,6 +452,43 @@ impl VcpuContextArgument {
 pub struct HypercallInit {
     /// IN: MFN (PV) or GFN of the page.
     pub gmfn: u64,
+}
+
+/// `struct xen_domctl_hvmcontext`: state of a hardware-assisted domain, see [`crate::hvm::save`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct HvmContextArgument {
+    /// IN: bytes of the buffer. OUT: bytes that were filled, or that are needed if there is no buffer.
+    pub size: u32,
+    /// Padding.
+    pub pad: u32,
+    /// IN: address of the buffer; 0 to ask for the size.
+    pub buffer: u64,
+}
+
+assert_layout!(HvmContextArgument, size = 16, buffer @ 8);
+
+/// `XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION`.
+pub const SHADOW_OP_SET_ALLOCATION: u32 = 31;
+
+/// `struct xen_domctl_shadow_op` up to the fields that only migration uses.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ShadowOp {
+    /// IN: operation.
+    pub op: u32,
+    /// IN: mode; 0 for [`SHADOW_OP_SET_ALLOCATION`].
+    pub mode: u32,
+    /// IN: MiB of the paging pool. OUT: what it has.
+    pub mb: u32,
+}
+
+/// `struct xen_domctl_paging_mempool`: memory that Xen keeps for a domain's paging structures.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PagingMempool {
+    /// IN: bytes, whole pages.
+    pub size: u64,
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ pub mod domctl;
 pub mod elfnote;
 pub mod event_channel;
 pub mod grant_table;
+pub mod hvm;
 pub mod memory;
 pub mod mmu;
 pub mod number;

@@ -1,5 +1,6 @@
 //! Facts about the machine (public/sysctl.h): a tools interface whose layout changes between releases.
 
+use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{PageCount, assert_layout};
@@ -43,6 +44,32 @@ impl core::fmt::Display for SysctlVersion {
 
 /// `XEN_SYSCTL_physinfo`.
 pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
+
+/// Offset of `capabilities` in `struct xen_sysctl_physinfo`, the same in every version.
+pub const PHYSINFO_CAPABILITIES_OFFSET: usize = 28;
+
+bitflags! {
+    /// `XEN_SYSCTL_PHYSCAP_*`: what this Xen can do on this machine.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Capabilities: u32 {
+        /// Hardware-assisted guests: Xen is built for them, and the machine has VT-x or AMD-V.
+        const HVM = 1 << 0;
+        /// PV guests.
+        const PV = 1 << 1;
+        /// Nested paging for hardware-assisted guests.
+        const HAP = 1 << 3;
+        /// Whatever else a Xen tells.
+        const _ = !0;
+    }
+}
+
+impl Capabilities {
+    /// Reads the answer of a physinfo call.
+    pub fn decode(payload: &[u8; PAYLOAD]) -> Self {
+        let bytes = payload.get(PHYSINFO_CAPABILITIES_OFFSET..).and_then(|bytes| bytes.first_chunk::<4>());
+        Self::from_bits_retain(bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes)))
+    }
+}
 
 /// Bytes of the payload of every sysctl.
 pub const PAYLOAD: usize = 128;

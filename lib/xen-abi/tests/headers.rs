@@ -18,6 +18,8 @@ use std::process::Command as Process;
 use std::{env, fs};
 
 use xen_abi::domctl::{self, Command, CreateDomain, CreateFlags, DomainState, DomctlVersion};
+use xen_abi::hvm::start_info::{self as start_info_hvm, HvmStartInfo, MemoryRange, Module};
+use xen_abi::hvm::{self, save};
 use xen_abi::number::HypercallNumber;
 use xen_abi::start_info::StartFlags;
 use xen_abi::sysctl::{self, SysctlVersion};
@@ -103,6 +105,8 @@ fn structures(checks: &mut Checks) {
     structure!(checks, domctl::MaxVcpus, "struct xen_domctl_max_vcpus", { max = "max" });
     structure!(checks, domctl::VcpuContextArgument, "struct xen_domctl_vcpucontext", { vcpu = "vcpu", ctxt = "ctxt" });
     structure!(checks, domctl::HypercallInit, "struct xen_domctl_hypercall_init", { gmfn = "gmfn" });
+    structure!(checks, domctl::HvmContextArgument, "struct xen_domctl_hvmcontext", { size = "size", buffer = "buffer" });
+    offsets!(checks, domctl::ShadowOp, "struct xen_domctl_shadow_op", { op = "op", mode = "mode", mb = "mb" });
     structure!(checks, sysctl::Sysctl, "struct xen_sysctl", {
         cmd = "cmd", interface_version = "interface_version", payload = "u",
     });
@@ -112,6 +116,74 @@ fn structures(checks: &mut Checks) {
     vcpu_structures(checks);
     shared_structures(checks);
     machine_structures(checks);
+    hvm_structures(checks);
+}
+
+fn hvm_structures(checks: &mut Checks) {
+    structure!(checks, hvm::Param, "struct xen_hvm_param", { domid = "domid", index = "index", value = "value" });
+    structure!(checks, HvmStartInfo, "struct hvm_start_info", {
+        magic = "magic", version = "version", flags = "flags", nr_modules = "nr_modules",
+        modlist_paddr = "modlist_paddr", cmdline_paddr = "cmdline_paddr", rsdp_paddr = "rsdp_paddr",
+        memmap_paddr = "memmap_paddr", memmap_entries = "memmap_entries", reserved = "reserved",
+    });
+    structure!(checks, Module, "struct hvm_modlist_entry", {
+        paddr = "paddr", size = "size", cmdline_paddr = "cmdline_paddr", reserved = "reserved",
+    });
+    structure!(checks, MemoryRange, "struct hvm_memmap_table_entry", {
+        addr = "addr", size = "size", kind = "type", reserved = "reserved",
+    });
+    structure!(checks, save::Descriptor, "struct hvm_save_descriptor", {
+        typecode = "typecode", instance = "instance", length = "length",
+    });
+    structure!(checks, save::Header, "struct hvm_save_header", {
+        magic = "magic", version = "version", changeset = "changeset", cpuid = "cpuid", gtsc_khz = "gtsc_khz",
+    });
+    structure!(checks, save::Mtrr, "struct hvm_hw_mtrr", {
+        msr_pat_cr = "msr_pat_cr", msr_mtrr_var = "msr_mtrr_var", msr_mtrr_fixed = "msr_mtrr_fixed",
+        msr_mtrr_cap = "msr_mtrr_cap", msr_mtrr_def_type = "msr_mtrr_def_type",
+    });
+    structure!(checks, save::Cpu, "struct hvm_hw_cpu", {
+        rax = "rax", rbx = "rbx", rsp = "rsp", r8 = "r8", rip = "rip", rflags = "rflags", cr0 = "cr0", cr4 = "cr4",
+        dr0 = "dr0", dr6 = "dr6", dr7 = "dr7", cs_sel = "cs_sel", ds_sel = "ds_sel", es_sel = "es_sel", ss_sel = "ss_sel",
+        tr_sel = "tr_sel", cs_limit = "cs_limit", ds_limit = "ds_limit", es_limit = "es_limit", ss_limit = "ss_limit",
+        tr_limit = "tr_limit", idtr_limit = "idtr_limit", cs_base = "cs_base", gdtr_base = "gdtr_base",
+        cs_arbytes = "cs_arbytes", ds_arbytes = "ds_arbytes", es_arbytes = "es_arbytes", ss_arbytes = "ss_arbytes",
+        tr_arbytes = "tr_arbytes", sysenter_cs = "sysenter_cs", msr_efer = "msr_efer", tsc = "tsc",
+        pending_event = "pending_event", flags = "flags",
+    });
+    checks.value("type of a CPU record", "HVM_SAVE_CODE(CPU)", save::CPU.into());
+    checks.value("type of an MTRR record", "HVM_SAVE_CODE(MTRR)", save::MTRR.into());
+    checks.value("type of a header record", "HVM_SAVE_CODE(HEADER)", save::HEADER.into());
+    checks.value("type of the end record", "sizeof(((struct __HVM_SAVE_TYPE_END *)0)->c)", save::END.into());
+    constants! { checks,
+        HVM_FILE_MAGIC = save::FILE_MAGIC;
+        HVM_FILE_VERSION = save::FILE_VERSION;
+        XEN_HVM_START_MAGIC_VALUE = start_info_hvm::MAGIC;
+        XEN_HVM_MEMMAP_TYPE_RAM = start_info_hvm::MEMORY_RAM;
+        XEN_HVM_MEMMAP_TYPE_RESERVED = start_info_hvm::MEMORY_RESERVED;
+        XEN_HVM_MEMMAP_TYPE_ACPI = start_info_hvm::MEMORY_ACPI;
+        HVMOP_set_param = hvm::HVMOP_SET_PARAM;
+        HVMOP_get_param = hvm::HVMOP_GET_PARAM;
+        HVM_MAX_VCPUS = hvm::MAX_VCPUS;
+        HVM_PARAM_STORE_PFN = hvm::PARAM_STORE_PFN;
+        HVM_PARAM_STORE_EVTCHN = hvm::PARAM_STORE_EVTCHN;
+        HVM_PARAM_TIMER_MODE = hvm::PARAM_TIMER_MODE;
+        HVMPTM_no_delay_for_missed_ticks = hvm::TIMER_NO_DELAY_FOR_MISSED_TICKS;
+        HVM_PARAM_IDENT_PT = hvm::PARAM_IDENT_PT;
+        HVM_PARAM_CONSOLE_PFN = hvm::PARAM_CONSOLE_PFN;
+        HVM_PARAM_CONSOLE_EVTCHN = hvm::PARAM_CONSOLE_EVTCHN;
+        XEN_X86_EMU_LAPIC = hvm::EMULATE_LAPIC;
+        XEN_DOMCTL_SHADOW_OP_SET_ALLOCATION = domctl::SHADOW_OP_SET_ALLOCATION;
+        XEN_SYSCTL_PHYSCAP_hvm = sysctl::Capabilities::HVM.bits();
+        XEN_SYSCTL_PHYSCAP_pv = sysctl::Capabilities::PV.bits();
+        XEN_SYSCTL_PHYSCAP_hap = sysctl::Capabilities::HAP.bits();
+    }
+    checks.constant_if_defined("XEN_DOMCTL_set_paging_mempool_size", Command::SET_PAGING_MEMPOOL_SIZE.raw());
+    checks.value(
+        "offset of capabilities in struct xen_sysctl_physinfo",
+        "offsetof(struct xen_sysctl_physinfo, capabilities)",
+        sysctl::PHYSINFO_CAPABILITIES_OFFSET as u64,
+    );
 }
 
 fn event_structures(checks: &mut Checks) {
@@ -240,6 +312,9 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMCTL_setvcpucontext = Command::SETVCPUCONTEXT.raw();
         XEN_DOMCTL_max_vcpus = Command::MAX_VCPUS.raw();
         XEN_DOMCTL_hypercall_init = Command::HYPERCALL_INIT.raw();
+        XEN_DOMCTL_shadow_op = Command::SHADOW_OP.raw();
+        XEN_DOMCTL_gethvmcontext = Command::GETHVMCONTEXT.raw();
+        XEN_DOMCTL_sethvmcontext = Command::SETHVMCONTEXT.raw();
         XEN_DOMCTL_CDF_hvm = CreateFlags::HVM.bits();
         XEN_DOMCTL_CDF_hap = CreateFlags::HAP.bits();
         XEN_DOMCTL_CDF_s3_integrity = CreateFlags::S3_INTEGRITY.bits();
@@ -455,7 +530,8 @@ fn encoded_offsets(version: DomctlVersion) -> BTreeMap<&'static str, u64> {
 fn program(checks: &Checks) -> String {
     let mut text = String::from(
         "#define __XEN_TOOLS__ 1\n#include <stddef.h>\n#include <stdint.h>\n#include <stdio.h>\n\
-         #include <xen/xen.h>\n#include <xen/domctl.h>\n#include <xen/elfnote.h>\n#include <xen/event_channel.h>\n\
+         #include <xen/xen.h>\n#include <xen/domctl.h>\n#include <xen/hvm/hvm_op.h>\n#include <xen/hvm/params.h>\n\
+         #include <xen/hvm/hvm_info_table.h>\n#include <xen/hvm/save.h>\n#include <xen/arch-x86/hvm/start_info.h>\n#include <xen/elfnote.h>\n#include <xen/event_channel.h>\n\
          #include <xen/grant_table.h>\n#include <xen/memory.h>\n#include <xen/physdev.h>\n#include <xen/platform.h>\n\
          #include <xen/sched.h>\n#include <xen/sysctl.h>\n#include <xen/version.h>\n#include <xen/io/console.h>\n\
          #define SAY(what, value) printf(\"%s\\t%llu\\n\", what, (unsigned long long)(value))\n\

@@ -1,9 +1,10 @@
 //! The control interfaces: domctl and sysctl.
 
 use xen_abi::domctl::{
-    Command, CreateDomain, Domctl, DomctlVersion, HypercallInit, MaxMem, MaxVcpus, VcpuContextArgument,
+    Command, CreateDomain, Domctl, DomctlVersion, HvmContextArgument, HypercallInit, MaxMem, MaxVcpus,
+    VcpuContextArgument,
 };
-use xen_abi::sysctl::{Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
+use xen_abi::sysctl::{PHYSINFO_CAPABILITIES_OFFSET, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
@@ -19,6 +20,7 @@ impl State {
         caller: DomId,
         call: &mut Domctl,
         context: Option<&VcpuGuestContext>,
+        buffer: &mut [u8],
     ) -> Outcome {
         if call.interface_version != self.release.domctl() {
             return Err(Errno::EACCES);
@@ -52,6 +54,15 @@ impl State {
                 let frame = Mfn::new(payload::<HypercallInit>(call)?.gmfn);
                 self.fill_hypercall_page(domain, frame)?;
             }
+            Command::SHADOW_OP => self.shadow_op(domain, &payload(call)?)?,
+            Command::SET_PAGING_MEMPOOL_SIZE => self.set_mempool(domain, payload(call)?)?,
+            Command::GETHVMCONTEXT => {
+                let mut argument = payload::<HvmContextArgument>(call)?;
+                self.get_hvm_context(domain, &mut argument, buffer)?;
+                let bytes = argument.as_bytes();
+                call.payload[..bytes.len()].copy_from_slice(bytes);
+            }
+            Command::SETHVMCONTEXT => self.set_hvm_context(domain, buffer)?,
             _ => return Err(Errno::ENOSYS),
         }
         Ok(0)
@@ -91,6 +102,8 @@ impl State {
         let counts: [u64; 4] = [self.frames.total(), self.frames.free_count(), 0, claimed];
         let offset = version.physinfo_pages_offset();
         call.payload[offset..offset + size_of_val(&counts)].copy_from_slice(counts.as_bytes());
+        let capabilities = self.capabilities.bits().to_le_bytes();
+        call.payload[PHYSINFO_CAPABILITIES_OFFSET..][..capabilities.len()].copy_from_slice(&capabilities);
         Ok(0)
     }
 }

@@ -27,7 +27,10 @@ impl State {
     /// Does what a request asks for; lists only up to `most` entries.
     pub(crate) fn perform(&mut self, caller: DomId, request: &mut Request, most: usize) -> Outcome {
         match request {
-            Request::Domctl { call, context } => self.domctl(caller, call, context.as_deref()),
+            Request::Domctl { call, context, buffer } => {
+                self.domctl(caller, call, context.as_deref(), &mut buffer.bytes)
+            }
+            Request::SetParam(param) => self.set_param(caller, param),
             Request::Sysctl(call) => self.sysctl(caller, call),
             Request::Populate { reservation, extents } => {
                 Ok(count(self.populate(caller, reservation, extents, most)))

@@ -1,12 +1,15 @@
 //! Domains and their life.
 
 use xen_abi::domctl::{CreateDomain, CreateFlags, DomainInfo, DomainState};
+use xen_abi::hvm::{EMULATE_LAPIC, MAX_VCPUS};
+use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, Mfn, PageCount};
 use zerocopy::FromZeros;
 
 use crate::events::Ports;
 use crate::frames::Holder;
 use crate::grants::Table;
+use crate::hvm::{Hvm, HvmVcpu};
 use crate::release::Release;
 use crate::state::State;
 use crate::vcpus::{Vcpu, address_space};
@@ -53,13 +56,15 @@ pub(crate) struct Domain {
     pub(crate) started: bool,
     pub(crate) shutdown: Option<u8>,
     pub(crate) life: Life,
+    /// Only of a hardware-assisted domain.
+    pub(crate) hvm: Option<Hvm>,
 }
 
 impl State {
     /// `XEN_DOMCTL_createdomain`.
     pub(crate) fn create_domain(&mut self, wanted: DomId, request: &CreateDomain) -> Result<DomId, Errno> {
         let domid = self.choose_domid(wanted)?;
-        check_create(request, self.release)?;
+        check_create(request, self.release, self.capabilities)?;
         self.insert_domain(domid, request)?;
         Ok(domid)
     }
@@ -110,6 +115,7 @@ impl State {
             started: false,
             shutdown: None,
             life: Life::Alive,
+            hvm: request.flags.contains(CreateFlags::HVM).then(Hvm::default),
         };
         self.frames.write_at(frames[1], 0, &[0; xen_abi::PAGE_SIZE]);
         self.frames.write_at(frames[2], 0, &[0; xen_abi::PAGE_SIZE]);
@@ -165,6 +171,9 @@ impl State {
             let domain = self.domain(domid)?;
             domain.private.push(frame);
             domain.vcpus.push(Vcpu { context: None, online: false });
+            if let Some(hvm) = &mut domain.hvm {
+                hvm.vcpus.push(HvmVcpu::new());
+            }
         }
         Ok(())
     }
@@ -217,6 +226,10 @@ impl State {
         }
         domain.claimed = 0;
         let contexts: Vec<_> = domain.vcpus.iter_mut().filter_map(|vcpu| vcpu.context.take()).collect();
+        let hvm = domain.hvm.take();
+        for mfn in hvm.into_iter().flat_map(|hvm| hvm.pool) {
+            self.frames.release(mfn);
+        }
         self.unmap_grants_of(domid);
         self.close_all_ports(domid);
         for context in contexts {
@@ -332,17 +345,22 @@ impl Domain {
 }
 
 /// What Xen checks of a create request before it does anything.
-fn check_create(request: &CreateDomain, release: Release) -> Result<(), Errno> {
+fn check_create(request: &CreateDomain, release: Release, capabilities: Capabilities) -> Result<(), Errno> {
     let flags = request.flags;
     let hvm = flags.contains(CreateFlags::HVM);
+    let most_vcpus = if hvm { MAX_VCPUS } else { PV_MAX_VCPUS };
+    // There is no shadow paging: hardware assistance takes nested paging.
+    let unavailable = hvm
+        && !(flags.contains(CreateFlags::HAP)
+            && capabilities.contains(Capabilities::HVM | Capabilities::HAP));
     let invalid = flags.bits() & !release.create_flags() != 0
         || request.max_vcpus == 0
-        || request.max_vcpus > PV_MAX_VCPUS
+        || request.max_vcpus > most_vcpus
+        || unavailable
         || flags.contains(CreateFlags::HAP) && !hvm
-        // The machine has no I/O MMU, no virtual PMU, no trusted boot, and no hardware assistance.
+        // The machine has no I/O MMU, no virtual PMU, and no trusted boot.
         || flags.intersects(
-            CreateFlags::HVM
-                | CreateFlags::IOMMU
+            CreateFlags::IOMMU
                 | CreateFlags::VPMU
                 | CreateFlags::NESTED_VIRT
                 | CreateFlags::TRAP_UNMAPPED,
@@ -354,7 +372,12 @@ fn check_create(request: &CreateDomain, release: Release) -> Result<(), Errno> {
     if invalid {
         return Err(Errno::EINVAL);
     }
-    if request.emulation_flags & !EMULATE_PIT != 0 {
+    let emulation = if hvm {
+        request.emulation_flags == EMULATE_LAPIC
+    } else {
+        request.emulation_flags & !EMULATE_PIT == 0
+    };
+    if !emulation {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(())

@@ -1,12 +1,14 @@
 //! Acting as a domain.
 
 use xen_abi::console::{IN_RING, OUT_RING};
+use xen_abi::hvm::{PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN};
 use xen_abi::sched::SHUTDOWN_CRASH;
 use xen_abi::{DomId, Mfn, Port, VcpuId};
 
 use crate::frames::{Frames, Holder};
 use crate::hypervisor::SimHypervisor;
 use crate::machine::Machine;
+use crate::pvh_view::PvhView;
 use crate::view::GuestView;
 use crate::window::{SimSlot, SimWindow};
 
@@ -84,16 +86,30 @@ impl Guest {
         Some(GuestView::new(self.machine.clone(), self.domain, context))
     }
 
+    /// What the boot vCPU of a PVH domain sees when it starts; `None` for a PV domain, and without registers.
+    pub fn pvh_view(&self) -> Option<PvhView> {
+        let state = self.machine.state();
+        let cpu = state.domains.get(&self.domain)?.hvm.as_ref()?.vcpus.first()?.cpu.clone()?;
+        drop(state);
+        Some(PvhView::new(self.machine.clone(), self.domain, cpu))
+    }
+
     /// Panics when the domain does not run: a test must not let it act then.
     #[track_caller]
     fn assert_runs(&self) {
         assert!(self.runs(), "domain {} cannot act: it does not run", self.domain);
     }
 
-    /// The console ring's frame and port, from its start info.
+    /// The console ring's frame and port, from its start info or its parameters.
     #[track_caller]
     fn console(&self) -> (Mfn, Port) {
         self.assert_runs();
+        if let Some(view) = self.pvh_view() {
+            let frame = Mfn::new(view.param(PARAM_CONSOLE_PFN));
+            let ring = self.machine.state().machine_frame(self.domain, frame);
+            let port = u32::try_from(view.param(PARAM_CONSOLE_EVTCHN)).unwrap_or(0);
+            return (ring.unwrap_or(Mfn::INVALID), Port::new(port));
+        }
         let info = self.view().and_then(|view| view.start_info());
         assert!(info.is_some(), "domain {} has no start info, so no console", self.domain);
         info.map_or((Mfn::INVALID, Port::new(0)), |info| {

@@ -24,7 +24,8 @@
 //!
 //! `tests/real_answers.rs` compares it with what real releases answered to the same questions.
 //!
-//! What is not modelled: hardware-assisted domains, devices, timers beyond the deadline of a poll, scheduling. A domain's event
+//! Hardware-assisted domains are modelled as far as building PVH guests takes. What is not modelled: devices, timers beyond the
+//! deadline of a poll, scheduling. A domain's event
 //! bits are in [`SimHypervisor::pending_words`], not in its shared info frame.
 
 #![expect(clippy::missing_panics_doc, reason = "where a test is to stop, the text says so without a heading")]
@@ -40,11 +41,13 @@ mod faults;
 mod frames;
 mod grants;
 mod guest;
+mod hvm;
 mod hypervisor;
 mod machine;
 mod memory;
 mod mmu;
 mod pagetables;
+mod pvh_view;
 mod release;
 mod request;
 mod state;
@@ -57,6 +60,7 @@ pub use faults::{CallSite, Effect, Fault};
 pub use guest::Guest;
 pub use hypervisor::SimHypervisor;
 pub use machine::{Builder, Machine};
+pub use pvh_view::PvhView;
 pub use release::Release;
 pub use trace::{Call, Trace};
 pub use view::{GuestView, Mapping};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use xen_abi::number::HypercallNumber;
+use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Mfn, PageCount};
 
 use crate::DOM0;
@@ -32,6 +33,7 @@ pub struct Builder {
     fill: u8,
     window: usize,
     lingers: bool,
+    capabilities: Capabilities,
 }
 
 impl Builder {
@@ -65,6 +67,13 @@ impl Builder {
         Self { lingers: true, ..self }
     }
 
+    /// What Xen says of the machine; PV, hardware-assisted guests and nested paging unless set. A create call that needs more
+    /// is refused.
+    #[must_use]
+    pub fn capabilities(self, capabilities: Capabilities) -> Self {
+        Self { capabilities, ..self }
+    }
+
     /// Frames that a window maps at once; 512 unless set.
     #[must_use]
     pub fn window(self, frames: usize) -> Self {
@@ -90,6 +99,7 @@ impl Builder {
             calls: 0,
             ended: None,
             lingers: self.lingers,
+            capabilities: self.capabilities,
             lingering: Vec::new(),
             free_at_start: 0,
         };
@@ -139,6 +149,7 @@ impl Machine {
             fill: 0,
             window: 512,
             lingers: false,
+            capabilities: Capabilities::PV.union(Capabilities::HVM).union(Capabilities::HAP),
         }
     }
 

@@ -41,7 +41,9 @@ impl State {
                 return done;
             }
             match self.populate_extent(domid, order, *extent) {
-                Some(mfn) => *extent = mfn.raw(),
+                // A domain with a translation of its own is not told machine frames, nor is who asks for it.
+                Some(mfn) if !self.is_translated(domid) => *extent = mfn.raw(),
+                Some(_) => {}
                 None => return done,
             }
         }
@@ -53,7 +55,8 @@ impl State {
         let pages = 1_u64 << order;
         let promised: u64 = self.domains.values().map(|domain| domain.claimed).sum();
         let domain = self.living(domid).ok()?;
-        if domain.room().raw() < pages {
+        let no_pool = domain.hvm.as_ref().is_some_and(|hvm| hvm.pool.is_empty());
+        if domain.room().raw() < pages || no_pool {
             return None;
         }
         // Memory that others claimed is not for this domain, unless it has a claim of its own that covers the extent.
@@ -62,6 +65,9 @@ impl State {
         }
         let first = self.frames.allocate(order, Holder::Domain(domid))?;
         let domain = self.living(domid).ok()?;
+        if let Some(hvm) = &mut domain.hvm {
+            hvm.frames.extend((0..pages).map(|page| (pfn + page, Mfn::new(first.raw() + page))));
+        }
         domain.pages += pages;
         domain.claimed = domain.claimed.saturating_sub(pages);
         for page in 0..pages {
@@ -70,6 +76,11 @@ impl State {
             }
         }
         Some(first)
+    }
+
+    /// Whether a domain has a translation of its own.
+    fn is_translated(&self, domid: DomId) -> bool {
+        self.domains.get(&domid).is_some_and(|domain| domain.hvm.is_some())
     }
 
     /// `XENMEM_decrease_reservation`: gives back how many extents were done.

@@ -105,6 +105,11 @@ impl Release {
         self < Self::V4_17
     }
 
+    /// Whether `XEN_DOMCTL_set_paging_mempool_size` exists.
+    pub(crate) fn has_paging_mempool(self) -> bool {
+        self >= Self::V4_17
+    }
+
     /// Whether a global virtual interrupt may be bound only by the domain that handles it.
     pub(crate) fn guards_global_virqs(self) -> bool {
         self >= Self::V4_21

@@ -4,7 +4,9 @@
 //! between works on copies.
 
 use hypercall::call_name;
-use xen_abi::domctl::{Command, CreateDomain, Domctl, DomctlVersion, MaxMem, MaxVcpus, VcpuContextArgument};
+use xen_abi::domctl::{
+    Command, CreateDomain, Domctl, DomctlVersion, HvmContextArgument, MaxMem, MaxVcpus, VcpuContextArgument,
+};
 use xen_abi::event_channel::{
     AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN,
     EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_UNMASK, OnePort,
@@ -13,6 +15,7 @@ use xen_abi::grant_table::{
     GNTTABOP_MAP_GRANT_REF, GNTTABOP_QUERY_SIZE, GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, MapGrantRef,
     QuerySize, SetupTable, UnmapGrantRef,
 };
+use xen_abi::hvm::{HVMOP_SET_PARAM, Param};
 use xen_abi::memory::{
     AcquireResource, MEMOP_CMD_MASK, MachphysMapping, Reservation, XENMEM_ACQUIRE_RESOURCE,
     XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_MACHPHYS_MAPPING,
@@ -29,9 +32,18 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 /// What OUT fields are full of after [`Effect::FailAndScribble`](crate::Effect::FailAndScribble).
 const RUBBISH: u8 = 0xdb;
 
+/// A copy of a buffer of the caller's.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    /// Where it is; 0 without one.
+    address: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// A hypercall with copies of its arguments, and room for its answers.
 pub(crate) enum Request {
-    Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>> },
+    Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>>, buffer: Buffer },
+    SetParam(Param),
     Sysctl(Sysctl),
     Populate { reservation: Reservation, extents: Vec<u64> },
     Decrease { reservation: Reservation, extents: Vec<u64> },
@@ -152,6 +164,9 @@ impl Request {
                 HypercallNumber::XEN_VERSION => Self::Version { command: low_half(first), text: [0; 16] },
                 HypercallNumber::MULTICALL => Self::Multicall(read_list(first, second)?),
                 HypercallNumber::SET_TIMER_OP => Self::SetTimer,
+                HypercallNumber::HVM_OP if low_half(first) == HVMOP_SET_PARAM => {
+                    Self::SetParam(read(second)?)
+                }
                 _ => Self::Unknown,
             })
         }
@@ -164,6 +179,7 @@ impl Request {
         // SAFETY: the argument of a domctl is a `Domctl`.
         let call: Domctl = unsafe { read(address) }?;
         let mut context = None;
+        let mut buffer = Buffer::default();
         if Command::from_raw(call.cmd) == Command::SETVCPUCONTEXT
             && let Ok((argument, _)) = VcpuContextArgument::read_from_prefix(&call.payload)
             && argument.ctxt != 0
@@ -171,7 +187,19 @@ impl Request {
             // SAFETY: the address in this call's payload is that of a vCPU's state.
             context = Some(Box::new(unsafe { read(argument.ctxt) }?));
         }
-        Ok(Self::Domctl { call, context })
+        let command = Command::from_raw(call.cmd);
+        if [Command::GETHVMCONTEXT, Command::SETHVMCONTEXT].contains(&command)
+            && let Ok((argument, _)) = HvmContextArgument::read_from_prefix(&call.payload)
+            && argument.buffer != 0
+        {
+            buffer.address = argument.buffer;
+            buffer.bytes = vec![0; argument.size as usize];
+            if command == Command::SETHVMCONTEXT {
+                // SAFETY: the buffer has as many bytes as this call's payload says.
+                buffer.bytes = unsafe { read_list(argument.buffer, u64::from(argument.size)) }?;
+            }
+        }
+        Ok(Self::Domctl { call, context, buffer })
     }
 
     /// # Safety
@@ -289,7 +317,12 @@ impl Request {
         // not longer than they were when they were read.
         unsafe {
             match self {
-                Self::Domctl { call, .. } => write(first, call),
+                Self::Domctl { call, buffer, .. } => {
+                    write(first, call);
+                    if Command::from_raw(call.cmd) == Command::GETHVMCONTEXT {
+                        write(buffer.address, buffer.bytes.as_slice());
+                    }
+                }
                 Self::Sysctl(call) => write(first, call),
                 Self::Populate { reservation, extents } => {
                     write(reservation.extent_start, extents.as_slice());
@@ -322,7 +355,8 @@ impl Request {
     /// Fills everything that the call could have answered with rubbish.
     pub(crate) fn scribble(&mut self) {
         match self {
-            Self::Domctl { call, .. } => {
+            Self::Domctl { call, buffer, .. } => {
+                buffer.bytes.fill(RUBBISH);
                 if Command::from_raw(call.cmd) == Command::CREATEDOMAIN {
                     call.domain = u16::from_le_bytes([RUBBISH; 2]);
                 }
@@ -368,6 +402,7 @@ impl Request {
                 _ => (0, *foreign),
             },
             Self::AllocUnbound(argument) => (low_half(args[0]), DomId::new(argument.dom)),
+            Self::SetParam(param) => (low_half(args[0]), DomId::new(param.domid)),
             Self::BindInterdomain(argument) => (low_half(args[0]), DomId::new(argument.remote_dom)),
             Self::MapGrants(requests) => {
                 (low_half(args[0]), requests.first().map_or(caller, |request| DomId::new(request.dom)))
@@ -399,6 +434,7 @@ impl Request {
                 _ => vec![("ops", ops.len() as u64)],
             },
             Self::AllocUnbound(argument) => vec![("remote", u64::from(argument.remote_dom))],
+            Self::SetParam(param) => vec![("index", u64::from(param.index)), ("value", param.value)],
             Self::BindInterdomain(argument) => vec![("remote_port", u64::from(argument.remote_port))],
             Self::BindVirq(argument) => vec![("virq", u64::from(argument.virq))],
             Self::Close(argument) | Self::Send(argument) | Self::Unmask(argument) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, Mfn};
 
 use crate::DOM0;
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) ended: Option<u8>,
     /// Whether Xen takes its time with freeing the last of a domain.
     pub(crate) lingers: bool,
+    /// What Xen can do on this machine.
+    pub(crate) capabilities: Capabilities,
     /// Domains that Xen does not answer for any more and has not freed yet, with what is left of them.
     pub(crate) lingering: Vec<Vec<Mfn>>,
     /// Free frames when the machine was switched on.

@@ -27,8 +27,8 @@ impl SimWindow {
         Self { machine, caller, capacity }
     }
 
-    /// Maps frames writable: all of them, or none.
-    fn map(&self, owner: DomId, frames: &[Mfn]) -> Result<DomId, WindowError> {
+    /// Maps frames writable: all of them, or none. Gives back the owner and the machine frames.
+    fn map(&self, owner: DomId, frames: &[Mfn]) -> Result<(DomId, Vec<Mfn>), WindowError> {
         let owner = resolve(owner, self.caller);
         let (call, effect) = self.machine.begin(self.caller, HypercallNumber::MMU_UPDATE, MAP, owner);
         let most = match effect {
@@ -40,35 +40,45 @@ impl SimWindow {
             Some(Effect::Fail(errno) | Effect::FailAndScribble(errno)) => errno,
             _ => Errno::EINVAL,
         };
-        let outcome = self.map_some(owner, frames, most, injected);
+        let (mapped, outcome) = self.map_some(owner, frames, most, injected);
         let numbers = vec![("frames", frames.len() as u64)];
-        let result = outcome.map(|()| 0).map_err(|(_, errno)| errno);
-        self.machine.end(Call { numbers, result, ..call });
-        let Err((done, errno)) = outcome else { return Ok(owner) };
-        self.unmap(owner, &frames[..done]);
+        self.machine.end(Call { numbers, result: outcome.map(|()| 0), ..call });
+        let Err(errno) = outcome else { return Ok((owner, mapped)) };
+        let done = mapped.len();
+        self.unmap(owner, &mapped);
         Err(WindowError::Refused { domain: owner, frame: frames[done], done, wanted: frames.len(), errno })
     }
 
-    /// Maps frames until one is refused, or `most` are mapped; says how many were.
+    /// Maps frames until one is refused, or `most` are mapped; gives back the machine frames that were.
     fn map_some(
         &self,
         owner: DomId,
         frames: &[Mfn],
         most: usize,
         beyond: Errno,
-    ) -> Result<(), (usize, Errno)> {
+    ) -> (Vec<Mfn>, Result<(), Errno>) {
         let mut state = self.machine.state();
-        state.controlled(self.caller, owner).map_err(|errno| (0, errno))?;
-        for (done, mfn) in frames.iter().enumerate() {
-            if done >= most {
-                return Err((done, beyond));
-            }
-            // The errors of a level-1 entry: no memory but devices, or memory that cannot be had in this way.
-            let errno = if state.frames.get(*mfn).is_none() { Errno::EPERM } else { Errno::EBUSY };
-            state.frames.use_as(*mfn, owner, Use::Writable).map_err(|_| (done, errno))?;
-            *state.windows.entry(*mfn).or_default() += 1;
+        let mut mapped = Vec::new();
+        if let Err(errno) = state.controlled(self.caller, owner) {
+            return (mapped, Err(errno));
         }
-        Ok(())
+        for frame in frames {
+            if mapped.len() >= most {
+                return (mapped, Err(beyond));
+            }
+            // The errors of a level-1 entry: a guest frame that is not there, no memory but devices, or memory that cannot be
+            // had in this way.
+            let Some(mfn) = state.machine_frame(owner, *frame) else { return (mapped, Err(Errno::EINVAL)) };
+            if state.frames.get(mfn).is_none() {
+                return (mapped, Err(Errno::EPERM));
+            }
+            if state.frames.use_as(mfn, owner, Use::Writable).is_err() {
+                return (mapped, Err(Errno::EBUSY));
+            }
+            *state.windows.entry(mfn).or_default() += 1;
+            mapped.push(mfn);
+        }
+        (mapped, Ok(()))
     }
 
     fn unmap(&self, owner: DomId, frames: &[Mfn]) {
@@ -107,22 +117,22 @@ impl FrameWindow for SimWindow {
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), frames.len(), "a frame is named twice in one window: {frames:?}");
-        let owner = self.map(owner, frames)?;
-        let mut bytes = Vec::with_capacity(frames.len() * PAGE_SIZE);
-        for mfn in frames {
+        let (owner, mapped) = self.map(owner, frames)?;
+        let mut bytes = Vec::with_capacity(mapped.len() * PAGE_SIZE);
+        for mfn in &mapped {
             bytes.extend_from_slice(&self.machine.state().frames.read(*mfn));
         }
         let result = access(&mut bytes);
-        for (mfn, page) in frames.iter().zip(bytes.chunks_exact(PAGE_SIZE)) {
+        for (mfn, page) in mapped.iter().zip(bytes.chunks_exact(PAGE_SIZE)) {
             self.machine.state().frames.write_at(*mfn, 0, page);
         }
-        self.unmap(owner, frames);
+        self.unmap(owner, &mapped);
         Ok(result)
     }
 
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {
-        let owner = self.map(owner, frames)?;
-        Ok(SimShared { window: self.clone(), owner, frames: frames.to_vec() })
+        let (owner, frames) = self.map(owner, frames)?;
+        Ok(SimShared { window: self.clone(), owner, frames })
     }
 }
 

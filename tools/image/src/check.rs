@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
+use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage};
-use protocols::spec::BootSpec;
+use protocols::spec::{BootSpec, GuestKind};
 use xen_abi::PageCount;
 
 use crate::kernel::MAX_UNPACKED;
@@ -36,7 +36,11 @@ impl fmt::Display for VmReport {
 /// A spec in a few words: `PV, 2 vCPUs, 64 MiB`.
 pub(crate) fn summary(spec: &BootSpec) -> String {
     let vcpus = if spec.vcpus == 1 { "1 vCPU".into() } else { format!("{} vCPUs", spec.vcpus) };
-    format!("PV, {vcpus}, {}", mib(spec.memory_kib))
+    let kind = match spec.kind {
+        GuestKind::Pv => "PV",
+        GuestKind::Pvh => "PVH",
+    };
+    format!("{kind}, {vcpus}, {}", mib(spec.memory_kib))
 }
 
 fn mib(kib: u64) -> String {
@@ -74,14 +78,17 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
     let check = |vm: &Vm| {
         let unwrapped = unwrapped.as_ref().map_err(|error| bad_kernel(vm, error))?;
         let kernel = KernelImage::parse(&unwrapped.elf).map_err(|error| bad_kernel(vm, &error))?;
-        let kernel = PvKernel::from_image(&kernel).map_err(|error| cannot_plan(vm, &error))?;
         let ramdisk = platform.ramdisk(vm).map(|image| u64::try_from(image.bytes.len()).unwrap_or(u64::MAX));
         let request = GuestRequest {
             memory: PageCount::new(vm.spec.memory_kib / 4),
             command_line: &vm.spec.command_line,
             ramdisk,
         };
-        let plan = PvPlan::new(kernel, &request).map_err(|error| cannot_plan(vm, &error))?;
+        let plan = match vm.spec.kind {
+            GuestKind::Pv => GuestPlan::pv(&kernel, &request),
+            GuestKind::Pvh => GuestPlan::pvh(&kernel, &request, vm.spec.vcpus),
+        };
+        let plan = plan.map_err(|error| cannot_plan(vm, &error))?;
         let kernel_format = image.unpacked_from.clone().unwrap_or_else(|| unwrapped.format.to_string());
         Ok(VmReport {
             spec: vm.spec.clone(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use kernel_image::{UnpackingCost, Unwrapped};
 use protocols::archive::{IMAGE_FOLDER, spec_entry};
 use protocols::order::{self, OrderError};
-use protocols::spec::{BootSpec, GuestKind, ImageRole, SpecError};
+use protocols::spec::{BootSpec, ImageRole, SpecError};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -202,7 +202,7 @@ pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
 fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSpec {
     BootSpec {
         name: config.name.value.clone(),
-        kind: GuestKind::Pv,
+        kind: config.kind,
         domid: config.domid.as_ref().map(|domid| domid.value),
         uuid: config.uuid,
         vcpus: config.vcpus,

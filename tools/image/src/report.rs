@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use domain_plan::PvPlan;
+use domain_plan::GuestPlan;
 use kernel_image::{KernelImage, Segment};
 use protocols::BootSpec;
 use serde::Serialize;
@@ -89,7 +89,7 @@ impl From<&VmReport> for VmSummary {
 pub struct AreaReport {
     /// What it holds: `kernel`, `RAM disk`, `page tables`, ...
     pub area: String,
-    /// Its first pseudo-physical frame.
+    /// Its first frame: pseudo-physical of a PV guest, guest frame of a PVH guest.
     pub first_pfn: u64,
     /// Its frames, of 4 KiB.
     pub pages: u64,
@@ -108,8 +108,8 @@ pub struct Layout {
     pub areas: Vec<AreaReport>,
 }
 
-impl From<&PvPlan<'_>> for Layout {
-    fn from(plan: &PvPlan<'_>) -> Self {
+impl From<&GuestPlan<'_>> for Layout {
+    fn from(plan: &GuestPlan<'_>) -> Self {
         let areas = plan.areas().iter().map(|area| AreaReport {
             area: area.kind.to_string(),
             first_pfn: area.first.raw(),

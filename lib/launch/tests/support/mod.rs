@@ -39,7 +39,7 @@ pub(crate) fn logged() -> String {
     LINES.with_borrow(|lines| lines.join("\n"))
 }
 
-/// An ELF file that a PV builder takes for a kernel: its headers, its notes, and that is all.
+/// An ELF file that a builder takes for a kernel, PV or PVH: its headers, its notes, and that is all.
 pub(crate) fn kernel() -> Vec<u8> {
     const BASE: u64 = 0x10_0000;
     const HEADERS: u64 = 64 + 2 * 56;
@@ -51,6 +51,7 @@ pub(crate) fn kernel() -> Vec<u8> {
         text(elfnote::LOADER, "generic"),
         number(elfnote::VIRT_BASE, 0),
         number(elfnote::ENTRY, BASE),
+        number(elfnote::PHYS32_ENTRY, BASE),
     ]
     .concat();
     let size = HEADERS + notes.len() as u64;

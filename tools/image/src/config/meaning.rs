@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protocols::SpecError;
-use protocols::spec::{self, MAX_MEMORY_KIB, MAX_VCPUS};
+use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
 
 use super::keys::{self, Key};
 use super::syntax::{Assignment, Value};
@@ -25,7 +25,7 @@ pub(super) fn read(
     let values = by_key(assignments, diagnostics);
     let end = Span::new(end_of_file..end_of_file);
     let mut reader = Reader { values, folder, end, broken_elsewhere, diagnostics };
-    reader.refuse_other_types();
+    let kind = reader.kind();
     let name = reader.name();
     let kernel = reader.path(Key::Kernel);
     reader.require(Key::Kernel, "kernel = \"vmlinuz\"");
@@ -45,6 +45,7 @@ pub(super) fn read(
         domid,
         uuid: uuid.unwrap_or_else(|| uuid::from_name(&name.value)),
         name,
+        kind,
         vcpus,
         memory_kib,
         max_memory_kib,
@@ -186,23 +187,22 @@ impl Reader<'_> {
         None
     }
 
-    fn refuse_other_types(&mut self) {
-        let Some(kind) = self.string(Key::Type) else { return };
-        let help = match kind.value.as_str() {
-            "pv" => return,
-            "pvh" => "PVH guests are not built yet; most Linux kernels also run with type = \"pv\"",
+    fn kind(&mut self) -> GuestKind {
+        let Some(kind) = self.string(Key::Type) else { return GuestKind::Pv };
+        match kind.value.as_str() {
+            "pv" => return GuestKind::Pv,
+            "pvh" => return GuestKind::Pvh,
             "hvm" => {
-                "HVM guests need a device model, which does not exist here; for a kernel that can run as PV \
-                      write type = \"pv\""
+                let help = "HVM guests need a device model, which does not exist here; for a kernel that can run as PVH or PV \
+                            write type = \"pvh\" or type = \"pv\"";
+                self.error(kind.span, "type \"hvm\" is not supported").help.push(help.into());
             }
-            _ => {
-                self.error(kind.span, format!("unknown type {:?}", kind.value))
-                    .help
-                    .push("the types are \"pv\", \"pvh\" and \"hvm\"; only \"pv\" is supported yet".into());
-                return;
+            other => {
+                let help = "the types are \"pv\" and \"pvh\"";
+                self.error(kind.span, format!("unknown type {other:?}")).help.push(help.into());
             }
-        };
-        self.error(kind.span, format!("type {:?} is not supported yet", kind.value)).help.push(help.into());
+        }
+        GuestKind::Pv
     }
 
     fn name(&mut self) -> Option<Spanned<String>> {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use protocols::Life;
-use protocols::spec::ExitAction;
+use protocols::spec::{ExitAction, GuestKind};
 
 use crate::files::{self, FileError};
 use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
@@ -26,6 +26,8 @@ pub struct VmConfig {
     pub domid: Option<Spanned<u16>>,
     /// Its UUID: the file's, or one that is derived from the name.
     pub uuid: [u8; 16],
+    /// What kind of guest it is; PV unless the file says.
+    pub kind: GuestKind,
     /// Its vCPUs.
     pub vcpus: u32,
     /// Memory it starts with, in KiB.

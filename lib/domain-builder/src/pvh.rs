@@ -1,0 +1,224 @@
+//! The stages of a PVH domain.
+//!
+//! Its frames are named by guest frame number everywhere: to populate, in parameters, and to map them through the window, for
+//! Xen translates the numbers of a domain that has a translation of its own.
+
+use alloc::vec::Vec;
+
+use domain_plan::{Area, AreaKind, PvhPlan};
+use hypercall::{FrameWindow, RawHypercall, Xen};
+use xen_abi::hvm::save::{self, Cpu, Descriptor, MTRR_ENABLE, MTRR_WRITE_BACK, Mtrr};
+use xen_abi::hvm::{
+    PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN, PARAM_IDENT_PT, PARAM_TIMER_MODE,
+    TIMER_NO_DELAY_FOR_MISSED_TICKS,
+};
+use xen_abi::sysctl::Capabilities;
+use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE, Port};
+use zerocopy::IntoBytes;
+
+use crate::populate::populate_frames;
+use crate::{BuildError, DomainSpec, Guarded, Sealed, Step};
+
+/// The domain exists: paused, with vCPUs, limits and a paging pool, without memory.
+#[derive(Debug)]
+pub struct Created<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+}
+
+/// The domain has its memory and the port of its console.
+#[derive(Debug)]
+pub struct Populated<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    console: Port,
+    extents: usize,
+}
+
+/// The domain's memory holds what the plan says.
+#[derive(Debug)]
+pub struct Loaded<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    console: Port,
+    extents: usize,
+}
+
+/// Builds a PVH domain through all stages, up to complete and paused.
+///
+/// `observe` is told of each step when it is done, so that the caller can log it with a time.
+pub fn build_pvh<'x, H: RawHypercall>(
+    xen: &'x Xen<H>,
+    window: &mut impl FrameWindow,
+    spec: &DomainSpec,
+    plan: &PvhPlan<'_>,
+    ramdisk: &[u8],
+    mut observe: impl FnMut(Step, DomId),
+) -> Result<Sealed<'x, H>, BuildError> {
+    let created = Created::new(xen, spec, plan)?;
+    let domid = created.domid();
+    observe(Step::Create, domid);
+    let populated = created.populate(plan)?;
+    observe(Step::Populate, domid);
+    let loaded = populated.load(window, plan, ramdisk)?;
+    observe(Step::Load, domid);
+    let sealed = loaded.seal(plan)?;
+    observe(Step::Seal, domid);
+    Ok(sealed)
+}
+
+/// Fails unless Xen says that it can run PVH guests. Where it does not say, creating the domain will show.
+fn check_machine<H: RawHypercall>(xen: &Xen<H>) -> Result<(), BuildError> {
+    let capabilities = xen.capabilities().map_err(BuildError::call(Step::Create))?;
+    let Some(capabilities) = capabilities else { return Ok(()) };
+    let needs = [
+        (Capabilities::HVM, "hardware-assisted guests (VT-x or AMD-V, and a Xen built with CONFIG_HVM)"),
+        (Capabilities::HAP, "nested paging (EPT or NPT)"),
+    ];
+    match needs.into_iter().find(|(needed, _)| !capabilities.contains(*needed)) {
+        Some((_, missing)) => Err(BuildError::NoPvh { missing }),
+        None => Ok(()),
+    }
+}
+
+impl<'x, H: RawHypercall> Created<'x, H> {
+    /// Creates the domain, sets its limits, and gives Xen memory for its paging structures.
+    pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvhPlan<'_>) -> Result<Self, BuildError> {
+        check_machine(xen)?;
+        let domid =
+            xen.create_domain(spec.domid, &spec.pvh_request()).map_err(BuildError::call(Step::Create))?;
+        let domain = Guarded::new(xen, domid);
+        let limit = spec.max_memory.checked_add(plan.special_pages()).unwrap_or(spec.max_memory);
+        xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
+        xen.set_max_memory(domid, limit).map_err(BuildError::call(Step::Limits))?;
+        xen.set_paging_pool(domid, plan.paging_pool()).map_err(BuildError::call(Step::Limits))?;
+        Ok(Self { domain })
+    }
+
+    /// Its identifier.
+    pub fn domid(&self) -> DomId {
+        self.domain.domid()
+    }
+
+    /// Gives the domain its memory, and a console port that the calling domain may bind to.
+    pub fn populate(self, plan: &PvhPlan<'_>) -> Result<Populated<'x, H>, BuildError> {
+        let Self { domain } = self;
+        let (xen, domid) = (domain.xen, domain.domid());
+        let extents = populate_frames(xen, domid, &plan.frames())?;
+        let console = xen.alloc_unbound(domid, DomId::SELF).map_err(BuildError::call(Step::Ports))?;
+        Ok(Populated { domain, console, extents })
+    }
+}
+
+impl<'x, H: RawHypercall> Populated<'x, H> {
+    /// Fills the domain's memory: every area of the plan, a window's worth of frames at a time.
+    pub fn load(
+        self,
+        window: &mut impl FrameWindow,
+        plan: &PvhPlan<'_>,
+        ramdisk: &[u8],
+    ) -> Result<Loaded<'x, H>, BuildError> {
+        let Self { domain, console, extents } = self;
+        let capacity = window.capacity();
+        // Areas as (area, its first page, pages), as many as fit the window together.
+        let (mut parts, mut frames): (Vec<(&Area, u64, usize)>, Vec<Mfn>) = (Vec::new(), Vec::new());
+        for area in plan.areas() {
+            let mut done = 0;
+            while done < area.pages.raw() {
+                let room = (capacity - frames.len()) as u64;
+                let pages = (area.pages.raw() - done).min(room);
+                let first = area.first.raw() + done;
+                frames.extend((first..first + pages).map(Mfn::new));
+                parts.push((area, done, usize::try_from(pages).unwrap_or(capacity)));
+                done += pages;
+                if frames.len() == capacity {
+                    fill(window, domain.domid(), plan, ramdisk, &mut parts, &mut frames)?;
+                }
+            }
+        }
+        fill(window, domain.domid(), plan, ramdisk, &mut parts, &mut frames)?;
+        Ok(Loaded { domain, console, extents })
+    }
+}
+
+/// Maps `frames` together, fills them with `parts`, and empties both lists.
+fn fill(
+    window: &mut impl FrameWindow,
+    domain: DomId,
+    plan: &PvhPlan<'_>,
+    ramdisk: &[u8],
+    parts: &mut Vec<(&Area, u64, usize)>,
+    frames: &mut Vec<Mfn>,
+) -> Result<(), BuildError> {
+    if frames.is_empty() {
+        return Ok(());
+    }
+    let fill_all = |mut bytes: &mut [u8]| {
+        for (area, first, pages) in parts.iter() {
+            let (part, rest) = bytes.split_at_mut(pages * PAGE_SIZE);
+            plan.fill(area, *first, part, ramdisk);
+            bytes = rest;
+        }
+    };
+    window.with_frames(domain, frames, fill_all).map_err(BuildError::window(Step::Load))?;
+    parts.clear();
+    frames.clear();
+    Ok(())
+}
+
+impl<'x, H: RawHypercall> Loaded<'x, H> {
+    /// Tells Xen and the guest where the special pages are, and sets the first vCPU's registers.
+    pub fn seal(self, plan: &PvhPlan<'_>) -> Result<Sealed<'x, H>, BuildError> {
+        let Self { domain, console, extents } = self;
+        let (xen, domid) = (domain.xen, domain.domid());
+        let frame = |kind, what| {
+            let error = BuildError::NoFrame { step: Step::Seal, domain: domid, what };
+            plan.area(kind).map(|area| area.first).ok_or(error)
+        };
+        let ring = frame(AreaKind::Console, "the console ring")?;
+        let identity = frame(AreaKind::IdentityTable, "the identity table")?;
+        let params = [
+            (PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS),
+            (PARAM_IDENT_PT, identity.raw() << PAGE_SHIFT),
+            (PARAM_CONSOLE_PFN, ring.raw()),
+            (PARAM_CONSOLE_EVTCHN, u64::from(console.raw())),
+        ];
+        for (index, value) in params {
+            xen.set_hvm_param(domid, index, value).map_err(BuildError::call(Step::Seal))?;
+        }
+        let saved = xen.hvm_context(domid).map_err(BuildError::call(Step::Vcpu))?;
+        let state = first_state(&saved, plan.vcpus(), &plan.boot_cpu())
+            .map_err(|what| BuildError::NoState { domain: domid, what })?;
+        xen.set_hvm_context(domid, &state).map_err(BuildError::call(Step::Vcpu))?;
+        Ok(Sealed { domain, console_frame: Mfn::new(ring.raw()), console, runs: extents })
+    }
+}
+
+/// The state that a domain starts with, from the one that Xen created it with: memory is cached by default on every vCPU, and the
+/// first one has the registers in `cpu`. The error says what `saved` lacks.
+///
+/// It is one stream for one call, because each call takes all vCPUs offline that it has no registers for.
+fn first_state(saved: &[u8], vcpus: u32, cpu: &Cpu) -> Result<Vec<u8>, &'static str> {
+    let find = |typecode, instance: u32| {
+        let mut records = save::records(saved);
+        records.find(|(it, _)| it.typecode == typecode && u32::from(it.instance) == instance)
+    };
+    let mut stream = Vec::new();
+    let mut push = |descriptor: Descriptor, bytes: &[u8]| {
+        stream.extend_from_slice(descriptor.as_bytes());
+        stream.extend_from_slice(bytes);
+    };
+    let (header, bytes) = find(save::HEADER, 0).ok_or("header")?;
+    push(header, bytes);
+    for vcpu in 0..vcpus {
+        let (descriptor, bytes) = find(save::MTRR, vcpu).ok_or("memory types (MTRR) of a vCPU")?;
+        let mut mtrr = bytes.to_vec();
+        let default = (MTRR_ENABLE | MTRR_WRITE_BACK).to_le_bytes();
+        let field = mtrr.get_mut(core::mem::offset_of!(Mtrr, msr_mtrr_def_type)..);
+        let field = field.and_then(<[u8]>::first_chunk_mut::<8>).ok_or("default memory type of a vCPU")?;
+        *field = default;
+        push(descriptor, &mtrr);
+    }
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let record = |typecode, bytes: &[u8]| Descriptor { typecode, instance: 0, length: length(bytes) };
+    push(record(save::CPU, cpu.as_bytes()), cpu.as_bytes());
+    push(record(save::END, &[]), &[]);
+    Ok(stream)
+}

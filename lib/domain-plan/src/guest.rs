@@ -1,0 +1,62 @@
+//! A plan of either kind.
+
+use core::fmt;
+
+use kernel_image::KernelImage;
+use xen_abi::PageCount;
+
+use crate::{Area, GuestRequest, PlanError, PvKernel, PvPlan, PvhKernel, PvhPlan};
+
+/// The start-of-day picture of a guest, PV or PVH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestPlan<'k> {
+    /// Of a 64-bit PV guest.
+    Pv(PvPlan<'k>),
+    /// Of a PVH guest.
+    Pvh(PvhPlan<'k>),
+}
+
+impl<'k> GuestPlan<'k> {
+    /// Plans a 64-bit PV guest that starts `image`.
+    pub fn pv(image: &KernelImage<'k>, request: &GuestRequest<'_>) -> Result<Self, PlanError> {
+        PvPlan::new(PvKernel::from_image(image)?, request).map(Self::Pv)
+    }
+
+    /// Plans a PVH guest with `vcpus` vCPUs that starts `image`.
+    pub fn pvh(image: &KernelImage<'k>, request: &GuestRequest<'_>, vcpus: u32) -> Result<Self, PlanError> {
+        PvhPlan::new(PvhKernel::from_image(image)?, request, vcpus).map(Self::Pvh)
+    }
+
+    /// The guest's memory.
+    pub fn memory(&self) -> PageCount {
+        match self {
+            Self::Pv(plan) => plan.memory(),
+            Self::Pvh(plan) => plan.memory(),
+        }
+    }
+
+    /// All areas, by ascending frame.
+    pub fn areas(&self) -> &[Area] {
+        match self {
+            Self::Pv(plan) => plan.areas(),
+            Self::Pvh(plan) => plan.areas(),
+        }
+    }
+
+    /// Pages that are written before the guest starts.
+    pub fn written(&self) -> PageCount {
+        match self {
+            Self::Pv(plan) => plan.written(),
+            Self::Pvh(plan) => plan.written(),
+        }
+    }
+}
+
+impl fmt::Display for GuestPlan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pv(plan) => plan.fmt(f),
+            Self::Pvh(plan) => plan.fmt(f),
+        }
+    }
+}
