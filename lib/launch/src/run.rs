@@ -116,7 +116,8 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
         log::error!("platform=lost: {error}: the builder can no longer wait for its VMs");
         return report(MachineStatus::BuilderFailed, count, preserved);
     }
-    report(status(failed || supervisor.is_missing_one(), bad), count, preserved)
+    let leaked = supervisor.leaked() > 0;
+    report(status(failed || supervisor.is_missing_one(), bad, leaked), count, preserved)
 }
 
 /// Waits until Xen has freed the last of the domains that were just destroyed, so that its free memory can be compared.
@@ -145,8 +146,10 @@ fn log_refusal(options: &Options) {
 }
 
 /// The worst of what happened.
-fn status(failed: bool, bad_endings: usize) -> MachineStatus {
-    if failed {
+fn status(failed: bool, bad_endings: usize, leaked: bool) -> MachineStatus {
+    if leaked {
+        MachineStatus::BuilderFailed
+    } else if failed {
         MachineStatus::BuildFailed
     } else if bad_endings > 0 {
         MachineStatus::VmFailed

@@ -56,6 +56,8 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     preserved: usize,
     /// A VM could not be started.
     missing: bool,
+    /// Domains that Xen did not destroy.
+    leaked: usize,
     /// A critical VM has ended badly, or could not be started.
     lost: bool,
 }
@@ -75,6 +77,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             bad: 0,
             preserved: 0,
             missing: false,
+            leaked: 0,
             lost: false,
         })
     }
@@ -118,6 +121,11 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// VMs that ended other than they should.
     pub(crate) fn bad_endings(&self) -> usize {
         self.bad
+    }
+
+    /// Domains that Xen did not destroy: their memory is lost until the machine ends.
+    pub(crate) fn leaked(&self) -> usize {
+        self.leaked
     }
 
     /// Whether a VM that was built could not be started, as one that it starts after never was ready.
@@ -364,7 +372,10 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
                 log::info!("vm={name} domid={domid} event=destroyed");
                 self.destroyed.push(domid);
             }
-            Err(error) => log::error!("vm={name} domid={domid} event=leaked {error}"),
+            Err(error) => {
+                log::error!("vm={name} domid={domid} event=leaked {error}");
+                self.leaked += 1;
+            }
         }
     }
 }

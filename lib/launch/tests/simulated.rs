@@ -228,7 +228,10 @@ fn a_failure_of_any_call_of_a_launch_ends_in_a_status_and_leaves_nothing_half_bu
         match call.name {
             // What cannot be given back is left, and nothing else.
             "EVTCHNOP_close" => assert_eq!(left.len(), 1, "{what}: {left:?}"),
-            "XEN_DOMCTL_destroydomain" => assert!(logged().contains("event=leaked"), "{what}"),
+            "XEN_DOMCTL_destroydomain" => {
+                assert!(logged().contains("event=leaked"), "{what}");
+                assert_eq!(status, MachineStatus::BuilderFailed, "{what}");
+            }
             // Without a way to wait, the VMs are left alone until the machine goes off with them.
             "SCHEDOP_poll" if status == MachineStatus::BuilderFailed => {}
             _ => assert!(left.is_empty(), "{what}: {left:?}"),
