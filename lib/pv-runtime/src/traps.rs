@@ -250,7 +250,8 @@ pub(crate) fn initialise() -> Result<(), Errno> {
 
 /// Reads the word at an address that may not be readable.
 pub fn read(address: GuestVirt) -> Result<u64, Fault> {
-    // SAFETY: a PV guest has no device memory mapped unless it asks for it, which this runtime does not.
+    // SAFETY: an address that is not mapped faults, which the probe survives. The only memory mapped here that is not RAM is
+    // firmware's tables, which `launch::power_off` has mapped while it reads them: reading those has no side effect either.
     let probed = unsafe { machine::probe_read(address.raw()) };
     if probed.faulted == 0 { Ok(probed.value) } else { Err(Fault(address)) }
 }
