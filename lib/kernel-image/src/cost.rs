@@ -1,6 +1,6 @@
 //! What unpacking a kernel costs in memory, read from its headers before anything is unpacked.
 
-use crate::decompress::MAX_WINDOW;
+use crate::decompress::{MAX_WINDOW, bzip2};
 use crate::{Compression, Format};
 
 /// What unpacking a kernel costs, in bytes.
@@ -52,6 +52,7 @@ fn workspace(compression: Compression, stream: &[u8], output: usize) -> usize {
     let dictionary = match compression {
         Compression::Xz => xz_dictionary(stream).unwrap_or(whole).min(whole),
         Compression::Lzma | Compression::Zstd => whole,
+        Compression::Bzip2 => return bzip2::workspace(stream),
         _ => return 0,
     };
     dictionary.min(MAX_WINDOW).saturating_mul(2)
@@ -133,6 +134,8 @@ mod tests {
         assert_eq!(workspace(Compression::Xz, b"damaged", mib(200)), mib(256));
         assert_eq!(workspace(Compression::Zstd, &[], mib(57)), mib(128));
         assert_eq!(workspace(Compression::Lz4, &[], mib(57)), 0);
+        assert_eq!(workspace(Compression::Bzip2, b"BZh1", mib(57)), 400_000);
+        assert_eq!(workspace(Compression::Bzip2, b"BZh", mib(57)), 3_600_000);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum ImageError {
     /// Nothing this crate knows.
     #[error(
         "not a kernel: {len} bytes that start with \"{}\" are neither an ELF file, nor Linux's bzImage, nor \
-         compressed with gzip, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel",
+         compressed with gzip, bzip2, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel",
         .start.escape_ascii()
     )]
     NotAKernel {
@@ -84,15 +84,6 @@ pub enum ImageError {
     },
 
     // Unpacking.
-    /// A compression without a decompressor here.
-    #[error(
-        "the kernel is compressed with {compression}, which is not supported; rebuild it with CONFIG_KERNEL_XZ, \
-         CONFIG_KERNEL_ZSTD, CONFIG_KERNEL_LZ4 or CONFIG_KERNEL_GZIP, or give its vmlinux"
-    )]
-    UnsupportedCompression {
-        /// The compression.
-        compression: Compression,
-    },
     /// More bytes than allowed would come out.
     #[error(
         "the kernel unpacks ({compression}) to {size} bytes or more, above the limit of {limit} bytes; \

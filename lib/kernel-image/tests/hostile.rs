@@ -65,7 +65,9 @@ fn every_truncation_is_survived() {
 const EDGES: [u64; 9] = [0, 1, 0xfff, 1 << 31, 1 << 32, 1 << 47, 1 << 63, u64::MAX - 1, u64::MAX];
 
 /// How streams of each compression start.
-const STREAM_STARTS: [&[u8]; 6] = [
+const STREAM_STARTS: [&[u8]; 8] = [
+    b"BZh1",
+    b"BZh91AY&SY",
     &[0x1f, 0x8b, 8, 0],
     &[0xfd, b'7', b'z', b'X', b'Z', 0, 0, 1],
     &[0x5d, 0, 0, 0x80, 0],
@@ -141,9 +143,11 @@ proptest! {
     }
 
     #[test]
-    fn any_damage_to_a_stream(which in 0usize..6, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+    fn any_damage_to_a_stream(which in 0usize..8, damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
         let streams = [
             &include_bytes!("data/kernel.gz")[..],
+            include_bytes!("data/kernel.bz2"),
+            include_bytes!("data/kernel-streams.bz2"),
             include_bytes!("data/kernel.xz"),
             include_bytes!("data/kernel.lzma"),
             include_bytes!("data/kernel.lz4"),

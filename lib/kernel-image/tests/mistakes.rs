@@ -37,7 +37,7 @@ mistakes! {
     empty_file: unwrap_refusal([]) => "the kernel is an empty file; check its path";
     text_file: unwrap_refusal(*b"#!/bin/sh\n") =>
         "not a kernel: 10 bytes that start with \"#!/bin/s\" are neither an ELF file, nor Linux's bzImage, nor \
-         compressed with gzip, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel";
+         compressed with gzip, bzip2, xz, lzma, lzo, lz4 or zstd; give a vmlinuz, a vmlinux or another ELF kernel";
     bzimage_cut_off_in_header: unwrap_refusal(bzimage(b"")[..0x20a]) =>
         "the bzImage ends at 0x20a, within its setup header; it was cut off: copy it again";
     bzimage_cut_off_in_boot_sector: unwrap_refusal(bzimage(b"")[..0x200]) =>
@@ -54,9 +54,11 @@ mistakes! {
          it was cut off: copy it again";
     bzimage_unknown_compression: unwrap_refusal(bzimage(b"what is this")) =>
         "the bzImage's payload at 0x410 starts with \"what i\", no compression that Linux has; the file is damaged";
-    bzimage_with_bzip2: unwrap_refusal(bzimage(b"BZh91AY&SY\0\0\0\0")) =>
-        "the kernel is compressed with bzip2, which is not supported; rebuild it with CONFIG_KERNEL_XZ, \
-         CONFIG_KERNEL_ZSTD, CONFIG_KERNEL_LZ4 or CONFIG_KERNEL_GZIP, or give its vmlinux";
+    bzip2_without_level: unwrap_refusal(*b"BZh0\0\0\0\0") =>
+        "the kernel's bzip2 data is damaged: a stream's header names no level from 1 to 9; copy it again";
+    bzip2_of_long_ago: unwrap_refusal(*b"BZh91AY&SY\0\0\0\0\x80") =>
+        "the kernel's bzip2 data is damaged: its blocks are randomised, as those of bzip2 before 0.9.5 are; \
+         copy it again";
 }
 
 // The ELF header.

@@ -9,6 +9,8 @@ use support::{Elf, bzimage, with_size};
 const LIMIT: usize = 1 << 20;
 
 const GZIP: &[u8] = include_bytes!("data/kernel.gz");
+const BZIP2: &[u8] = include_bytes!("data/kernel.bz2");
+const BZIP2_STREAMS: &[u8] = include_bytes!("data/kernel-streams.bz2");
 const XZ: &[u8] = include_bytes!("data/kernel.xz");
 const XZ_CRC64: &[u8] = include_bytes!("data/kernel-crc64.xz");
 const XZ_SHA256: &[u8] = include_bytes!("data/kernel-sha256.xz");
@@ -16,12 +18,15 @@ const LZMA: &[u8] = include_bytes!("data/kernel.lzma");
 const LZ4: &[u8] = include_bytes!("data/kernel.lz4");
 const LZO: &[u8] = include_bytes!("data/kernel.lzo");
 const ZSTD: &[u8] = include_bytes!("data/kernel.zst");
+const ZEROS_BZIP2: &[u8] = include_bytes!("data/zeros-8mib.bz2");
 const ZEROS_XZ: &[u8] = include_bytes!("data/zeros-8mib.xz");
 const ZEROS_ZSTD: &[u8] = include_bytes!("data/zeros-8mib.zst");
 
 /// Every stream with the kernel in it.
-const STREAMS: [(Compression, &[u8]); 8] = [
+const STREAMS: [(Compression, &[u8]); 10] = [
     (Compression::Gzip, GZIP),
+    (Compression::Bzip2, BZIP2),
+    (Compression::Bzip2, BZIP2_STREAMS),
     (Compression::Xz, XZ),
     (Compression::Xz, XZ_CRC64),
     (Compression::Xz, XZ_SHA256),
@@ -30,6 +35,10 @@ const STREAMS: [(Compression, &[u8]); 8] = [
     (Compression::Lzo, LZO),
     (Compression::Zstd, ZSTD),
 ];
+
+/// Streams with 8 MiB of zeros.
+const BOMBS: [(Compression, &[u8]); 3] =
+    [(Compression::Bzip2, ZEROS_BZIP2), (Compression::Xz, ZEROS_XZ), (Compression::Zstd, ZEROS_ZSTD)];
 
 /// The bzImage that Linux's build would make of a stream.
 fn linux_image(compression: Compression, stream: &[u8], size: usize) -> Vec<u8> {
@@ -112,9 +121,14 @@ fn a_limit_below_the_size_is_named() {
 
 #[test]
 fn a_declared_size_above_the_limit_is_refused_before_anything_is_unpacked() {
-    for compression in
-        [Compression::Xz, Compression::Lzma, Compression::Lz4, Compression::Lzo, Compression::Zstd]
-    {
+    for compression in [
+        Compression::Bzip2,
+        Compression::Xz,
+        Compression::Lzma,
+        Compression::Lz4,
+        Compression::Lzo,
+        Compression::Zstd,
+    ] {
         let (_, stream) = STREAMS.into_iter().find(|(of, _)| *of == compression).unwrap();
         // Damage that would be noticed if the stream were looked at.
         let damaged = &stream[..stream.len() / 2];
@@ -126,7 +140,7 @@ fn a_declared_size_above_the_limit_is_refused_before_anything_is_unpacked() {
 
 #[test]
 fn a_bomb_stops_at_the_limit() {
-    for (compression, stream) in [(Compression::Xz, ZEROS_XZ), (Compression::Zstd, ZEROS_ZSTD)] {
+    for (compression, stream) in BOMBS {
         let error = refusal(stream, LIMIT);
         assert!(
             matches!(error, ImageError::TooLarge { limit: LIMIT, size, .. } if size > LIMIT),
@@ -137,7 +151,7 @@ fn a_bomb_stops_at_the_limit() {
 
 #[test]
 fn a_bomb_that_declares_little_stops_there() {
-    for (compression, stream) in [(Compression::Xz, ZEROS_XZ), (Compression::Zstd, ZEROS_ZSTD)] {
+    for (compression, stream) in BOMBS {
         let image = linux_image(compression, stream, 1000);
         assert_eq!(refusal(&image, LIMIT), ImageError::MoreThanDeclared { compression, declared: 1000 });
     }
@@ -172,8 +186,25 @@ fn what_is_inside_must_be_elf() {
 }
 
 #[test]
+fn a_bzip2_file_of_several_blocks() {
+    let zeros = [ZEROS_BZIP2, BZIP2].concat();
+    // What is inside begins with zeros, which shows only when the last block's checksum was found right.
+    assert!(matches!(refusal(&zeros, 16 << 20), ImageError::NotElfInside { .. }));
+    let middle = flipped(&zeros, ZEROS_BZIP2.len() - 8);
+    assert!(matches!(
+        refusal(&middle, 16 << 20),
+        ImageError::BadChecksum { .. } | ImageError::Corrupt { .. }
+    ));
+}
+
+#[test]
 fn bytes_behind_the_stream_are_noticed() {
-    for (compression, stream) in [(Compression::Xz, XZ), (Compression::Lzo, LZO), (Compression::Zstd, ZSTD)] {
+    for (compression, stream) in [
+        (Compression::Bzip2, BZIP2),
+        (Compression::Xz, XZ),
+        (Compression::Lzo, LZO),
+        (Compression::Zstd, ZSTD),
+    ] {
         let longer = [stream, b"more"].concat();
         assert_eq!(refusal(&longer, LIMIT), ImageError::TrailingBytes { compression, count: 4 });
     }

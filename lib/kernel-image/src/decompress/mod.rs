@@ -6,7 +6,8 @@
 //!
 //! Working memory on top of the buffer: none for gzip, lz4 and lzo; for xz and lzma the dictionary, which grows with the
 //! output up to the size that the stream asks for; for zstd the window, likewise. Neither grows past what the limit
-//! lets come out by more than a step.
+//! lets come out by more than a step. For bzip2 one block, 3.6 MB at most.
+pub(crate) mod bzip2;
 mod gzip;
 mod lz4;
 mod lzo;
@@ -68,7 +69,7 @@ impl Job<'_> {
             Compression::Lz4 => lz4::unpack(self),
             Compression::Zstd => zstd::unpack(self),
             Compression::Lzo => lzo::unpack(self),
-            Compression::Bzip2 => Err(ImageError::UnsupportedCompression { compression: self.compression }),
+            Compression::Bzip2 => bzip2::unpack(self),
         }
     }
 
