@@ -12,4 +12,4 @@ mod table;
 
 pub use error::GrantError;
 pub use mapping::{GrantAddress, GrantSlot, Mapping};
-pub use table::{Access, GrantTable};
+pub use table::{Access, GrantTable, Shareable};

@@ -20,18 +20,28 @@ pub enum GrantAddress {
 
 /// A page of address space set aside for a granted frame.
 ///
-/// Its [`SharedMemory`] methods are called only while a frame is mapped there.
-///
 /// # Safety
 ///
 /// 1. The page at [`address`](Self::address) belongs to this value alone, and nothing is mapped there when it is made.
-/// 2. The methods of [`SharedMemory`] access that page.
-pub unsafe trait GrantSlot: SharedMemory {
+/// 2. [`memory`](Self::memory) is that page.
+pub unsafe trait GrantSlot {
+    /// Access to what is mapped.
+    type Memory: SharedMemory;
+
     /// The page, or its page-table entry.
     fn address(&self) -> GrantAddress;
+
+    /// The bytes of the page.
+    ///
+    /// # Safety
+    ///
+    /// A frame is mapped there for as long as the reference lives; it is not written if it was mapped for reading only.
+    unsafe fn memory(&self) -> &Self::Memory;
 }
 
 /// A frame that another domain granted; unmapped when dropped.
+///
+/// Writing to one that was mapped [`Access::ReadOnly`] panics.
 pub struct Mapping<'x, H: RawHypercall, P: GrantSlot> {
     xen: &'x Xen<H>,
     /// Freed only after the frame is unmapped; never, if that fails.
@@ -39,6 +49,7 @@ pub struct Mapping<'x, H: RawHypercall, P: GrantSlot> {
     handle: u32,
     domain: DomId,
     reference: GrantRef,
+    access: Access,
 }
 
 impl<'x, H: RawHypercall, P: GrantSlot> Mapping<'x, H, P> {
@@ -69,12 +80,29 @@ impl<'x, H: RawHypercall, P: GrantSlot> Mapping<'x, H, P> {
             let call = "GNTTABOP_map_grant_ref";
             return Err(GrantError::Refused { call, domain, reference, status });
         }
-        Ok(Self { xen, slot: ManuallyDrop::new(slot), handle, domain, reference })
+        Ok(Self { xen, slot: ManuallyDrop::new(slot), handle, domain, reference, access })
     }
 
-    /// The frame's bytes.
-    pub fn memory(&self) -> &P {
-        &self.slot
+    /// Where the frame is mapped.
+    pub fn address(&self) -> GrantAddress {
+        self.slot.address()
+    }
+
+    /// The bytes, to read.
+    fn readable(&self) -> &P::Memory {
+        // SAFETY: the frame is mapped until `self` is given up, and whoever writes comes by `writable`.
+        unsafe { self.slot.memory() }
+    }
+
+    /// The bytes, to write; panics if the frame was mapped for reading.
+    fn writable(&self) -> &P::Memory {
+        assert!(
+            self.access == Access::ReadWrite,
+            "write to reference {} of domain {}, which is mapped for reading",
+            self.reference,
+            self.domain
+        );
+        self.readable()
     }
 
     /// Unmaps the frame and gives the slot back; on an error the slot is lost, for the frame may still be mapped there.
@@ -96,6 +124,32 @@ impl<'x, H: RawHypercall, P: GrantSlot> Mapping<'x, H, P> {
         }
         let call = "GNTTABOP_unmap_grant_ref";
         Err(GrantError::Refused { call, domain: self.domain, reference: self.reference, status })
+    }
+}
+
+impl<H: RawHypercall, P: GrantSlot> SharedMemory for Mapping<'_, H, P> {
+    fn size(&self) -> usize {
+        self.readable().size()
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        self.readable().read(offset, buffer);
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        self.writable().write(offset, bytes);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        self.readable().load_u32(offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        self.writable().store_u32(offset, value);
+    }
+
+    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+        self.writable().compare_exchange_u32(offset, current, new)
     }
 }
 

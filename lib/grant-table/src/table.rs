@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeSet;
 
-use hypercall::{FrameWindow, RawHypercall, SharedMemory, Xen};
+use hypercall::{OwnFrameWindow, RawHypercall, SharedMemory, Xen};
 use xen_abi::grant_table::{GrantEntryV1, GrantFlags, RESERVED_ENTRIES};
 use xen_abi::{DomId, GrantRef, Mfn, PAGE_SIZE};
 
@@ -30,6 +30,18 @@ impl Access {
     }
 }
 
+/// A page of the calling domain that may be granted.
+///
+/// # Safety
+///
+/// The page is at [`frame`](Self::frame) and stays set aside for this purpose for as long as the domain lives, also when the
+/// value is dropped: who was granted it may have it mapped, and may write it at any moment. The domain's own code reaches it by
+/// [`SharedMemory`] only, or not at all.
+pub unsafe trait Shareable {
+    /// The machine frame (of a PV domain).
+    fn frame(&self) -> Mfn;
+}
+
 /// The calling domain's grant table.
 #[derive(Debug)]
 pub struct GrantTable<S> {
@@ -51,10 +63,11 @@ impl<S: SharedMemory> GrantTable<S> {
     pub fn open<H, W>(xen: &Xen<H>, window: &mut W, frames: u32) -> Result<Self, GrantError>
     where
         H: RawHypercall,
-        W: FrameWindow<Shared = S>,
+        W: OwnFrameWindow<Shared = S>,
     {
         let frames = xen.set_up_grant_table(frames)?;
-        Ok(Self::new(window.map_shared(DomId::SELF, &frames)?))
+        // SAFETY: Xen has just said that these frames are the grant table, which Xen allocates beside the domain's memory.
+        Ok(Self::new(unsafe { window.map_own(&frames) }?))
     }
 
     /// Byte offset of an entry.
@@ -62,8 +75,14 @@ impl<S: SharedMemory> GrantTable<S> {
         reference.raw() as usize * ENTRY
     }
 
-    /// Lets `peer` map `frame` (the MFN, in a PV domain).
-    pub fn grant(&mut self, peer: DomId, frame: Mfn, access: Access) -> Result<GrantRef, GrantError> {
+    /// Lets `peer` map `page`.
+    pub fn grant(
+        &mut self,
+        peer: DomId,
+        page: &impl Shareable,
+        access: Access,
+    ) -> Result<GrantRef, GrantError> {
+        let frame = page.frame();
         let frame32 = u32::try_from(frame.raw()).map_err(|_| GrantError::FrameTooHigh { frame })?;
         let full = GrantError::TableFull { entries: self.entries.saturating_sub(RESERVED_ENTRIES) };
         let reference = GrantRef::new(self.free.pop_first().ok_or(full)?);

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use grant_table::{Access, GrantError, GrantTable, Mapping};
-use hypercall::{FrameWindow, SharedMemory, Xen};
-use xen_abi::{DomId, Errno, GrantRef, Mfn, PageCount};
-use xen_sim::{Effect, Fault, Guest, Machine, SimHypervisor, SimShared};
+use hypercall::{SharedMemory, Xen};
+use xen_abi::{Errno, GrantRef, Mfn, PageCount};
+use xen_sim::{Effect, Fault, Guest, Machine, SimHypervisor, SimPage, SimShared};
 
 /// Two domains on one machine.
 fn two_domains() -> (Machine, Guest, Guest) {
@@ -22,8 +22,8 @@ fn table_of(guest: &Guest, frames: u32) -> GrantTable<SimShared> {
     GrantTable::open(&xen_of(guest), &mut guest.window(), frames).unwrap()
 }
 
-fn write(guest: &Guest, frame: Mfn, byte: u8) {
-    guest.window().with_frames(DomId::SELF, &[frame], |page| page[7] = byte).unwrap();
+fn page(guest: &Guest) -> SimPage {
+    SimPage(guest.frames()[1])
 }
 
 fn read(memory: &impl SharedMemory) -> u8 {
@@ -36,24 +36,23 @@ fn read(memory: &impl SharedMemory) -> u8 {
 fn a_frame_is_shared_both_ways() {
     let (_machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let frame = granter.frames()[1];
-    let reference = table.grant(mapper.domain(), frame, Access::ReadWrite).unwrap();
+    let frame = page(&granter);
+    let reference = table.grant(mapper.domain(), &frame, Access::ReadWrite).unwrap();
     assert_eq!(reference, GrantRef::new(8), "the first eight are reserved");
-    write(&granter, frame, 42);
+    granter.set_byte(frame.0, 7, 42);
     let xen = xen_of(&mapper);
     let mapping =
         Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadWrite).unwrap();
-    assert_eq!(read(mapping.memory()), 42);
-    mapping.memory().write(7, &[43]);
-    let seen = granter.window().with_frames(DomId::SELF, &[frame], |page| page[7]);
-    assert_eq!(seen, Ok(43));
+    assert_eq!(read(&mapping), 42);
+    mapping.write(7, &[43]);
+    assert_eq!(granter.byte(frame.0, 7), 43);
 }
 
 #[test]
 fn a_grant_for_reading_is_not_mapped_for_writing() {
     let (_machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let reference = table.grant(mapper.domain(), &page(&granter), Access::ReadOnly).unwrap();
     let xen = xen_of(&mapper);
     let map = |access| Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, access);
     let refused = map(Access::ReadWrite).unwrap_err();
@@ -61,7 +60,10 @@ fn a_grant_for_reading_is_not_mapped_for_writing() {
         refused.to_string().starts_with("GNTTABOP_map_grant_ref of reference 8 of domain 1"),
         "{refused}"
     );
-    assert!(map(Access::ReadOnly).is_ok());
+    let mapping = map(Access::ReadOnly).unwrap();
+    assert_eq!(read(&mapping), 0);
+    let written = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| mapping.write(7, &[1])));
+    assert!(written.is_err(), "written to what is mapped for reading");
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn a_grant_is_for_one_peer() {
     let (machine, granter, mapper) = two_domains();
     let third = machine.spawn(PageCount::new(1));
     let mut table = table_of(&granter, 1);
-    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let reference = table.grant(mapper.domain(), &page(&granter), Access::ReadOnly).unwrap();
     let xen = xen_of(&third);
     let stolen = Mapping::new(&xen, third.grant_slot(), granter.domain(), reference, Access::ReadOnly);
     assert!(matches!(stolen, Err(GrantError::Refused { status: -3, .. })), "{stolen:?}");
@@ -79,7 +81,7 @@ fn a_grant_is_for_one_peer() {
 fn what_is_mapped_cannot_be_revoked() {
     let (_machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadWrite).unwrap();
+    let reference = table.grant(mapper.domain(), &page(&granter), Access::ReadWrite).unwrap();
     let xen = xen_of(&mapper);
     let map = || Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadOnly);
     let (first, second) = (map().unwrap(), map().unwrap());
@@ -98,9 +100,9 @@ fn what_is_mapped_cannot_be_revoked() {
 fn references_are_used_again_lowest_first() {
     let (_machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let frame = granter.frames()[0];
+    let frame = page(&granter);
     let grant =
-        |table: &mut GrantTable<_>| table.grant(mapper.domain(), frame, Access::ReadOnly).unwrap().raw();
+        |table: &mut GrantTable<_>| table.grant(mapper.domain(), &frame, Access::ReadOnly).unwrap().raw();
     assert_eq!([grant(&mut table), grant(&mut table), grant(&mut table)], [8, 9, 10]);
     table.revoke(GrantRef::new(9)).unwrap();
     assert_eq!([grant(&mut table), grant(&mut table)], [9, 11]);
@@ -109,12 +111,12 @@ fn references_are_used_again_lowest_first() {
 #[test]
 fn a_full_table_says_so_and_a_larger_one_holds_more() {
     let (_machine, granter, mapper) = two_domains();
-    let frame = granter.frames()[0];
+    let frame = page(&granter);
     for (frames, entries) in [(1, 504), (2, 1016)] {
         let mut table = table_of(&granter, frames);
-        let count = (0..).map_while(|_| table.grant(mapper.domain(), frame, Access::ReadOnly).ok()).count();
+        let count = (0..).map_while(|_| table.grant(mapper.domain(), &frame, Access::ReadOnly).ok()).count();
         assert_eq!(count, entries);
-        let full = table.grant(mapper.domain(), frame, Access::ReadOnly).unwrap_err();
+        let full = table.grant(mapper.domain(), &frame, Access::ReadOnly).unwrap_err();
         assert!(full.to_string().contains(&format!("all {entries} references")), "{full}");
     }
 }
@@ -133,7 +135,7 @@ fn reserved_and_unknown_references_are_not_revoked() {
 fn a_frame_beyond_32_bits_is_refused() {
     let (_machine, granter, mapper) = two_domains();
     let frame = Mfn::new(1 << 32);
-    let refused = table_of(&granter, 1).grant(mapper.domain(), frame, Access::ReadOnly);
+    let refused = table_of(&granter, 1).grant(mapper.domain(), &SimPage(frame), Access::ReadOnly);
     assert_eq!(refused, Err(GrantError::FrameTooHigh { frame }));
 }
 
@@ -141,7 +143,7 @@ fn a_frame_beyond_32_bits_is_refused() {
 fn the_domain_of_a_mapped_frame_stays_until_it_is_unmapped() {
     let (machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadWrite).unwrap();
+    let reference = table.grant(mapper.domain(), &page(&granter), Access::ReadWrite).unwrap();
     drop(table);
     let xen = xen_of(&mapper);
     let mapping =
@@ -157,7 +159,7 @@ fn the_domain_of_a_mapped_frame_stays_until_it_is_unmapped() {
 fn a_frame_that_cannot_be_unmapped_keeps_its_address() {
     let (machine, granter, mapper) = two_domains();
     let mut table = table_of(&granter, 1);
-    let reference = table.grant(mapper.domain(), granter.frames()[1], Access::ReadOnly).unwrap();
+    let reference = table.grant(mapper.domain(), &page(&granter), Access::ReadOnly).unwrap();
     let xen = xen_of(&mapper);
     let mapping =
         Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadOnly).unwrap();

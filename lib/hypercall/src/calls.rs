@@ -195,8 +195,12 @@ impl<H: RawHypercall> Xen<H> {
         self.set(Command::MAX_VCPUS, domain, &MaxVcpus { max })
     }
 
-    /// Fills a frame of the domain with the hypercall stubs of its kind.
+    /// Fills a frame of the domain, which is not Dom0, with the hypercall stubs of its kind.
     pub fn init_hypercall_page(&self, domain: DomId, frame: Mfn) -> Result<(), CallError> {
+        if domain == DomId::SELF || domain == DomId::DOM0 {
+            // Xen would write over whatever the caller's own frame holds.
+            return Err(CallError { call: "XEN_DOMCTL_hypercall_init", domain, errno: Errno::EINVAL });
+        }
         self.set(Command::HYPERCALL_INIT, domain, &HypercallInit { gmfn: frame.raw() })
     }
 

@@ -43,6 +43,9 @@ pub enum WindowError {
         /// Frames the window has.
         capacity: usize,
     },
+    /// The frames are the calling domain's own, which a safe call must not give a second address.
+    #[error("the calling domain's own frames are not mapped a second time: name the domain they belong to")]
+    Own,
     /// There is no address space left for frames that stay mapped.
     #[error(
         "no address space left to keep {wanted} more frames mapped; the runtime reserves room for {capacity}"

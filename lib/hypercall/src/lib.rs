@@ -24,4 +24,4 @@ pub use count::CallCounts;
 pub use error::{CallError, WindowError};
 pub use platform::{EfiTables, SleepRequest};
 pub use probe::{Interface, ProbeError, XenVersion};
-pub use seam::{FrameWindow, RawHypercall, SharedMemory};
+pub use seam::{FrameWindow, OwnFrameWindow, RawHypercall, SharedMemory};

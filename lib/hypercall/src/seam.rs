@@ -41,9 +41,12 @@ pub trait FrameWindow {
 
     /// Maps `frames` of `owner` one after the other, calls `access` with their bytes, and unmaps them again.
     ///
-    /// The bytes are `frames.len()` pages. No other vCPU may write the frames meanwhile: this is for domains that have not
-    /// started, and for the caller's own frames. Frames are mapped read-write; `frames` is not empty and not longer than
+    /// The bytes are `frames.len()` pages. This is for domains that have not started, so that nobody writes the frames
+    /// meanwhile; no frame is named twice. Frames are mapped read-write; `frames` is not empty and not longer than
     /// [`capacity`](Self::capacity). When mapping fails nothing stays mapped.
+    ///
+    /// `owner` is another domain: [`DomId::SELF`] is refused with [`WindowError::Own`], and Xen refuses the caller's identifier
+    /// and frames that are not `owner`'s. So no byte of it is one that the calling domain's own code knows by another address.
     fn with_frames<R>(
         &mut self,
         owner: DomId,
@@ -51,8 +54,20 @@ pub trait FrameWindow {
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError>;
 
-    /// Maps `frames` of `owner` one after the other for as long as the value given back lives.
+    /// Maps `frames` of `owner`, which is another domain as for [`with_frames`](Self::with_frames), one after the other for as
+    /// long as the value given back lives.
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<Self::Shared, WindowError>;
+}
+
+/// Gives access to frames of the calling domain that are not its program's memory, such as those of its grant table.
+pub trait OwnFrameWindow: FrameWindow {
+    /// Maps `frames` of the calling domain one after the other for as long as the value given back lives.
+    ///
+    /// # Safety
+    ///
+    /// As long as the value lives nothing but such shared memory refers to the frames: they are no memory of the heap, of the
+    /// stack or of the image.
+    unsafe fn map_own(&mut self, frames: &[Mfn]) -> Result<Self::Shared, WindowError>;
 }
 
 /// Memory that another domain can change at any moment: it is copied from and to, never borrowed.

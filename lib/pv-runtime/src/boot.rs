@@ -167,7 +167,8 @@ fn store_page(start: &StartInfo) -> Option<Pfn> {
 /// Maps the shared info page for good.
 fn map_shared_info(address: MachineAddr) -> Result<(), StartError> {
     let frame = Mfn::new(address.raw() >> PAGE_SHIFT);
-    let shared = SharedFrames::map(DomId::SELF, &[frame]).map_err(StartError::SharedInfo)?;
+    // SAFETY: the page is Xen's, not one of those that this domain was given.
+    let shared = unsafe { SharedFrames::map(DomId::SELF, &[frame]) }.map_err(StartError::SharedInfo)?;
     clock::initialise(shared.address().raw());
     events::mask_upcalls();
     // Mapped as long as the kernel runs.

@@ -40,9 +40,12 @@ pub fn frame_of(page: Pfn) -> Mfn {
     memory::lock().mfn_of(page)
 }
 
-/// The page of a machine frame, from Xen's machine-to-physical table; means nothing for frames of other domains.
-pub fn page_of_frame(frame: Mfn) -> Pfn {
-    memory::pfn_of(frame)
+/// The page that a page's machine frame is by Xen's machine-to-physical table, which has to be the same; `None` outside the
+/// domain's memory.
+pub fn page_by_xen(page: Pfn) -> Option<Pfn> {
+    // Only frames that the machine has are looked up: beyond them, and in holes between them, the table is not mapped.
+    let frame = frame_of(page);
+    (frame != Mfn::INVALID).then(|| memory::pfn_of(frame))
 }
 
 /// First virtual address of a page: all pages are mapped at their own address once something asked for them.

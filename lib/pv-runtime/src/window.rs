@@ -9,8 +9,8 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use grant_table::{GrantAddress, GrantSlot};
-use hypercall::{FrameWindow, SharedMemory, WindowError};
+use grant_table::{GrantAddress, GrantSlot, Shareable};
+use hypercall::{FrameWindow, OwnFrameWindow, SharedMemory, WindowError};
 use spin::Mutex;
 use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate, Pte, TABLE_ENTRIES};
 use xen_abi::{DomId, GuestVirt, MachineAddr, Mfn, PAGE_SIZE, Pfn};
@@ -210,13 +210,15 @@ impl FrameWindow for Window {
         frames: &[Mfn],
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError> {
+        another(owner)?;
         let too_many = WindowError::TooMany { wanted: frames.len(), capacity: WINDOW_FRAMES };
         let updates = self.updates.get_mut(..frames.len()).ok_or(too_many)?;
         // SAFETY: the window is borrowed, so nobody uses its addresses.
         unsafe { self.area.map(0, owner, frames, updates) }?;
         let first = core::ptr::with_exposed_provenance_mut::<u8>(self.area.first as usize);
-        // SAFETY: the frames are mapped read-write one after the other, no other reference to them exists, and by the
-        // trait's contract nobody writes them meanwhile.
+        // SAFETY: the frames are mapped read-write one after the other. They are another domain's: Xen compares the owner of
+        // each with `owner`, and does not accept the caller's own identifier for it, so that no memory of this program is among
+        // them. By the trait's contract that domain has not started and nobody writes them meanwhile.
         let bytes = unsafe { core::slice::from_raw_parts_mut(first, frames.len() * PAGE_SIZE) };
         let result = access(bytes);
         // SAFETY: `access` could not keep its argument.
@@ -225,8 +227,22 @@ impl FrameWindow for Window {
     }
 
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SharedFrames, WindowError> {
-        SharedFrames::map(owner, frames)
+        another(owner)?;
+        // SAFETY: another domain's frames, as for the window.
+        unsafe { SharedFrames::map(owner, frames) }
     }
+}
+
+impl OwnFrameWindow for Window {
+    unsafe fn map_own(&mut self, frames: &[Mfn]) -> Result<SharedFrames, WindowError> {
+        // SAFETY: the caller's promise.
+        unsafe { SharedFrames::map(DomId::SELF, frames) }
+    }
+}
+
+/// Refuses this domain itself: its frames have an address already, and Rust code may hold references to them.
+fn another(owner: DomId) -> Result<(), WindowError> {
+    if owner == DomId::SELF { Err(WindowError::Own) } else { Ok(()) }
 }
 
 /// Address space without frames, for mappings that Xen makes: of granted frames.
@@ -346,7 +362,11 @@ pub struct SharedFrames {
 
 impl SharedFrames {
     /// Maps `frames` of `owner` one after the other.
-    pub fn map(owner: DomId, frames: &[Mfn]) -> Result<Self, WindowError> {
+    ///
+    /// # Safety
+    ///
+    /// If `owner` is this domain, nothing but such shared memory refers to the frames as long as the value lives.
+    pub(crate) unsafe fn map(owner: DomId, frames: &[Mfn]) -> Result<Self, WindowError> {
         let pages = ReservedPages::new(frames.len())?;
         // SAFETY: the pages were reserved just now.
         with_updates(frames.len(), |updates| unsafe { pages.area.map(pages.slot, owner, frames, updates) })?;
@@ -374,18 +394,23 @@ impl GrantPage {
     /// Reserves a page.
     pub fn new() -> Result<Self, WindowError> {
         let page = ReservedPages::new(1)?;
-        // SAFETY: the page is this value's, and `GrantSlot` allows accesses only while a frame is mapped there.
+        // SAFETY: the page is this value's, and `GrantSlot` hands the bytes out only while a frame is mapped there.
         let bytes = unsafe { SharedBytes::new(page.address(), page.size()) };
         let bytes = bytes.ok_or(WindowError::Exhausted { wanted: 1, capacity: KEPT_FRAMES })?;
         Ok(Self { bytes, page })
     }
 }
 
-// SAFETY: 1. the page was reserved for this value, and reserved pages have nothing mapped. 2. They go to `bytes`, which is
-// that page.
+// SAFETY: 1. the page was reserved for this value, and reserved pages have nothing mapped. 2. `bytes` is that page.
 unsafe impl GrantSlot for GrantPage {
+    type Memory = SharedBytes;
+
     fn address(&self) -> GrantAddress {
         GrantAddress::Virtual(self.page.address().raw())
+    }
+
+    unsafe fn memory(&self) -> &SharedBytes {
+        &self.bytes
     }
 }
 
@@ -408,9 +433,11 @@ impl OwnPage {
         let bytes = unsafe { SharedBytes::new(GuestVirt::new(address), PAGE_SIZE) }?;
         Some(Self { bytes, page })
     }
+}
 
-    /// The page's frame, to grant.
-    pub fn frame(&self) -> Mfn {
+// SAFETY: the page is never given back, and only volatile and atomic accesses reach it.
+unsafe impl Shareable for OwnPage {
+    fn frame(&self) -> Mfn {
         memory::lock().mfn_of(self.page)
     }
 }
@@ -447,7 +474,6 @@ macro_rules! shared_memory_by_field {
 }
 
 shared_memory_by_field!(SharedFrames, bytes);
-shared_memory_by_field!(GrantPage, bytes);
 shared_memory_by_field!(OwnPage, bytes);
 
 impl Drop for SharedFrames {

@@ -116,6 +116,8 @@ impl GuestVirt {
 impl DomId {
     /// The first identifier that no ordinary domain has (`DOMID_FIRST_RESERVED` of xen.h).
     pub const FIRST_RESERVED: Self = Self(0x7ff0);
+    /// The hardware domain that Xen starts first.
+    pub const DOM0: Self = Self(0);
     /// The caller itself (`DOMID_SELF`).
     pub const SELF: Self = Self(0x7ff0);
     /// Owner of I/O memory (`DOMID_IO`).

@@ -67,6 +67,18 @@ impl Guest {
         found.into_iter().map(|(_, mfn)| mfn).collect()
     }
 
+    /// A byte of its memory, as its own program reads it.
+    pub fn byte(&self, frame: Mfn, offset: usize) -> u8 {
+        let mut byte = [0];
+        self.machine.state().frames.read_at(frame, offset, &mut byte);
+        byte[0]
+    }
+
+    /// Writes a byte of its memory, as its own program does.
+    pub fn set_byte(&self, frame: Mfn, offset: usize, value: u8) {
+        self.machine.state().frames.write_at(frame, offset, &[value]);
+    }
+
     /// Pages it has.
     pub fn pages(&self) -> u64 {
         self.machine.state().domains.get(&self.domain).map_or(0, |domain| domain.pages)

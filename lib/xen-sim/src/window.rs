@@ -1,7 +1,7 @@
 //! Access to frames.
 
-use grant_table::{GrantAddress, GrantSlot};
-use hypercall::{FrameWindow, SharedMemory, WindowError};
+use grant_table::{GrantAddress, GrantSlot, Shareable};
+use hypercall::{FrameWindow, OwnFrameWindow, SharedMemory, WindowError};
 use xen_abi::number::HypercallNumber;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
 
@@ -29,6 +29,7 @@ impl SimWindow {
 
     /// Maps frames writable: all of them, or none. Gives back the owner and the machine frames.
     fn map(&self, owner: DomId, frames: &[Mfn]) -> Result<(DomId, Vec<Mfn>), WindowError> {
+        let by_number = owner != DomId::SELF;
         let owner = resolve(owner, self.caller);
         let (call, effect) = self.machine.begin(self.caller, HypercallNumber::MMU_UPDATE, MAP, owner);
         let most = match effect {
@@ -40,7 +41,7 @@ impl SimWindow {
             Some(Effect::Fail(errno) | Effect::FailAndScribble(errno)) => errno,
             _ => Errno::EINVAL,
         };
-        let (mapped, outcome) = self.map_some(owner, frames, most, injected);
+        let (mapped, outcome) = self.map_some(owner, by_number, frames, most, injected);
         let numbers = vec![("frames", frames.len() as u64)];
         self.machine.end(Call { numbers, result: outcome.map(|()| 0), ..call });
         let Err(errno) = outcome else { return Ok((owner, mapped)) };
@@ -53,6 +54,7 @@ impl SimWindow {
     fn map_some(
         &self,
         owner: DomId,
+        by_number: bool,
         frames: &[Mfn],
         most: usize,
         beyond: Errno,
@@ -61,6 +63,10 @@ impl SimWindow {
         let mut mapped = Vec::new();
         if let Err(errno) = state.controlled(self.caller, owner) {
             return (mapped, Err(errno));
+        }
+        if by_number && owner == self.caller {
+            // Xen wants a domain that means itself to say so.
+            return (mapped, Err(Errno::ESRCH));
         }
         for frame in frames {
             if mapped.len() >= most {
@@ -79,6 +85,12 @@ impl SimWindow {
             mapped.push(mfn);
         }
         (mapped, Ok(()))
+    }
+
+    /// Maps frames until the value is dropped.
+    fn keep(&self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {
+        let (owner, frames) = self.map(owner, frames)?;
+        Ok(SimShared { window: self.clone(), owner, frames })
     }
 
     fn unmap(&self, owner: DomId, frames: &[Mfn]) {
@@ -110,6 +122,9 @@ impl FrameWindow for SimWindow {
         frames: &[Mfn],
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError> {
+        if owner == DomId::SELF {
+            return Err(WindowError::Own);
+        }
         if frames.len() > self.capacity {
             return Err(WindowError::TooMany { wanted: frames.len(), capacity: self.capacity });
         }
@@ -131,8 +146,16 @@ impl FrameWindow for SimWindow {
     }
 
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {
-        let (owner, frames) = self.map(owner, frames)?;
-        Ok(SimShared { window: self.clone(), owner, frames })
+        if owner == DomId::SELF {
+            return Err(WindowError::Own);
+        }
+        self.keep(owner, frames)
+    }
+}
+
+impl OwnFrameWindow for SimWindow {
+    unsafe fn map_own(&mut self, frames: &[Mfn]) -> Result<SimShared, WindowError> {
+        self.keep(DomId::SELF, frames)
     }
 }
 
@@ -247,8 +270,25 @@ impl SimSlot {
 // SAFETY: every slot has its own address, at which simulated grants are kept apart, and its memory is that of the simulated
 // frame mapped there.
 unsafe impl GrantSlot for SimSlot {
+    type Memory = Self;
+
     fn address(&self) -> GrantAddress {
         GrantAddress::Virtual(self.address)
+    }
+
+    unsafe fn memory(&self) -> &Self {
+        self
+    }
+}
+
+/// A page of a simulated domain's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimPage(pub Mfn);
+
+// SAFETY: no memory of the program that simulates is behind it.
+unsafe impl Shareable for SimPage {
+    fn frame(&self) -> Mfn {
+        self.0
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod support;
 
-use hypercall::{FrameWindow, Xen};
+use hypercall::{FrameWindow, WindowError, Xen};
 use support::{ByHand, CONSOLE, PAGES, STACK, TABLES, request};
 use xen_abi::domctl::CreateFlags;
 use xen_abi::mmu::{Pte, PteFlags};
@@ -293,6 +293,25 @@ fn a_domain_without_privilege_may_not_build() {
     let guest = built.machine.guest(built.domain);
     let dom0_frame = guest.window().with_frames(DomId::new(0), &built.frames[..1], |_| ());
     assert!(dom0_frame.is_err());
+}
+
+#[test]
+fn own_memory_is_not_mapped_a_second_time() {
+    let machine = machine();
+    let guest = machine.spawn(PageCount::new(4));
+    let (frames, mut window) = (guest.frames(), guest.window());
+    assert_eq!(window.with_frames(DomId::SELF, &frames[..1], |_| ()), Err(WindowError::Own));
+    assert_eq!(window.map_shared(DomId::SELF, &frames[..1]).unwrap_err(), WindowError::Own);
+    let by_number = window.with_frames(guest.domain(), &frames[..1], |_| ());
+    assert!(matches!(by_number, Err(WindowError::Refused { errno: Errno::ESRCH, .. })), "{by_number:?}");
+}
+
+#[test]
+fn dom0_has_no_hypercall_page_of_its_own_filled() {
+    let built = ByHand::populated(machine());
+    for own in [DomId::SELF, DomId::DOM0] {
+        assert_eq!(built.xen.init_hypercall_page(own, built.frames[0]).unwrap_err().errno, Errno::EINVAL);
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn run(boot: &mut Boot) -> Outcome {
     own.revoke_in_use()?;
     // Both have tried all that needs the other's mappings when both have said so.
     page::mark(&own.writable, Mark::Finished);
-    until("the peer to finish", || page::is_marked(mapped.writable.memory(), Mark::Finished))?;
+    until("the peer to finish", || page::is_marked(&mapped.writable, Mark::Finished))?;
     mapped.unmap()?;
     until("the peer to unmap", || !own.table.is_mapped(WRITABLE) && !own.table.is_mapped(READABLE))?;
     own.revoke()?;
@@ -99,7 +99,7 @@ impl Granter {
             (SOMEBODY_ELSES, NOBODY, &other, Access::ReadWrite),
         ];
         for (expected, domain, page, access) in grants {
-            let reference = table.grant(domain, page.frame(), access).map_err(Verdict::failure)?;
+            let reference = table.grant(domain, page, access).map_err(Verdict::failure)?;
             if reference != expected {
                 return Err(Verdict::Failure(format!(
                     "granted by reference {reference} instead of {expected}"

@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use grant_table::{Access, GrantAddress, GrantError, GrantSlot, Mapping};
+use grant_table::{Access, GrantAddress, GrantError, Mapping};
 use hypercall::Xen;
 use pv_runtime::{GrantPage, Hypervisor, println, traps};
 use verdict::Verdict;
@@ -39,7 +39,7 @@ pub(crate) fn map(xen: &Xen<Hypervisor>, me: DomId, peer: DomId) -> Result<Pages
         mapped.is_some()
     })?;
     let writable = mapped.ok_or_else(|| Verdict::error("no mapping"))?;
-    until("the peer's pages to be ready", || page::is_marked(writable.memory(), Mark::Ready))?;
+    until("the peer's pages to be ready", || page::is_marked(&writable, Mark::Ready))?;
     let readable = try_map(xen, peer, READABLE, Access::ReadOnly)?.map_err(Verdict::failure)?;
     Ok(Pages { writable, readable, me, peer })
 }
@@ -65,7 +65,7 @@ pub(crate) fn refuses(xen: &Xen<Hypervisor>, peer: DomId) -> Result<(), Verdict>
 
 /// The pages hold what the peer wrote, and what is written arrives there.
 pub(crate) fn works(pages: &Pages<'_>, own: &Granter) -> Result<(), Verdict> {
-    let (writable, readable) = (pages.writable.memory(), pages.readable.memory());
+    let (writable, readable) = (&pages.writable, &pages.readable);
     let me = pages.me;
     for (name, page) in [("writable", writable), ("readable", readable)] {
         if !page::is_filled(page, me) {

@@ -54,10 +54,10 @@ fn frames_agree(total: u64) -> Result<(), Verdict> {
         if frame == Mfn::INVALID {
             return Err(Verdict::Failure(format!("page {page} of {total} has no frame in the p2m list")));
         }
-        let back = pages::page_of_frame(frame);
-        if back != page {
+        let back = pages::page_by_xen(page);
+        if back != Some(page) {
             return Err(Verdict::Failure(format!(
-                "the p2m list has frame {frame} for page {page}; Xen's table says that this frame is page {back}"
+                "the p2m list has frame {frame} for page {page}; Xen's table says that this frame is page {back:?}"
             )));
         }
     }

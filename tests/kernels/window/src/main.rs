@@ -1,4 +1,4 @@
-//! Maps own frames a second time: through the window, and in the area for frames that stay; and makes the heap grow.
+//! Maps own frames a second time, in the area for frames that stay; and makes the heap grow.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![expect(clippy::cast_possible_truncation, reason = "small numbers, and addresses on a 64-bit machine")]
 
@@ -7,12 +7,15 @@ extern crate alloc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use hypercall::{FrameWindow, SharedMemory, WindowError};
+use hypercall::{FrameWindow, OwnFrameWindow, SharedMemory, WindowError};
 use pv_runtime::{Boot, KEPT_FRAMES, SharedFrames, WINDOW_FRAMES, Window, pages};
 use verdict::{Outcome, Verdict, require, success};
 use xen_abi::{DomId, Mfn, PAGE_SIZE, Pfn};
 
 verdict::test!(run);
+
+/// Any domain but this one.
+const ANOTHER: DomId = DomId::new(0x7fe0);
 
 fn run(boot: &mut Boot) -> Outcome {
     heap_grows(boot.start_info().nr_pages)?;
@@ -55,22 +58,22 @@ fn pattern(page: usize) -> u8 {
     (page % 251) as u8 + 1
 }
 
+/// Frames that fit the area beside what the runtime keeps there.
+const MANY: usize = KEPT_FRAMES - 8;
+
 fn maps_in_order(window: &mut Window) -> Result<(), Verdict> {
-    for count in [1, 2, 511, 513, WINDOW_FRAMES] {
+    for count in [1, 2, 511, 513, MANY] {
         let own = Own::new(count);
         let mut frames = own.frames();
         // Not in order, so that a mapping by accident is noticed.
         frames.reverse();
-        let written = window.with_frames(DomId::SELF, &frames, |bytes| {
-            let pages = bytes.chunks_exact_mut(PAGE_SIZE);
-            let written = pages.len();
-            pages.enumerate().for_each(|(page, bytes)| bytes.fill(pattern(page)));
-            written
-        });
-        let written = written.map_err(Verdict::failure)?;
-        if written != count {
-            return Err(Verdict::failure("the window has another size than was asked for"));
+        // SAFETY: the memory is a vector's that nobody reads or writes while it is mapped.
+        let mapped = unsafe { window.map_own(&frames) }.map_err(Verdict::failure)?;
+        if mapped.size() != count * PAGE_SIZE {
+            return Err(Verdict::failure("another size is mapped than was asked for"));
         }
+        (0..count).for_each(|page| mapped.write(page * PAGE_SIZE, &[pattern(page); PAGE_SIZE]));
+        drop(mapped);
         // The heap's memory changed behind the compiler's back.
         let own = core::hint::black_box(own);
         if let Some(page) = (0..count).find(|page| own.byte(count - 1 - page) != Some(pattern(*page))) {
@@ -85,12 +88,17 @@ fn refuses(window: &mut Window) -> Result<(), Verdict> {
     let mut frames = own.frames();
     let table = pages::frame_of(pages::root());
     frames.push(table);
-    match window.with_frames(DomId::SELF, &frames, |_| ()) {
+    // SAFETY: as above; a page table is not mapped writable.
+    match unsafe { window.map_own(&frames) } {
         Err(WindowError::Refused { frame, done: 3, wanted: 4, .. }) if frame == table => {}
         other => return Err(Verdict::Failure(alloc::format!("a page table mapped writable: {other:?}"))),
     }
+    match (window.with_frames(DomId::SELF, &frames, |_| ()), window.map_shared(DomId::SELF, &frames)) {
+        (Err(WindowError::Own), Err(WindowError::Own)) => {}
+        other => return Err(Verdict::Failure(alloc::format!("own memory got a second address: {other:?}"))),
+    }
     let many = vec![table; WINDOW_FRAMES + 1];
-    match window.with_frames(DomId::SELF, &many, |_| ()) {
+    match window.with_frames(ANOTHER, &many, |_| ()) {
         Err(WindowError::TooMany { .. }) => Ok(()),
         other => Err(Verdict::Failure(alloc::format!("more frames than the window has: {other:?}"))),
     }
@@ -99,19 +107,21 @@ fn refuses(window: &mut Window) -> Result<(), Verdict> {
 fn keeps(window: &mut Window) -> Result<(), Verdict> {
     let own = Own::new(2);
     let frames = own.frames();
+    // SAFETY: the memory is a vector's that nobody reads or writes until the end of this function.
+    let mut map = || unsafe { window.map_own(&frames) };
     // More often than there is room for at once: what is dropped is free again.
     for round in 0..2 * KEPT_FRAMES as u32 {
-        let shared = window.map_shared(DomId::SELF, &frames).map_err(Verdict::failure)?;
+        let shared = map().map_err(Verdict::failure)?;
         shared.store_u32(PAGE_SIZE, round);
         shared.write(PAGE_SIZE - 1, &[0xa5]);
-        let again = window.map_shared(DomId::SELF, &frames).map_err(Verdict::failure)?;
+        let again = map().map_err(Verdict::failure)?;
         if again.load_u32(PAGE_SIZE) != round {
             return Err(Verdict::failure("two mappings of one frame differ"));
         }
     }
     let mut kept: Vec<SharedFrames> = Vec::new();
     let full = loop {
-        match window.map_shared(DomId::SELF, &frames) {
+        match map() {
             Ok(shared) => kept.push(shared),
             Err(error) => break error,
         }
