@@ -60,22 +60,7 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
 ) -> MachineStatus {
     warn_of_memory(environment, planned);
     let mut failed = some_failed;
-    let mut built = Vec::new();
-    for vm in planned {
-        match build_vm(environment, vm) {
-            Ok(vm) => built.push(vm),
-            Err(error) => {
-                log::error!("vm={} {error}", vm.spec.name);
-                failed = true;
-                if refuses(options, vm.spec.life.critical) {
-                    take_back(&mut built);
-                    log_refusal(options);
-                    wait_for_memory(environment);
-                    return report(MachineStatus::BuildFailed, planned.len(), 0);
-                }
-            }
-        }
-    }
+    // Before the first VM is built: one that nobody hears of when it ends must not exist.
     let mut supervisor = match Supervisor::new(environment) {
         Ok(supervisor) => supervisor,
         Err(error) => {
@@ -83,6 +68,22 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
             return report(MachineStatus::BuilderFailed, planned.len(), 0);
         }
     };
+    let mut built = Vec::new();
+    for vm in planned {
+        match build_vm(supervisor.environment, vm) {
+            Ok(vm) => built.push(vm),
+            Err(error) => {
+                log::error!("vm={} {error}", vm.spec.name);
+                failed = true;
+                if refuses(options, vm.spec.life.critical) {
+                    take_back(&mut built);
+                    log_refusal(options);
+                    supervisor.wait_until_gone();
+                    return report(MachineStatus::BuildFailed, planned.len(), 0);
+                }
+            }
+        }
+    }
     let mut count = 0;
     let mut built = built.into_iter();
     while let Some(vm) = built.next() {
@@ -118,14 +119,6 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
     }
     let leaked = supervisor.leaked() > 0;
     report(status(failed || supervisor.is_missing_one(), bad, leaked), count, preserved)
-}
-
-/// Waits until Xen has freed the last of the domains that were just destroyed, so that its free memory can be compared.
-fn wait_for_memory<H: RawHypercall, W: FrameWindow>(environment: &mut Environment<'_, H, W>) {
-    match Supervisor::new(environment) {
-        Ok(mut supervisor) => supervisor.wait_until_gone(),
-        Err(error) => log::warn!("event=memory {error}: the memory of destroyed VMs may not be free yet"),
-    }
 }
 
 /// Whether no VM is to run when one, critical or not, cannot.

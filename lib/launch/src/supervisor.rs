@@ -42,7 +42,7 @@ pub(crate) enum AttachError {
 
 /// The VMs that run, and what happened to those that do not any more.
 pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
-    environment: &'e mut Environment<'x, H, W>,
+    pub(crate) environment: &'e mut Environment<'x, H, W>,
     exits: LocalPort<'x, H>,
     running: Vec<Running<'x, 'p, H, W::Shared>>,
     /// VMs that start after others.
@@ -201,7 +201,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         }
         self.held.take_back();
         while let Some(vm) = self.running.pop() {
-            self.destroy(vm);
+            let _gone = self.destroy(vm);
         }
     }
 
@@ -225,7 +225,8 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             }
             if waited.is_err() || self.time() >= last {
                 if !gone {
-                    log::warn!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
+                    log::error!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
+                    self.leaked += self.destroyed.len();
                 }
                 return;
             }
@@ -300,7 +301,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         }
         match ending.action(spec) {
             ExitAction::Destroy => {
-                self.destroy(vm);
+                let _gone = self.destroy(vm);
                 self.count(planned, ending);
             }
             ExitAction::Preserve => {
@@ -310,8 +311,12 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             }
             ExitAction::Restart => {
                 let (row, ran) = (vm.row, self.time().saturating_sub(vm.since));
-                self.destroy(vm);
-                self.restart_later(planned, row, ran, Some(domid));
+                if self.destroy(vm) {
+                    self.restart_later(planned, row, ran, Some(domid));
+                } else {
+                    log::error!("vm={} event=given-up: the domain it was is still there", spec.name);
+                    self.count_bad(planned);
+                }
             }
         }
     }
@@ -362,8 +367,9 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         self.attach(built, row)
     }
 
-    /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen.
-    fn destroy(&mut self, vm: Running<'x, 'p, H, W::Shared>) {
+    /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen. Says whether
+    /// Xen agreed.
+    fn destroy(&mut self, vm: Running<'x, 'p, H, W::Shared>) -> bool {
         let Running { vm, domid, port, ring, .. } = vm;
         let name = &vm.spec.name;
         drop((port, ring));
@@ -371,10 +377,12 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             Ok(()) => {
                 log::info!("vm={name} domid={domid} event=destroyed");
                 self.destroyed.push(domid);
+                true
             }
             Err(error) => {
                 log::error!("vm={name} domid={domid} event=leaked {error}");
                 self.leaked += 1;
+                false
             }
         }
     }

@@ -37,6 +37,25 @@ fn a_vm_that_crashes_comes_back_as_another_domain_on_every_release() {
     assert!(logged().contains("vm=a event=restarting restart=1/3 in=100ms"), "{}", logged());
 }
 
+#[test]
+fn a_vm_whose_domain_stays_is_not_built_a_second_time() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::EIO)));
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::BuilderFailed, "{}", logged());
+    assert!(logged().contains("vm=a event=given-up: the domain it was is still there"), "{}", logged());
+    assert_eq!(machine.domains(), [DomId::new(1)], "one domain, and no second");
+}
+
+#[test]
+fn nothing_is_built_that_nobody_would_hear_of() {
+    let machine = Machine::builder().build();
+    machine.inject(Fault::named("EVTCHNOP_bind_virq", Effect::Fail(Errno::EBUSY)));
+    assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::BuilderFailed, "{}", logged());
+    assert!(!logged().contains("step=create"), "{}", logged());
+    machine.assert_clean();
+}
+
 /// Sets the action for one way to end.
 type Setting = fn(&mut BootSpec, ExitAction);
 
