@@ -4,6 +4,7 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 
 use hypercall::{CallError, RawHypercall, Xen};
+use xen_abi::event_channel::PortState;
 use xen_abi::{DomId, Port, VcpuId};
 
 /// A port of the calling domain, closed when dropped.
@@ -46,6 +47,11 @@ impl<'x, H: RawHypercall> LocalPort<'x, H> {
     /// Wakes the other end.
     pub fn notify(&self) -> Result<(), CallError> {
         self.xen.send(self.port)
+    }
+
+    /// What the port is bound to. No event tells that the other end was closed, or that its domain is gone: this does.
+    pub fn state(&self) -> Result<PortState, CallError> {
+        self.xen.port_state(self.port)
     }
 
     /// Closes the port now, and says whether that worked.

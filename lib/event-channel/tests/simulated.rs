@@ -3,7 +3,7 @@
 
 use event_channel::{EventWords, LocalPort, Offer, wait};
 use hypercall::Xen;
-use xen_abi::event_channel::VIRQ_DOM_EXC;
+use xen_abi::event_channel::{PortState, VIRQ_DOM_EXC};
 use xen_abi::{DomId, Errno, PageCount, Port, VcpuId};
 use xen_sim::{Effect, Fault, Machine, SimHypervisor};
 
@@ -133,4 +133,23 @@ fn more_ports_than_one_poll_takes_are_watched_in_turn() {
         (deadline..deadline + 1_000_000).contains(&machine.now()),
         "a slice does not outlast the deadline"
     );
+}
+
+#[test]
+fn a_port_tells_what_it_is_bound_to_and_that_its_peer_is_gone() {
+    let (machine, xen) = machine();
+    let (one, two) = (machine.spawn(PageCount::new(1)), machine.spawn(PageCount::new(1)));
+    let [server, client] = [&one, &two].map(|guest| Xen::unprivileged(guest.hypervisor()).unwrap());
+    let listening = LocalPort::listen(&server, two.domain()).unwrap();
+    assert_eq!(listening.state(), Ok(PortState::Unbound(two.domain())));
+    let connected = LocalPort::connect(&client, one.domain(), listening.port()).unwrap();
+    let bound = |domain, port| Ok(PortState::Interdomain { domain, port });
+    assert_eq!(listening.state(), bound(two.domain(), connected.port()));
+    assert_eq!(connected.state(), bound(one.domain(), listening.port()));
+    assert_eq!(LocalPort::bind_ipi(&client, VcpuId::BOOT).unwrap().state(), Ok(PortState::Other));
+    assert_eq!(client.port_state(Port::new(999)), Ok(PortState::Closed));
+    assert_eq!(client.port_state(Port::new(0)).unwrap_err().errno, Errno::EINVAL);
+    core::mem::forget(connected);
+    xen.destroy_domain(two.domain()).unwrap();
+    assert_eq!(listening.state(), Ok(PortState::Unbound(two.domain())), "gone");
 }

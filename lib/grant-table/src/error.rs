@@ -48,6 +48,14 @@ pub enum GrantError {
         /// The reference.
         reference: GrantRef,
     },
+    /// The reference is not one that is set aside, or it is in use.
+    #[error(
+        "reference {reference} is not free for a peer that knows it beforehand: those are 0 to 7, each once"
+    )]
+    NotReserved {
+        /// The reference.
+        reference: GrantRef,
+    },
     /// Entries of version 1 have 32 bits for a frame number.
     #[error(
         "frame {frame} cannot be granted: entries of version 1 hold frame numbers of 32 bits (below 16 TiB)"

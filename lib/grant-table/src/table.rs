@@ -48,6 +48,8 @@ pub struct GrantTable<S> {
     memory: S,
     entries: u32,
     free: BTreeSet<u32>,
+    /// Reserved entries that are in use.
+    reserved: BTreeSet<u32>,
 }
 
 impl<S: SharedMemory> GrantTable<S> {
@@ -56,7 +58,7 @@ impl<S: SharedMemory> GrantTable<S> {
     /// The first eight entries are left to the toolstack; all others have to be unused.
     pub fn new(memory: S) -> Self {
         let entries = u32::try_from(memory.size() / ENTRY).unwrap_or(u32::MAX);
-        Self { memory, entries, free: (RESERVED_ENTRIES..entries).collect() }
+        Self { memory, entries, free: (RESERVED_ENTRIES..entries).collect(), reserved: BTreeSet::new() }
     }
 
     /// Gives the calling domain a table of `frames` frames, or the one it has, and maps it.
@@ -86,12 +88,40 @@ impl<S: SharedMemory> GrantTable<S> {
         let frame32 = u32::try_from(frame.raw()).map_err(|_| GrantError::FrameTooHigh { frame })?;
         let full = GrantError::TableFull { entries: self.entries.saturating_sub(RESERVED_ENTRIES) };
         let reference = GrantRef::new(self.free.pop_first().ok_or(full)?);
+        self.enter(reference, peer, frame32, access);
+        Ok(reference)
+    }
+
+    /// The same by a reference that the toolstack set aside for this (one of the first eight), so that the peer knows it beforehand.
+    pub fn grant_reserved(
+        &mut self,
+        reference: GrantRef,
+        peer: DomId,
+        page: &impl Shareable,
+        access: Access,
+    ) -> Result<(), GrantError> {
+        let frame = page.frame();
+        let frame32 = u32::try_from(frame.raw()).map_err(|_| GrantError::FrameTooHigh { frame })?;
+        let number = reference.raw();
+        if number >= RESERVED_ENTRIES.min(self.entries) || self.reserved.contains(&number) {
+            return Err(GrantError::NotReserved { reference });
+        }
+        // An entry that the toolstack has filled itself is not overwritten.
+        if self.memory.load_u32(Self::offset(reference)) != 0 {
+            return Err(GrantError::NotReserved { reference });
+        }
+        self.reserved.insert(number);
+        self.enter(reference, peer, frame32, access);
+        Ok(())
+    }
+
+    /// Writes an entry that is not in use.
+    fn enter(&self, reference: GrantRef, peer: DomId, frame: u32, access: Access) {
         let offset = Self::offset(reference);
         // The frame first. Flags and domain share a word whose store is not moved before it: Xen never sees an entry that is
         // valid and not complete.
-        self.memory.store_u32(offset + 4, frame32);
+        self.memory.store_u32(offset + 4, frame);
         self.memory.store_u32(offset, u32::from(access.flags().bits()) | u32::from(peer.raw()) << 16);
-        Ok(reference)
     }
 
     /// Whether the peer has the frame mapped now.
@@ -105,7 +135,12 @@ impl<S: SharedMemory> GrantTable<S> {
     /// Takes a grant back, so that it cannot be mapped any more; refused while the peer has it mapped.
     pub fn revoke(&mut self, reference: GrantRef) -> Result<(), GrantError> {
         let number = reference.raw();
-        if !(RESERVED_ENTRIES..self.entries).contains(&number) || self.free.contains(&number) {
+        let is_granted = if number < RESERVED_ENTRIES {
+            self.reserved.contains(&number)
+        } else {
+            number < self.entries && !self.free.contains(&number)
+        };
+        if !is_granted {
             return Err(GrantError::NotGranted { reference });
         }
         let offset = Self::offset(reference);
@@ -119,7 +154,9 @@ impl<S: SharedMemory> GrantTable<S> {
                 break;
             }
         }
-        self.free.insert(number);
+        if !self.reserved.remove(&number) {
+            self.free.insert(number);
+        }
         Ok(())
     }
 

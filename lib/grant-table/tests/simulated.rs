@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use grant_table::{Access, GrantError, GrantTable, Mapping};
-use hypercall::{SharedMemory, Xen};
+use hypercall::{OwnFrameWindow, SharedMemory, Xen};
 use xen_abi::{Errno, GrantRef, Mfn, PageCount};
 use xen_sim::{Effect, Fault, Guest, Machine, SimHypervisor, SimPage, SimShared};
 
@@ -174,4 +174,46 @@ fn a_table_larger_than_allowed_is_refused() {
     let (_machine, granter, _) = two_domains();
     let refused = xen_of(&granter).set_up_grant_table(65).unwrap_err();
     assert_eq!((refused.call, refused.errno), ("GNTTABOP_setup_table", Errno::ENOSPC));
+}
+
+#[test]
+fn a_reserved_reference_is_granted_by_its_number_and_once() {
+    let (_machine, granter, mapper) = two_domains();
+    let mut table = table_of(&granter, 1);
+    let (page, reference) = (SimPage(granter.frames()[1]), GrantRef::new(2));
+    table.grant_reserved(reference, mapper.domain(), &page, Access::ReadWrite).unwrap();
+    let again = table.grant_reserved(reference, mapper.domain(), &page, Access::ReadWrite);
+    assert_eq!(again, Err(GrantError::NotReserved { reference }));
+    let xen = xen_of(&mapper);
+    let map = || Mapping::new(&xen, mapper.grant_slot(), granter.domain(), reference, Access::ReadWrite);
+    let mapping = map().unwrap();
+    assert_eq!(table.revoke(reference), Err(GrantError::InUse { reference }));
+    drop(mapping);
+    assert_eq!(table.revoke(reference), Ok(()));
+    assert!(map().is_err());
+    assert_eq!(
+        table.grant(mapper.domain(), &page, Access::ReadOnly),
+        Ok(GrantRef::new(8)),
+        "not the freed one"
+    );
+    for number in [8, 511, u32::MAX] {
+        let reference = GrantRef::new(number);
+        let refused = table.grant_reserved(reference, mapper.domain(), &page, Access::ReadOnly);
+        assert_eq!(refused, Err(GrantError::NotReserved { reference }));
+    }
+}
+
+#[test]
+fn an_entry_that_the_toolstack_filled_is_not_overwritten() {
+    let (_machine, granter, mapper) = two_domains();
+    let frames = xen_of(&granter).set_up_grant_table(1).unwrap();
+    // SAFETY: the frames of the grant table, which nobody else looks at.
+    let memory = unsafe { granter.window().map_own(&frames) }.unwrap();
+    memory.store_u32(4, 77);
+    memory.store_u32(0, 1);
+    let mut table = GrantTable::new(memory);
+    let reference = GrantRef::new(0);
+    let refused =
+        table.grant_reserved(reference, mapper.domain(), &SimPage(granter.frames()[1]), Access::ReadOnly);
+    assert_eq!(refused, Err(GrantError::NotReserved { reference }));
 }

@@ -10,7 +10,8 @@ use xen_abi::domctl::{
 };
 use xen_abi::event_channel::{
     self, AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND,
-    EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, OnePort,
+    EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND,
+    EVTCHNOP_STATUS, OnePort, PortState, Status,
 };
 use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
 use xen_abi::memory::{
@@ -344,6 +345,13 @@ impl<H: RawHypercall> Xen<H> {
     /// Notifies the other end of a port.
     pub fn send(&self, port: Port) -> Result<(), CallError> {
         self.event_op(EVTCHNOP_SEND, &mut OnePort { port: port.raw() }, DomId::SELF)
+    }
+
+    /// What a port of the caller is bound to.
+    pub fn port_state(&self, port: Port) -> Result<PortState, CallError> {
+        let mut argument = Status { dom: DomId::SELF.raw(), port: port.raw(), ..Status::default() };
+        self.event_op(EVTCHNOP_STATUS, &mut argument, DomId::SELF)?;
+        Ok(argument.state())
     }
 
     /// Gives a port of the caller back.

@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::assert_layout;
+use crate::{DomId, Port, assert_layout};
 
 /// `EVTCHNOP_bind_interdomain`, argument [`BindInterdomain`].
 pub const EVTCHNOP_BIND_INTERDOMAIN: u32 = xen_sys::EVTCHNOP_bind_interdomain;
@@ -115,6 +115,51 @@ pub struct Status {
     pub vcpu: u32,
     /// OUT: the state's own words.
     pub detail: [u32; 2],
+}
+
+/// What a port is bound to, as [`Status`] tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortState {
+    /// Nothing: the port is not open.
+    Closed,
+    /// It waits for this domain to connect, or the domain that was connected has closed its end or is gone.
+    Unbound(DomId),
+    /// A port of another domain.
+    Interdomain {
+        /// The domain.
+        domain: DomId,
+        /// Its port.
+        port: Port,
+    },
+    /// An interrupt, or the domain itself.
+    Other,
+}
+
+/// `EVTCHNSTAT_closed`.
+pub const EVTCHNSTAT_CLOSED: u32 = 0;
+/// `EVTCHNSTAT_unbound`: the first word of the detail is the domain that may connect.
+pub const EVTCHNSTAT_UNBOUND: u32 = 1;
+/// `EVTCHNSTAT_interdomain`: the detail is the other domain and its port.
+pub const EVTCHNSTAT_INTERDOMAIN: u32 = 2;
+/// `EVTCHNSTAT_virq`: the first word of the detail is the virtual interrupt.
+pub const EVTCHNSTAT_VIRQ: u32 = 4;
+/// `EVTCHNSTAT_ipi`.
+pub const EVTCHNSTAT_IPI: u32 = 5;
+
+impl Status {
+    /// The state in the OUT fields.
+    pub fn state(&self) -> PortState {
+        let [domain, port] = self.detail;
+        // Xen writes 16 bits of the first word.
+        let [low, high, _, _] = domain.to_le_bytes();
+        let domain = DomId::new(u16::from_le_bytes([low, high]));
+        match self.status {
+            EVTCHNSTAT_CLOSED => PortState::Closed,
+            EVTCHNSTAT_UNBOUND => PortState::Unbound(domain),
+            EVTCHNSTAT_INTERDOMAIN => PortState::Interdomain { domain, port: Port::new(port) },
+            _ => PortState::Other,
+        }
+    }
 }
 
 assert_layout!(AllocUnbound, size = 8, remote_dom @ 2, port @ 4);

@@ -422,6 +422,11 @@ fn event_numbers(checks: &mut Checks) {
         EVTCHNOP_alloc_unbound = event_channel::EVTCHNOP_ALLOC_UNBOUND;
         EVTCHNOP_bind_ipi = event_channel::EVTCHNOP_BIND_IPI;
         EVTCHNOP_unmask = event_channel::EVTCHNOP_UNMASK;
+        EVTCHNSTAT_closed = event_channel::EVTCHNSTAT_CLOSED;
+        EVTCHNSTAT_unbound = event_channel::EVTCHNSTAT_UNBOUND;
+        EVTCHNSTAT_interdomain = event_channel::EVTCHNSTAT_INTERDOMAIN;
+        EVTCHNSTAT_virq = event_channel::EVTCHNSTAT_VIRQ;
+        EVTCHNSTAT_ipi = event_channel::EVTCHNSTAT_IPI;
         VIRQ_TIMER = event_channel::VIRQ_TIMER;
         VIRQ_CONSOLE = event_channel::VIRQ_CONSOLE;
         VIRQ_DOM_EXC = event_channel::VIRQ_DOM_EXC;

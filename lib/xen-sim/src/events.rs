@@ -3,7 +3,10 @@
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use xen_abi::event_channel::{VIRQ_DOM_EXC, VIRQ_TIMER};
+use xen_abi::event_channel::{
+    EVTCHNSTAT_CLOSED, EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_IPI, EVTCHNSTAT_UNBOUND, EVTCHNSTAT_VIRQ, Status,
+    VIRQ_DOM_EXC, VIRQ_TIMER,
+};
 use xen_abi::shared_info::EVENT_WORDS;
 use xen_abi::{DomId, Errno, Port};
 
@@ -188,6 +191,30 @@ impl State {
         Ok(())
     }
 
+    /// `EVTCHNOP_status`.
+    fn port_status(&mut self, caller: DomId, argument: &mut Status) -> Result<(), Errno> {
+        let domain = resolve(DomId::new(argument.dom), caller);
+        let privileged = self.is_privileged(caller);
+        let ports = &self.domain(domain)?.ports;
+        if argument.port == 0 || argument.port >= MAX_PORTS {
+            return Err(Errno::EINVAL);
+        }
+        if domain != caller && !privileged {
+            return Err(Errno::EPERM);
+        }
+        let (status, detail) = match ports.get(Port::new(argument.port)) {
+            None => (EVTCHNSTAT_CLOSED, argument.detail),
+            Some(Binding::Unbound(remote)) => (EVTCHNSTAT_UNBOUND, [u32::from(remote.raw()), 0]),
+            Some(Binding::Interdomain(remote, port)) => {
+                (EVTCHNSTAT_INTERDOMAIN, [u32::from(remote.raw()), port.raw()])
+            }
+            Some(Binding::Virq(virq)) => (EVTCHNSTAT_VIRQ, [virq, 0]),
+            Some(Binding::Ipi) => (EVTCHNSTAT_IPI, argument.detail),
+        };
+        (argument.status, argument.vcpu, argument.detail) = (status, 0, detail);
+        Ok(())
+    }
+
     /// `EVTCHNOP_close`.
     pub(crate) fn close_port(&mut self, caller: DomId, port: Port) -> Result<(), Errno> {
         let ports = &mut self.living(caller)?.ports;
@@ -271,6 +298,7 @@ impl State {
             Request::Close(argument) => self.close_port(caller, Port::new(argument.port))?,
             Request::Send(argument) => self.send(caller, Port::new(argument.port))?,
             Request::Unmask(_) => {}
+            Request::PortStatus(argument) => self.port_status(caller, argument)?,
             _ => return Err(Errno::ENOSYS),
         }
         Ok(0)

@@ -10,7 +10,7 @@ use crate::hypervisor::SimHypervisor;
 use crate::machine::Machine;
 use crate::pvh_view::PvhView;
 use crate::view::GuestView;
-use crate::window::{SimSlot, SimWindow};
+use crate::window::{SimOwnPage, SimSlot, SimWindow};
 
 /// Offsets of the indices in a console ring's page.
 mod ring {
@@ -46,6 +46,16 @@ impl Guest {
     /// Its access to its own frames.
     pub fn window(&self) -> SimWindow {
         self.machine.window_of(self.domain)
+    }
+
+    /// A page of its memory, for its program to use and to share.
+    ///
+    /// Panics when the frame is not its own.
+    pub fn own_page(&self, frame: Mfn) -> SimOwnPage {
+        let page = SimOwnPage::new(&self.window(), frame);
+        assert!(page.is_ok(), "domain {} cannot use frame {frame}: {page:?}", self.domain);
+        #[expect(clippy::unwrap_used, reason = "just asserted")]
+        page.unwrap()
     }
 
     /// A page of its address space that a grant can be mapped at.

@@ -64,7 +64,7 @@ pub use pvh_view::PvhView;
 pub use release::Release;
 pub use trace::{Call, Trace};
 pub use view::{GuestView, Mapping};
-pub use window::{SimPage, SimShared, SimSlot, SimWindow};
+pub use window::{SimOwnPage, SimPage, SimShared, SimSlot, SimWindow};
 
 /// The control domain's identifier.
 pub(crate) const DOM0: xen_abi::DomId = xen_abi::DomId::new(0);

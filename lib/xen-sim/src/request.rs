@@ -9,7 +9,8 @@ use xen_abi::domctl::{
 };
 use xen_abi::event_channel::{
     AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND, EVTCHNOP_BIND_INTERDOMAIN,
-    EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_UNMASK, OnePort,
+    EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNOP_UNMASK,
+    OnePort, Status,
 };
 use xen_abi::grant_table::{
     GNTTABOP_MAP_GRANT_REF, GNTTABOP_QUERY_SIZE, GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, MapGrantRef,
@@ -61,6 +62,7 @@ pub(crate) enum Request {
     Close(OnePort),
     Send(OnePort),
     Unmask(OnePort),
+    PortStatus(Status),
     MapGrants(Vec<MapGrantRef>),
     UnmapGrants(Vec<UnmapGrantRef>),
     SetUpTable { table: SetupTable, frames: Vec<u64> },
@@ -246,6 +248,7 @@ impl Request {
                 EVTCHNOP_CLOSE => Self::Close(read(argument)?),
                 EVTCHNOP_SEND => Self::Send(read(argument)?),
                 EVTCHNOP_UNMASK => Self::Unmask(read(argument)?),
+                EVTCHNOP_STATUS => Self::PortStatus(read(argument)?),
                 _ => Self::Unknown,
             })
         }
@@ -337,6 +340,7 @@ impl Request {
                 Self::BindInterdomain(argument) => write(second, argument),
                 Self::BindVirq(argument) => write(second, argument),
                 Self::BindIpi(argument) => write(second, argument),
+                Self::PortStatus(argument) => write(second, argument),
                 Self::MapGrants(requests) => write(second, requests.as_slice()),
                 Self::UnmapGrants(requests) => write(second, requests.as_slice()),
                 Self::SetUpTable { table, frames } => {
@@ -370,6 +374,10 @@ impl Request {
             Self::BindInterdomain(argument) => fill(&mut argument.local_port),
             Self::BindVirq(argument) => fill(&mut argument.port),
             Self::BindIpi(argument) => fill(&mut argument.port),
+            Self::PortStatus(argument) => {
+                fill(&mut argument.status);
+                fill(&mut argument.detail);
+            }
             Self::MapGrants(requests) => {
                 for request in requests {
                     fill(&mut request.handle);
@@ -440,6 +448,7 @@ impl Request {
             Self::Close(argument) | Self::Send(argument) | Self::Unmask(argument) => {
                 vec![("port", u64::from(argument.port))]
             }
+            Self::PortStatus(argument) => vec![("port", u64::from(argument.port))],
             Self::Poll { ports, timeout } => vec![("ports", ports.len() as u64), ("timeout", *timeout)],
             Self::Shutdown(reason) => vec![("reason", u64::from(*reason))],
             Self::ConsoleWrite(bytes) => vec![("bytes", bytes.len() as u64)],

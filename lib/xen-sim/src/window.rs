@@ -281,6 +281,52 @@ unsafe impl GrantSlot for SimSlot {
     }
 }
 
+/// A page of a simulated domain's memory that its program uses and may share.
+#[derive(Debug)]
+pub struct SimOwnPage {
+    bytes: SimShared,
+    frame: Mfn,
+}
+
+impl SimOwnPage {
+    pub(crate) fn new(window: &SimWindow, frame: Mfn) -> Result<Self, WindowError> {
+        Ok(Self { bytes: window.keep(DomId::SELF, &[frame])?, frame })
+    }
+}
+
+// SAFETY: no memory of the program that simulates is behind it.
+unsafe impl Shareable for SimOwnPage {
+    fn frame(&self) -> Mfn {
+        self.frame
+    }
+}
+
+impl SharedMemory for SimOwnPage {
+    fn size(&self) -> usize {
+        self.bytes.size()
+    }
+
+    fn read(&self, offset: usize, buffer: &mut [u8]) {
+        self.bytes.read(offset, buffer);
+    }
+
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        self.bytes.write(offset, bytes);
+    }
+
+    fn load_u32(&self, offset: usize) -> u32 {
+        self.bytes.load_u32(offset)
+    }
+
+    fn store_u32(&self, offset: usize, value: u32) {
+        self.bytes.store_u32(offset, value);
+    }
+
+    fn compare_exchange_u32(&self, offset: usize, current: u32, new: u32) -> Result<u32, u32> {
+        self.bytes.compare_exchange_u32(offset, current, new)
+    }
+}
+
 /// A page of a simulated domain's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SimPage(pub Mfn);
