@@ -5,15 +5,24 @@
 #![forbid(unsafe_code)]
 
 use hypercall::Xen;
-use launch::{Environment, Options, launch, power_off};
+use launch::{Cursor, Environment, Options, launch, power_off};
 use protocols::MachineStatus;
-use pv_runtime::{Boot, Ending, Hypervisor, clock, events, heap_use};
+use pv_runtime::{Boot, Ending, Hypervisor, before_each_line, clock, console, events, heap_use};
 
 pv_runtime::entry!(kernel);
+
+/// Where Xen's console stands: what is logged begins lines of its own.
+static CURSOR: Cursor = Cursor::new();
+
+/// Ends the line that a guest or the prompt has begun.
+fn begin_line() {
+    CURSOR.begin_line(console::write);
+}
 
 fn kernel(boot: &mut Boot) -> Ending {
     let options = Options::parse(boot.command_line());
     log::set_max_level(options.level);
+    before_each_line(begin_line);
     let status = run(boot, &options).unwrap_or_else(|| {
         log::error!("platform=ended status=builder-failed vms=0 preserved=0");
         MachineStatus::BuilderFailed
@@ -42,8 +51,14 @@ fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
     };
     let now = || clock::now().nanos();
     let spare_memory = || heap_use().spare();
-    let mut environment =
-        Environment { xen: &xen, window, events: events::words()?, now: &now, spare_memory: &spare_memory };
+    let mut environment = Environment {
+        xen: &xen,
+        window,
+        events: events::words()?,
+        now: &now,
+        spare_memory: &spare_memory,
+        cursor: &CURSOR,
+    };
     let status = launch(&mut environment, options, ramdisk);
     if options.exit_port.is_none() {
         power_off(&mut environment);

@@ -21,7 +21,7 @@ use xen_abi::memory::{
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
-use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
+use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
 use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, hvm, platform};
@@ -61,6 +61,7 @@ pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
     match number {
         HypercallNumber::DOMCTL => Command::from_raw(first_word).name(),
         HypercallNumber::SYSCTL if first_word == XEN_SYSCTL_PHYSINFO => "XEN_SYSCTL_physinfo",
+        HypercallNumber::SYSCTL if first_word == XEN_SYSCTL_READCONSOLE => "XEN_SYSCTL_readconsole",
         HypercallNumber::MEMORY_OP => memory::name(first_word & memory::MEMOP_CMD_MASK),
         HypercallNumber::EVENT_CHANNEL_OP => event_channel::name(first_word),
         HypercallNumber::GRANT_TABLE_OP => grant_table::name(first_word),

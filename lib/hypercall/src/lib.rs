@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod calls;
+mod console_ring;
 mod count;
 mod error;
 mod hvm;

@@ -118,3 +118,26 @@ fn what_was_typed_is_read_once() {
     assert_eq!(xen.console_read(&mut buffer), Ok(2));
     assert_eq!(xen.console_read(&mut buffer), Ok(0));
 }
+
+#[test]
+fn more_than_the_serial_buffer_holds_is_dropped() {
+    let machine = Machine::with_release(Release::V4_17);
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    assert_eq!(machine.type_at_console(&[b'x'; 200]), 128);
+    assert_eq!(machine.type_at_console(b"y"), 0);
+    assert_eq!(xen.console_read(&mut [0; 256]), Ok(128));
+}
+
+#[test]
+fn what_xen_said_is_read_in_pieces_and_stays() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        assert_eq!(xen.console_ring(1 << 20), Ok(Some(Vec::new())));
+        let text = "(XEN) one line of many\n".repeat(1000);
+        machine.xen_says(&text);
+        assert_eq!(xen.console_ring(1 << 20), Ok(Some(text.clone().into_bytes())), "{release}");
+        assert_eq!(xen.console_ring(1 << 20), Ok(Some(text.clone().into_bytes())), "{release}, again");
+        assert_eq!(xen.console_ring(5000), Ok(Some(text.as_bytes()[..5000].to_vec())), "{release}");
+    }
+}

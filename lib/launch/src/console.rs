@@ -1,14 +1,19 @@
-//! Guests' consoles: taking bytes out of their rings, making lines of them.
+//! Guests' consoles: taking bytes out of their rings and making lines of them, putting in what was typed.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use hypercall::SharedMemory;
-use xen_abi::console::{ConsoleInterface, OUT_RING};
+use xen_abi::console::{ConsoleInterface, IN_RING, OUT_RING};
 
 /// Offsets of the output half in the ring page.
 const OUTPUT: usize = core::mem::offset_of!(ConsoleInterface, output);
 const OUT_CONS: usize = core::mem::offset_of!(ConsoleInterface, out_cons);
 const OUT_PROD: usize = core::mem::offset_of!(ConsoleInterface, out_prod);
+/// Offsets of the input half.
+const INPUT: usize = core::mem::offset_of!(ConsoleInterface, input);
+const IN_CONS: usize = core::mem::offset_of!(ConsoleInterface, in_cons);
+const IN_PROD: usize = core::mem::offset_of!(ConsoleInterface, in_prod);
 
 /// A guest's console ring, seen from the console's keeper.
 ///
@@ -33,7 +38,7 @@ impl<S: SharedMemory> ConsoleRing<S> {
         }
         let start = producer.wrapping_sub(u32::try_from(waiting).unwrap_or_default()) as usize % OUT_RING;
         let mut buffer = [0_u8; OUT_RING];
-        let (first, second) = split(start, waiting);
+        let (first, second) = split(start, waiting, OUT_RING);
         for (from, length, to) in [(start, first, 0), (0, second, first)] {
             if let Some(part) = buffer.get_mut(to..to + length) {
                 self.page.read(OUTPUT + from, part);
@@ -43,11 +48,31 @@ impl<S: SharedMemory> ConsoleRing<S> {
         sink(buffer.get(..waiting).unwrap_or_default());
         true
     }
+
+    /// Moves as much of `typed` to the guest as its ring has room for; says whether that was anything.
+    ///
+    /// A guest that has left less than no room, by its indices, gets nothing until it has put them right.
+    pub fn put_input(&self, typed: &mut VecDeque<u8>) -> bool {
+        let producer = self.page.load_u32(IN_PROD);
+        let used = producer.wrapping_sub(self.page.load_u32(IN_CONS)) as usize;
+        let count = IN_RING.saturating_sub(used).min(typed.len());
+        if count == 0 {
+            return false;
+        }
+        let bytes: Vec<u8> = typed.drain(..count).collect();
+        let start = producer as usize % IN_RING;
+        let (first, _) = split(start, count, IN_RING);
+        let (before_end, from_start) = bytes.split_at(first);
+        self.page.write(INPUT + start, before_end);
+        self.page.write(INPUT, from_start);
+        self.page.store_u32(IN_PROD, producer.wrapping_add(u32::try_from(count).unwrap_or_default()));
+        true
+    }
 }
 
-/// How many of `length` bytes from `start` lie before the ring's end, and how many behind.
-fn split(start: usize, length: usize) -> (usize, usize) {
-    let first = length.min(OUT_RING - start);
+/// How many of `length` bytes from `start` lie before the end of a ring of `size` bytes, and how many behind.
+fn split(start: usize, length: usize, size: usize) -> (usize, usize) {
+    let first = length.min(size - start);
     (first, length - first)
 }
 
@@ -56,7 +81,7 @@ const MAX_LINE: usize = 4096;
 
 /// Where a guest's output is within an escape sequence (ECMA-48).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Escape {
+pub(crate) enum Escape {
     /// Outside of any.
     #[default]
     None,
@@ -70,10 +95,10 @@ enum Escape {
 
 impl Escape {
     /// Takes the next byte; says whether it is text.
-    fn step(&mut self, byte: u8) -> bool {
+    pub(crate) fn step(&mut self, byte: u8) -> bool {
         let (next, is_text) = match (*self, byte) {
-            // A new sequence, or intermediate bytes of this one.
-            (_, 0x1b) | (Self::Begun, b' '..=b'/') => (Self::Begun, false),
+            // A new sequence, or bytes of this one that one more follows: intermediate ones, single shifts.
+            (_, 0x1b) | (Self::Begun, b' '..=b'/' | b'N' | b'O') => (Self::Begun, false),
             (_, b'\n') | (Self::None, _) => (Self::None, true),
             (Self::Begun, b'[') => (Self::Control, false),
             (Self::Begun, b']' | b'P' | b'X' | b'^' | b'_') => (Self::Text, false),
@@ -210,6 +235,77 @@ mod tests {
             let ring = ring(consumer, producer);
             assert_eq!(taken(&ring).len(), OUT_RING);
             assert!(!ring.take_output(|_| ()), "the ring is empty afterwards");
+        }
+    }
+
+    /// Takes what was typed as a guest does: at most `most` bytes.
+    fn typed_in(ring: &ConsoleRing<Page>, most: usize) -> Vec<u8> {
+        let (mut consumer, producer) = (ring.page.load_u32(IN_CONS), ring.page.load_u32(IN_PROD));
+        let mut taken = Vec::new();
+        while consumer != producer && taken.len() < most {
+            let mut byte = [0];
+            ring.page.read(INPUT + consumer as usize % IN_RING, &mut byte);
+            taken.extend(byte);
+            consumer = consumer.wrapping_add(1);
+        }
+        ring.page.store_u32(IN_CONS, consumer);
+        taken
+    }
+
+    #[test]
+    fn input_waits_for_room_and_wraps() {
+        let ring = ring(0, 0);
+        let from = u32::MAX - 2;
+        ring.page.store_u32(IN_CONS, from);
+        ring.page.store_u32(IN_PROD, from);
+        let all: Vec<u8> = (0..=255).cycle().take(IN_RING + 10).collect();
+        let mut typed = VecDeque::from(all.clone());
+        assert!(ring.put_input(&mut typed));
+        assert_eq!(typed.len(), 10);
+        assert!(!ring.put_input(&mut typed), "the ring is full");
+        let mut taken = typed_in(&ring, 4);
+        assert!(ring.put_input(&mut typed));
+        assert_eq!(typed.len(), 6);
+        taken.extend(typed_in(&ring, usize::MAX));
+        assert!(ring.put_input(&mut typed));
+        taken.extend(typed_in(&ring, usize::MAX));
+        assert_eq!(taken, all);
+        assert!(!ring.put_input(&mut typed), "nothing is left");
+    }
+
+    #[test]
+    fn a_consumer_that_lies_gets_nothing_until_it_is_right() {
+        for (consumer, producer) in [(1, 0), (0, 1025), (0x8000_0000, 0), (0, u32::MAX)] {
+            let ring = ring(0, 0);
+            ring.page.store_u32(IN_CONS, consumer);
+            ring.page.store_u32(IN_PROD, producer);
+            let mut typed = VecDeque::from(*b"kept");
+            assert!(!ring.put_input(&mut typed), "{consumer:#x} {producer:#x}");
+            ring.page.store_u32(IN_CONS, producer);
+            assert!(ring.put_input(&mut typed));
+            assert_eq!(typed_in(&ring, usize::MAX), b"kept");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_byte_is_lost_or_doubled(start: u32, parts: Vec<(u8, u16)>) {
+            let ring = ring(0, 0);
+            ring.page.store_u32(IN_CONS, start);
+            ring.page.store_u32(IN_PROD, start);
+            let (mut typed, mut all, mut taken) = (VecDeque::new(), Vec::new(), Vec::new());
+            for (put, take) in parts {
+                let next = all.last().map_or(0, |last: &u8| last.wrapping_add(1));
+                let bytes: Vec<u8> = (0..put).map(|offset| next.wrapping_add(offset)).collect();
+                all.extend(&bytes);
+                typed.extend(bytes);
+                ring.put_input(&mut typed);
+                taken.extend(typed_in(&ring, usize::from(take)));
+            }
+            while ring.put_input(&mut typed) || ring.page.load_u32(IN_CONS) != ring.page.load_u32(IN_PROD) {
+                taken.extend(typed_in(&ring, usize::MAX));
+            }
+            proptest::prop_assert_eq!(taken, all);
         }
     }
 

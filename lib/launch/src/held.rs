@@ -38,6 +38,16 @@ impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
         self.vms.iter().any(|held| held.vm.spec.name == name)
     }
 
+    /// The names of those that wait.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.vms.iter().map(|held| held.vm.spec.name.as_str())
+    }
+
+    /// Those that wait, with the names of the VMs that they start after.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.vms.iter().map(|held| (held.vm.spec.name.as_str(), held.vm.spec.life.after.as_slice()))
+    }
+
     /// Enters a VM as ready, for good: that it is restarted later changes nothing for those that have started.
     pub(crate) fn note(&mut self, vm: &'p PlannedVm<'p>) {
         let is_new = self.ready.insert(&vm.spec.name);

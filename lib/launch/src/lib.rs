@@ -3,6 +3,7 @@
 //! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
 //! built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
 //! those again that are to come back (`restart` knows when, `held` keeps VMs that start after others);
+//! `operator` lets somebody at Xen's console type for them and command the builder (`keyboard`, `prompt` and `screen` know how).
 //! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
 //!
 //! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
@@ -16,18 +17,25 @@ mod console;
 mod ending;
 mod environment;
 mod held;
+mod keyboard;
+mod operator;
 mod options;
 mod platform;
 mod poweroff;
+mod prompt;
 mod restart;
 mod run;
 mod running;
+mod screen;
 mod supervisor;
 
 pub use console::{ConsoleRing, LineBuffer};
 pub use ending::Ending;
 pub use environment::Environment;
+pub use keyboard::{EscapeKey, Keyboard, Press, Typed};
 pub use options::{Options, Policy};
 pub use platform::{Images, PlannedVm, Platform, VmError, VmFailure};
 pub use poweroff::power_off;
+pub use prompt::{Command, CommandError};
 pub use run::launch;
+pub use screen::Cursor;

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use log::LevelFilter;
 
+use crate::EscapeKey;
+
 /// What happens to the other VMs when one cannot be planned or built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Policy {
@@ -15,7 +17,7 @@ pub enum Policy {
     Each,
 }
 
-/// Settings from the builder's command line: `key=value`, separated by spaces.
+/// Settings from the builder's command line: words and `key=value`, separated by spaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// `policy=all` (default) or `policy=each`.
@@ -24,13 +26,27 @@ pub struct Options {
     pub level: LevelFilter,
     /// `exit-port=0xf4`: the I/O port to write the machine's exit status to, where something listens there.
     pub exit_port: Option<u16>,
+    /// `interactive`: what is typed at Xen's console goes to a VM.
+    pub interactive: bool,
+    /// `escape=^]`: the key that opens the builder's prompt.
+    pub escape: EscapeKey,
+    /// `keyboard=NAME`: the VM that has the keyboard first; the first one unless set.
+    pub keyboard: Option<String>,
     /// What could not be understood, each with the reason; the builder warns of it and goes on.
     pub complaints: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { policy: Policy::All, level: LevelFilter::Info, exit_port: None, complaints: Vec::new() }
+        Self {
+            policy: Policy::All,
+            level: LevelFilter::Info,
+            exit_port: None,
+            interactive: false,
+            escape: EscapeKey::DEFAULT,
+            keyboard: None,
+            complaints: Vec::new(),
+        }
     }
 }
 
@@ -44,6 +60,9 @@ impl Options {
                 "policy" => set(&mut options.policy, parse_policy(value)),
                 "loglevel" => set(&mut options.level, parse_level(value)),
                 "exit-port" => set(&mut options.exit_port, parse_port(value).map(Some)),
+                "interactive" => set(&mut options.interactive, (word == key).then_some(true)),
+                "escape" => set(&mut options.escape, EscapeKey::parse(value)),
+                "keyboard" => set(&mut options.keyboard, (!value.is_empty()).then(|| Some(value.into()))),
                 _ => false,
             };
             if !understood {
@@ -93,7 +112,10 @@ fn complaint(key: &str, word: &str) -> String {
         "policy" => "policy=all or policy=each",
         "loglevel" => "loglevel=error, warn, info or debug",
         "exit-port" => "exit-port= and a port number from 0 to 0xffff",
-        _ => "one of policy=, loglevel=, exit-port=",
+        "interactive" => "the word alone",
+        "escape" => "escape=^] or another control key, ^A to ^_ but for ^H ^I ^J ^M ^[",
+        "keyboard" => "keyboard= and a VM's name",
+        _ => "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=",
     };
     alloc::format!("`{word}` on the command line is ignored: expected {expected}")
 }
@@ -109,7 +131,11 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let options = Options::parse("policy=each loglevel=debug exit-port=0xf4");
+        let options =
+            Options::parse("policy=each loglevel=debug exit-port=0xf4 interactive escape=^T keyboard=web");
+        assert!(options.interactive);
+        assert_eq!(Some(options.escape), EscapeKey::parse("^t"));
+        assert_eq!(options.keyboard.as_deref(), Some("web"));
         assert_eq!(options.policy, Policy::Each);
         assert_eq!(options.level, LevelFilter::Debug);
         assert_eq!(options.exit_port, Some(0xf4));
@@ -119,9 +145,10 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_said_and_changes_nothing() {
-        let options = Options::parse("policy=some verbose exit-port=0x10000");
+        let options =
+            Options::parse("policy=some verbose exit-port=0x10000 interactive=1 escape=^M keyboard=");
         assert_eq!(Options { complaints: Vec::new(), ..options.clone() }, Options::default());
-        assert_eq!(options.complaints.len(), 3);
+        assert_eq!(options.complaints.len(), 6);
         assert!(
             options.complaints[0].contains("expected policy=all or policy=each"),
             "{}",

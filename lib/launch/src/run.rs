@@ -110,6 +110,7 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
         log::info!("platform=waiting vms={held}: they start after VMs that are not ready");
     }
     log::info!("platform=started vms={} took={}us", count - held, micros(begin, supervisor.time()));
+    supervisor.attend(options);
     let supervised = supervisor.run();
     supervisor.wait_until_gone();
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());

@@ -7,8 +7,10 @@ use event_channel::LocalPort;
 use hypercall::{RawHypercall, SharedMemory, Xen};
 use xen_abi::DomId;
 
+use crate::keyboard::Typed;
 use crate::restart::Row;
-use crate::{ConsoleRing, LineBuffer, PlannedVm};
+use crate::screen::OpenLine;
+use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
 
 /// How long a line without an end, such as a prompt, waits for the rest of it: 200 ms, in nanoseconds.
 const PROMPT_DELAY: u64 = 200_000_000;
@@ -28,6 +30,20 @@ pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
     pub(crate) open_since: Option<u64>,
     /// Whether the VMs that start after it may.
     pub(crate) is_ready: bool,
+    /// The line that was begun, as the guest wrote it.
+    pub(crate) open: OpenLine,
+    /// What was typed for it and does not fit its ring yet.
+    pub(crate) typed: Typed,
+    /// Whether somebody has paused it.
+    pub(crate) is_paused: bool,
+}
+
+/// How a guest's output is shown.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'c> {
+    pub(crate) cursor: &'c Cursor,
+    /// As it comes, because the guest has the keyboard; else by lines with its name in front.
+    pub(crate) is_raw: bool,
 }
 
 impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
@@ -39,10 +55,17 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
     /// Relays everything that the guest has written, and tells it that there is room again.
     ///
     /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
-    pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64) {
+    pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64, view: View<'_>) {
         let vm = self.vm;
-        let (name, Self { ring, line, is_ready, .. }) = (&vm.spec.name, &mut *self);
-        if !ring.take_output(|bytes| line.push(bytes, |line| *is_ready |= show(xen, vm, line))) {
+        let (name, Self { ring, line, is_ready, open, .. }) = (&vm.spec.name, &mut *self);
+        let sink = |bytes: &[u8]| {
+            if view.is_raw {
+                view.cursor.write_behind(xen, open.text(), bytes);
+            }
+            open.push(bytes);
+            line.push(bytes, |line| *is_ready |= show(xen, vm, line, view));
+        };
+        if !ring.take_output(sink) {
             return;
         }
         self.open_since = self.line.is_open().then_some(now);
@@ -51,10 +74,24 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
         }
     }
 
+    /// Hands over as much of what was typed as there is room for.
+    pub(crate) fn feed(&mut self) {
+        let name = &self.vm.spec.name;
+        if self.ring.put_input(&mut self.typed.waiting)
+            && let Err(error) = self.port.notify()
+        {
+            log::warn!("vm={name} console: {error}");
+        }
+        let lost = self.typed.take_lost();
+        if lost > 0 {
+            log::warn!("vm={name} event=input-lost bytes={lost}: they were typed while it read nothing");
+        }
+    }
+
     /// Shows the line that was begun.
-    pub(crate) fn flush(&mut self, xen: &Xen<H>) {
+    pub(crate) fn flush(&mut self, xen: &Xen<H>, view: View<'_>) {
         let Self { vm, line, is_ready, .. } = self;
-        line.flush(|line| *is_ready |= show(xen, vm, line));
+        line.flush(|line| *is_ready |= show(xen, vm, line, view));
         self.open_since = None;
     }
 
@@ -65,20 +102,20 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
 }
 
 /// Shows a line of a VM's console, and says whether it is the one by which the VM shows that it is ready.
-fn show<H: RawHypercall>(xen: &Xen<H>, vm: &PlannedVm<'_>, line: &[u8]) -> bool {
-    write_line(xen, &vm.spec.name, line);
+fn show<H: RawHypercall>(xen: &Xen<H>, vm: &PlannedVm<'_>, line: &[u8], view: View<'_>) -> bool {
+    if !view.is_raw {
+        write_line(xen, &vm.spec.name, line, view.cursor);
+    }
     let contains = |text: &String| line.windows(text.len()).any(|part| part == text.as_bytes());
     vm.spec.life.ready.as_ref().is_some_and(contains)
 }
 
 /// Writes a guest's line to Xen's console, in one call so that lines of several guests do not mix.
-fn write_line<H: RawHypercall>(xen: &Xen<H>, name: &str, line: &[u8]) {
+fn write_line<H: RawHypercall>(xen: &Xen<H>, name: &str, line: &[u8], cursor: &Cursor) {
     let mut text = Vec::with_capacity(name.len() + line.len() + 4);
     text.push(b'[');
     text.extend_from_slice(name.as_bytes());
     text.extend_from_slice(b"] ");
     text.extend_from_slice(line);
-    text.push(b'\n');
-    // A console that does not take text leaves nothing to report it on.
-    let _ = xen.console_write(&text);
+    cursor.write_line(xen, text);
 }

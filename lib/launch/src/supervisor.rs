@@ -13,8 +13,11 @@ use xen_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::build::{BuiltVm, build_vm};
 use crate::held::Held;
+use crate::keyboard::Typed;
+use crate::operator::{Operator, view};
 use crate::restart::{Row, Waiting};
 use crate::running::Running;
+use crate::screen::OpenLine;
 use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm};
 
 /// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
@@ -44,11 +47,13 @@ pub(crate) enum AttachError {
 pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     pub(crate) environment: &'e mut Environment<'x, H, W>,
     exits: LocalPort<'x, H>,
-    running: Vec<Running<'x, 'p, H, W::Shared>>,
+    /// Whoever types at Xen's console, if that is listened to.
+    pub(crate) operator: Option<Operator<'x, H>>,
+    pub(crate) running: Vec<Running<'x, 'p, H, W::Shared>>,
     /// VMs that start after others.
     pub(crate) held: Held<'x, 'p, H>,
     /// VMs that will be started again.
-    waiting: Vec<Waiting<'p>>,
+    pub(crate) waiting: Vec<Waiting<'p>>,
     destroyed: Vec<DomId>,
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
@@ -69,6 +74,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         Ok(Self {
             environment,
             exits,
+            operator: None,
             running: Vec::new(),
             held: Held::default(),
             waiting: Vec::new(),
@@ -82,7 +88,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         })
     }
 
-    fn xen(&self) -> &'x Xen<H> {
+    pub(crate) fn xen(&self) -> &'x Xen<H> {
         self.environment.xen
     }
 
@@ -109,6 +115,9 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             line: LineBuffer::default(),
             open_since: None,
             is_ready: vm.spec.life.ready.is_none(),
+            open: OpenLine::default(),
+            typed: Typed::default(),
+            is_paused: false,
         });
         Ok(())
     }
@@ -167,10 +176,20 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         self.release();
         while !self.is_over() {
             self.relay_consoles();
+            self.hear();
             self.release();
+            if self.is_over() {
+                break;
+            }
+            self.settle_keyboard();
             let ports = self.ports();
             let events = self.environment.events;
-            wait(self.xen(), events, &ports, self.deadline(), self.environment.now)?;
+            let refresh = self.refresh_due();
+            let deadline = self.deadline().into_iter().chain(refresh).min();
+            wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+            if refresh.is_some_and(|time| time <= self.time()) {
+                self.refresh();
+            }
             self.show_prompts();
             let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
             if events.take(self.exits.port()) || asked_again {
@@ -185,7 +204,8 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
 
     /// Whether there is nothing left to look after.
     fn is_over(&self) -> bool {
-        self.lost || self.running.is_empty() && self.waiting.is_empty()
+        let is_ended = self.operator.as_ref().is_some_and(|operator| operator.wants_end);
+        self.lost || is_ended || self.running.is_empty() && self.waiting.is_empty()
     }
 
     /// When to wake up although nothing has happened; never, if there is nothing to do then.
@@ -236,6 +256,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// All ports that news come by.
     fn ports(&self) -> Vec<Port> {
         let mut ports = alloc::vec![self.exits.port()];
+        ports.extend(self.operator.as_ref().map(|operator| operator.port().port()));
         ports.extend(self.running.iter().map(|vm| vm.port.port()));
         ports
     }
@@ -243,9 +264,11 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// Relays what guests have written.
     fn relay_consoles(&mut self) {
         let (events, now) = (self.environment.events, self.time());
+        let (operator, cursor) = (self.operator.as_ref(), self.environment.cursor);
         for vm in &mut self.running {
             if events.take(vm.port.port()) {
-                vm.relay(self.environment.xen, now);
+                vm.relay(self.environment.xen, now, view(operator, cursor, &vm.vm.spec.name));
+                vm.feed();
             }
         }
     }
@@ -258,9 +281,10 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// Shows lines that were begun a while ago: their guests are waiting for something.
     fn show_prompts(&mut self) {
         let now = self.time();
+        let (operator, cursor) = (self.operator.as_ref(), self.environment.cursor);
         for vm in &mut self.running {
             if vm.prompt_deadline().is_some_and(|deadline| deadline <= now) {
-                vm.flush(self.environment.xen);
+                vm.flush(self.environment.xen, view(operator, cursor, &vm.vm.spec.name));
             }
         }
     }
@@ -288,11 +312,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
 
     /// Deals with a VM that has ended.
     fn end(&mut self, mut vm: Running<'x, 'p, H, W::Shared>, ending: Ending) {
-        vm.relay(self.xen(), self.time());
-        vm.flush(self.xen());
-        if vm.is_ready {
-            self.held.note(vm.vm);
-        }
+        self.hear_out(&mut vm);
         let (planned, domid) = (vm.vm, vm.domid);
         let spec = &planned.spec;
         log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
@@ -318,6 +338,40 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
                     self.count_bad(planned);
                 }
             }
+        }
+    }
+
+    /// Relays the last that a VM has written.
+    fn hear_out(&mut self, vm: &mut Running<'x, 'p, H, W::Shared>) {
+        let view = view(self.operator.as_ref(), self.environment.cursor, vm.name());
+        vm.relay(self.xen(), self.time(), view);
+        vm.flush(self.xen(), view);
+        if vm.is_ready {
+            self.held.note(vm.vm);
+        }
+        let unread = vm.typed.waiting.len();
+        if unread > 0 {
+            log::warn!(
+                "vm={} event=input-lost bytes={unread}: it did not read them before it ended",
+                vm.name()
+            );
+        }
+    }
+
+    /// Destroys a VM that somebody does not want any more, whatever its actions are.
+    pub(crate) fn destroy_on_demand(&mut self, mut vm: Running<'x, 'p, H, W::Shared>) {
+        self.hear_out(&mut vm);
+        let planned = vm.vm;
+        log::info!("vm={} domid={} event=ended reason=destroyed", planned.spec.name, vm.domid);
+        self.destroy(vm);
+        self.lose_if_critical(planned);
+    }
+
+    /// Enters a VM that does not come back because somebody wants it so: its end is nobody's failure, unless the platform cannot
+    /// do without it.
+    pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm<'_>) {
+        if vm.spec.life.critical {
+            self.count_bad(vm);
         }
     }
 

@@ -45,7 +45,7 @@ pub use boot::{Boot, SparePages};
 pub use ending::{Ending, end, exit_port, on_failure};
 pub use heap::{HeapUse, heap_use};
 pub use hypervisor::{Hypervisor, UpdateError};
-pub use logger::name;
+pub use logger::{before_each_line, name};
 pub use memory::MemoryError;
 pub use window::{
     GrantPage, KEPT_FRAMES, OwnPage, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window,

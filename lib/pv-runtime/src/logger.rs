@@ -12,6 +12,15 @@ static NAME: Once<&'static str> = Once::new();
 
 struct Logger;
 
+/// Called before each line is printed.
+static LINE_HOOK: Once<fn()> = Once::new();
+
+/// Has `hook` called before each line that is logged: where it is printed, something else may have begun a line. The first call
+/// counts. The hook must not log.
+pub fn before_each_line(hook: fn()) {
+    LINE_HOOK.call_once(|| hook);
+}
+
 /// How a level is written.
 const fn word(level: Level) -> &'static str {
     match level {
@@ -44,6 +53,9 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
+            if let Some(hook) = LINE_HOOK.get() {
+                hook();
+            }
             console::print(format_args!("{Prefix}{}: {}\n", word(record.level()), record.args()));
         }
     }

@@ -42,6 +42,31 @@ impl core::fmt::Display for SysctlVersion {
     }
 }
 
+/// `XEN_SYSCTL_readconsole`, argument [`ReadConsole`].
+pub const XEN_SYSCTL_READCONSOLE: u32 = 1;
+
+/// `struct xen_sysctl_readconsole`: a look at the ring in which Xen keeps what it has written to its console.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ReadConsole {
+    /// IN: not 0 takes what is read out of the ring.
+    pub clear: u8,
+    /// IN: not 0 begins at `index` instead of the oldest byte.
+    pub incremental: u8,
+    /// Padding.
+    pub pad: [u8; 2],
+    /// IN: where to begin, counted in bytes since Xen started, modulo 2^32; OUT: behind the last byte that was read.
+    pub index: u32,
+    /// IN: address of the buffer.
+    pub buffer: u64,
+    /// IN: bytes of the buffer; OUT: bytes that were read.
+    pub count: u32,
+    /// Padding of ours.
+    pub pad_end: u32,
+}
+
+assert_layout!(ReadConsole, size = 24, incremental @ 1, index @ 4, buffer @ 8, count @ 16);
+
 /// `XEN_SYSCTL_physinfo`.
 pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
 

@@ -110,6 +110,9 @@ fn structures(checks: &mut Checks) {
     structure!(checks, sysctl::Sysctl, "struct xen_sysctl", {
         cmd = "cmd", interface_version = "interface_version", payload = "u",
     });
+    offsets!(checks, sysctl::ReadConsole, "struct xen_sysctl_readconsole", {
+        clear = "clear", incremental = "incremental", index = "index", buffer = "buffer", count = "count",
+    });
     event_structures(checks);
     grant_structures(checks);
     memory_structures(checks);
@@ -333,6 +336,7 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMINF_shutdownmask = 0xff_u32;
         XEN_DOMINF_shutdownshift = 16_u32;
         XEN_SYSCTL_physinfo = sysctl::XEN_SYSCTL_PHYSINFO;
+        XEN_SYSCTL_readconsole = sysctl::XEN_SYSCTL_READCONSOLE;
     }
     checks.constant_if_defined("XEN_DOMCTL_CDF_nested_virt", CreateFlags::NESTED_VIRT.bits());
     checks.constant_if_defined("XEN_DOMCTL_CDF_vpmu", CreateFlags::VPMU.bits());

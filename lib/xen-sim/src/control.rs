@@ -4,7 +4,10 @@ use xen_abi::domctl::{
     Command, CreateDomain, Domctl, DomctlVersion, HvmContextArgument, HypercallInit, MaxMem, MaxVcpus,
     VcpuContextArgument,
 };
-use xen_abi::sysctl::{PHYSINFO_CAPABILITIES_OFFSET, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
+use xen_abi::sysctl::{
+    PHYSINFO_CAPABILITIES_OFFSET, ReadConsole, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO,
+    XEN_SYSCTL_READCONSOLE,
+};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
 use zerocopy::{FromBytes, IntoBytes};
@@ -87,16 +90,41 @@ impl State {
     }
 
     /// `sysctl`.
-    pub(crate) fn sysctl(&mut self, caller: DomId, call: &mut Sysctl) -> Outcome {
+    pub(crate) fn sysctl(&mut self, caller: DomId, call: &mut Sysctl, buffer: &mut Vec<u8>) -> Outcome {
         if call.interface_version != self.release.sysctl() {
             return Err(Errno::EACCES);
         }
         if !self.is_privileged(caller) {
             return Err(Errno::EPERM);
         }
-        if call.cmd != XEN_SYSCTL_PHYSINFO {
+        match call.cmd {
+            XEN_SYSCTL_PHYSINFO => self.physinfo(call),
+            XEN_SYSCTL_READCONSOLE => self.read_console_ring(call, buffer),
+            _ => Err(Errno::ENOSYS),
+        }
+    }
+
+    /// `XEN_SYSCTL_readconsole`, of a ring that has not gone round. Clearing it is not modelled: nobody here does.
+    fn read_console_ring(&self, call: &mut Sysctl, buffer: &mut Vec<u8>) -> Outcome {
+        let (mut request, _) = ReadConsole::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?;
+        if request.clear != 0 {
             return Err(Errno::ENOSYS);
         }
+        let from = if request.incremental == 0 { 0 } else { request.index as usize };
+        let text = self.said.get(from..).unwrap_or_default();
+        let text = &text[..buffer.len().min(text.len())];
+        buffer.clear();
+        buffer.extend_from_slice(text);
+        let end = from + buffer.len();
+        request.count = u32::try_from(buffer.len()).map_err(|_| Errno::EINVAL)?;
+        request.index = u32::try_from(end).map_err(|_| Errno::EINVAL)?;
+        let bytes = request.as_bytes();
+        call.payload[..bytes.len()].copy_from_slice(bytes);
+        Ok(0)
+    }
+
+    /// `XEN_SYSCTL_physinfo`.
+    fn physinfo(&self, call: &mut Sysctl) -> Outcome {
         let version = SysctlVersion::from_raw(call.interface_version).ok_or(Errno::EACCES)?;
         let claimed = self.domains.values().map(|domain| domain.claimed).sum();
         let counts: [u64; 4] = [self.frames.total(), self.frames.free_count(), 0, claimed];

@@ -31,7 +31,7 @@ impl State {
                 self.domctl(caller, call, context.as_deref(), &mut buffer.bytes)
             }
             Request::SetParam(param) => self.set_param(caller, param),
-            Request::Sysctl(call) => self.sysctl(caller, call),
+            Request::Sysctl { call, buffer } => self.sysctl(caller, call, &mut buffer.bytes),
             Request::Populate { reservation, extents } => {
                 Ok(count(self.populate(caller, reservation, extents, most)))
             }

@@ -94,6 +94,7 @@ impl Builder {
             now: 1_000_000_000,
             console: Vec::new(),
             typed: Vec::new(),
+            said: Vec::new(),
             faults: Faults::default(),
             trace: Trace::default(),
             calls: 0,
@@ -303,11 +304,21 @@ impl Machine {
         String::from_utf8_lossy(&self.state().console).into_owned()
     }
 
-    /// Types at Xen's console, which raises `VIRQ_CONSOLE`.
-    pub fn type_at_console(&self, text: &[u8]) {
+    /// Types at Xen's console, which raises `VIRQ_CONSOLE`. Xen keeps 128 bytes that nobody has read, and drops the rest; says
+    /// how many it kept.
+    pub fn type_at_console(&self, text: &[u8]) -> usize {
+        /// Xen's buffer of the serial line.
+        const TYPED: usize = 128;
         let mut state = self.state();
-        state.typed.extend_from_slice(text);
+        let kept = text.len().min(TYPED - state.typed.len());
+        state.typed.extend_from_slice(&text[..kept]);
         state.raise_virq(xen_abi::event_channel::VIRQ_CONSOLE);
+        kept
+    }
+
+    /// Lets Xen say something on its console, which keeps it in its ring.
+    pub fn xen_says(&self, text: &str) {
+        self.state().said.extend_from_slice(text.as_bytes());
     }
 
     /// Frames that nobody has.

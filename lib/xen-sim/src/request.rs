@@ -25,7 +25,7 @@ use xen_abi::memory::{
 use xen_abi::mmu::{MmuUpdate, MmuextOp, MulticallEntry};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::{Poll, SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, Shutdown};
-use xen_abi::sysctl::Sysctl;
+use xen_abi::sysctl::{ReadConsole, Sysctl, XEN_SYSCTL_READCONSOLE};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, console};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -45,7 +45,7 @@ pub(crate) struct Buffer {
 pub(crate) enum Request {
     Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>>, buffer: Buffer },
     SetParam(Param),
-    Sysctl(Sysctl),
+    Sysctl { call: Sysctl, buffer: Buffer },
     Populate { reservation: Reservation, extents: Vec<u64> },
     Decrease { reservation: Reservation, extents: Vec<u64> },
     Claim(Reservation),
@@ -151,7 +151,7 @@ impl Request {
         unsafe {
             Ok(match number {
                 HypercallNumber::DOMCTL => Self::decode_domctl(first)?,
-                HypercallNumber::SYSCTL => Self::Sysctl(read(first)?),
+                HypercallNumber::SYSCTL => Self::decode_sysctl(first)?,
                 HypercallNumber::MEMORY_OP => Self::decode_memory_op(low_half(first), second)?,
                 HypercallNumber::MMU_UPDATE => {
                     Self::MmuUpdate { updates: read_list(first, second)?, done: 0, foreign: fourth }
@@ -202,6 +202,22 @@ impl Request {
             }
         }
         Ok(Self::Domctl { call, context, buffer })
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_sysctl(address: u64) -> Result<Self, Errno> {
+        // SAFETY: the argument of a sysctl is a `Sysctl`.
+        let call: Sysctl = unsafe { read(address) }?;
+        let mut buffer = Buffer::default();
+        if call.cmd == XEN_SYSCTL_READCONSOLE
+            && let Ok((request, _)) = ReadConsole::read_from_prefix(&call.payload)
+        {
+            buffer.address = request.buffer;
+            buffer.bytes = vec![0; request.count as usize];
+        }
+        Ok(Self::Sysctl { call, buffer })
     }
 
     /// # Safety
@@ -326,7 +342,10 @@ impl Request {
                         write(buffer.address, buffer.bytes.as_slice());
                     }
                 }
-                Self::Sysctl(call) => write(first, call),
+                Self::Sysctl { call, buffer } => {
+                    write(buffer.address, buffer.bytes.as_slice());
+                    write(first, call);
+                }
                 Self::Populate { reservation, extents } => {
                     write(reservation.extent_start, extents.as_slice());
                 }
@@ -366,7 +385,10 @@ impl Request {
                 }
                 call.payload.fill(RUBBISH);
             }
-            Self::Sysctl(call) => call.payload.fill(RUBBISH),
+            Self::Sysctl { call, buffer } => {
+                buffer.bytes.fill(RUBBISH);
+                call.payload.fill(RUBBISH);
+            }
             Self::Populate { extents, .. } => extents.as_mut_bytes().fill(RUBBISH),
             Self::Acquire { frames, .. } => frames.as_mut_bytes().fill(RUBBISH),
             Self::MmuUpdate { done, .. } | Self::MmuExt { done, .. } => fill(done),
@@ -399,7 +421,7 @@ impl Request {
     ) -> (&'static str, DomId) {
         let (word, domain) = match self {
             Self::Domctl { call, .. } => (call.cmd, DomId::new(call.domain)),
-            Self::Sysctl(call) => (call.cmd, caller),
+            Self::Sysctl { call, .. } => (call.cmd, caller),
             Self::Populate { reservation, .. }
             | Self::Decrease { reservation, .. }
             | Self::Claim(reservation) => (low_half(args[0]), DomId::new(reservation.domid)),

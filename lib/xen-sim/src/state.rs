@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) console: Vec<u8>,
     /// What was typed there and not read yet.
     pub(crate) typed: Vec<u8>,
+    /// What Xen itself has said, which its console ring keeps.
+    pub(crate) said: Vec<u8>,
     pub(crate) faults: Faults,
     pub(crate) trace: Trace,
     /// Calls made since the machine was switched on.

@@ -14,6 +14,8 @@
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
+pub use nearest::nearest;
+
 /// A half-open range of byte offsets in a [`SourceFile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
@@ -194,37 +196,6 @@ fn snippet(out: &mut String, source: &SourceFile, span: Span, message: &str) {
     );
 }
 
-/// The candidate closest to `word`, if any is close enough to be what was meant.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    let close_enough = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= close_enough)
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// How many characters must be inserted, removed, replaced or swapped with their neighbour to get from `a` to `b`.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let a: Vec<char> = a.chars().collect();
-    let b: Vec<char> = b.chars().collect();
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i; b.len() + 1];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            row[j] = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                row[j] = row[j].min(rows[i - 2][j - 2] + 1);
-            }
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,14 +238,5 @@ mod tests {
     fn the_end_of_the_file_can_be_pointed_at() {
         let source = SourceFile::new("f", "ab");
         assert!(Diagnostic::error(Span::new(2..2), "no").render(&source).ends_with("1 | ab\n  |   ^"));
-    }
-
-    #[test]
-    fn the_nearest_word_is_close_or_absent() {
-        let known = ["memory", "maxmem", "vcpus"];
-        assert_eq!(nearest("memroy", known), Some("memory"));
-        assert_eq!(nearest("VCPUS", known), Some("vcpus"));
-        assert_eq!(nearest("bootloader", known), None);
-        assert_eq!(nearest("x", known), None);
     }
 }

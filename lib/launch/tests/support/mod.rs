@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use event_channel::EventWords;
 use hypercall::Xen;
-use launch::{Environment, Options, launch};
+use launch::{Cursor, Environment, Options, launch};
 use log::{Log, Metadata, Record};
 use protocols::archive::spec_entry;
 use protocols::{BootSpec, ExitAction, GuestKind, Life, MachineStatus};
@@ -125,6 +125,7 @@ pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> 
         events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
         now: &now,
         spare_memory: &|| 64 << 20,
+        cursor: &Cursor::new(),
     };
     launch(&mut environment, &Options::parse(command_line), &archive(specs))
 }
