@@ -10,7 +10,7 @@ LINUX_FLAVOURS := debian12 debian12-cloud debian13
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all db-boot tools runner run tests-list tests-all test test-host check floors unsafe-check unsafe-inventory \
+.PHONY: all db-boot tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
     lint clean help
 .DEFAULT_GOAL := all
 # A downloaded file stays, also one that is only on the way to another.
@@ -53,6 +53,10 @@ test-host: $(XEN_VERSIONS:%=build/xen/%/include/xen) $(LINUX_FLAVOURS:%=build/li
 	@echo "== host tests"
 	@LINUX_IMAGES='$(CURDIR)/build/linux-images' $(CARGO) test --quiet --workspace --target-dir target
 
+# A Xen that no Debian carries, from its source tree: build/xen/VERSION/xen.gz.
+xen:
+	@mk/build-xen '$(SOURCE)'
+
 check: floors unsafe-check
 
 floors: runner
@@ -83,6 +87,7 @@ help:
 	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
+	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below'
 	@echo 'make clean              remove build/ and target/, downloads included'
 	@echo 'make -C tests list      the tests that boot'
 	@echo 'make -C tests NAME.run  one of them: XEN=4.14|4.17|4.20|/path/xen.gz  BOOT=direct|seabios|ovmf'

@@ -64,7 +64,12 @@ impl State {
     /// `XEN_DOMCTL_createdomain`.
     pub(crate) fn create_domain(&mut self, wanted: DomId, request: &CreateDomain) -> Result<DomId, Errno> {
         let domid = self.choose_domid(wanted)?;
-        check_create(request, self.release, self.capabilities)?;
+        if let Err(errno) = check_create(request, self.release, self.capabilities) {
+            if self.release.loses_refused_domids() {
+                self.lost_domids.insert(domid);
+            }
+            return Err(errno);
+        }
         self.insert_domain(domid, request)?;
         Ok(domid)
     }
@@ -72,16 +77,21 @@ impl State {
     /// Finds the identifier for a new domain: never the one chosen last time.
     fn choose_domid(&mut self, wanted: DomId) -> Result<DomId, Errno> {
         if !self.release.chooses_domid(wanted) {
-            let taken = !wanted.is_ordinary() || self.domains.contains_key(&wanted);
+            let taken = !wanted.is_ordinary() || !self.is_free(wanted);
             return if taken { Err(Errno::EEXIST) } else { Ok(wanted) };
         }
         let end = DomId::FIRST_RESERVED.raw();
         let found = (self.last_domid + 1..end)
             .chain(1..=self.last_domid)
-            .find(|domid| !self.domains.contains_key(&DomId::new(*domid)))
+            .find(|domid| self.is_free(DomId::new(*domid)))
             .ok_or(Errno::ENOMEM)?;
         self.last_domid = found;
         Ok(DomId::new(found))
+    }
+
+    /// Whether a new domain can have an identifier.
+    fn is_free(&self, domid: DomId) -> bool {
+        !self.domains.contains_key(&domid) && !self.lost_domids.contains(&domid)
     }
 
     /// Makes a domain with what Xen itself needs for it.

@@ -89,6 +89,7 @@ impl Builder {
             frames: Frames::new(self.memory, self.fill),
             domains: BTreeMap::new(),
             last_domid: 0,
+            lost_domids: std::collections::BTreeSet::new(),
             maptrack: Maptrack::default(),
             windows: BTreeMap::new(),
             now: 1_000_000_000,

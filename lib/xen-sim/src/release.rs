@@ -79,6 +79,12 @@ impl Release {
         if self >= Self::V4_22 { domid == DomId::ANY } else { domid.raw() == 0 || !domid.is_ordinary() }
     }
 
+    /// Whether the identifier of a domain that Xen refuses to create stays taken until the machine is reset. (Seen on 4.21, 4.22 and
+    /// the tree that becomes 4.23; not on 4.20.)
+    pub(crate) fn loses_refused_domids(self) -> bool {
+        self >= Self::V4_21
+    }
+
     /// Whether getdomaininfo finds only the very domain asked for. Older releases answer with the next one that exists, and
     /// call identifiers that no domain can have invalid. (Seen on 4.20; not on 4.17.)
     pub(crate) fn finds_exactly(self) -> bool {

@@ -21,6 +21,8 @@ pub(crate) struct State {
     pub(crate) domains: BTreeMap<DomId, Domain>,
     /// The identifier that was chosen last.
     pub(crate) last_domid: u16,
+    /// Identifiers of domains that were refused, which no domain gets any more.
+    pub(crate) lost_domids: std::collections::BTreeSet<DomId>,
     /// Grants that are mapped, by handle.
     pub(crate) maptrack: Maptrack,
     /// Frames that are mapped through windows, by who mapped them.

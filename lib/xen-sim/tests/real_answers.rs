@@ -1,9 +1,9 @@
 //! The simulated Xen answers as the real ones do.
 //!
 //! `answers/4.14.txt` and its siblings hold what real releases answered to the questions of `answers/questions.rs`, one line for
-//! each, recorded in boots of Debian's packages in QEMU with the same questions asked by an image that runs as Dom0. The
-//! simulated releases have to give the same answers. To record those of another release, let an image call [`Asker::ask`] with
-//! the seam of `pv-runtime`, and log the lines.
+//! each, recorded in boots of Debian's packages, and of what `mk/build-xen` makes of Xen's own releases, in QEMU with the same
+//! questions asked by an image that runs as Dom0. The simulated releases have to give the same answers. To record those of
+//! another release, let an image call [`Asker::ask`] with the seam of `pv-runtime`, and log the lines.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 extern crate alloc;
@@ -35,17 +35,21 @@ fn assert_same(release: Release, recorded: &str) {
     assert_eq!(recorded.len(), simulated.len(), "{release}");
 }
 
-#[test]
-fn xen_4_14_is_simulated_as_it_is() {
-    assert_same(Release::V4_14, include_str!("answers/4.14.txt"));
+/// A test for each release whose answers are recorded.
+macro_rules! releases {
+    ($($test:ident: $release:ident = $answers:literal;)*) => {
+        $(#[test]
+        fn $test() {
+            assert_same(Release::$release, include_str!($answers));
+        })*
+    };
 }
 
-#[test]
-fn xen_4_17_is_simulated_as_it_is() {
-    assert_same(Release::V4_17, include_str!("answers/4.17.txt"));
-}
-
-#[test]
-fn xen_4_20_is_simulated_as_it_is() {
-    assert_same(Release::V4_20, include_str!("answers/4.20.txt"));
+releases! {
+    xen_4_14_is_simulated_as_it_is: V4_14 = "answers/4.14.txt";
+    xen_4_17_is_simulated_as_it_is: V4_17 = "answers/4.17.txt";
+    xen_4_20_is_simulated_as_it_is: V4_20 = "answers/4.20.txt";
+    xen_4_21_is_simulated_as_it_is: V4_21 = "answers/4.21.txt";
+    xen_4_22_is_simulated_as_it_is: V4_22 = "answers/4.22.txt";
+    xen_4_23_is_simulated_as_it_is: V4_23 = "answers/4.23.txt";
 }

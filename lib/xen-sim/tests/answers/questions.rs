@@ -149,10 +149,13 @@ impl<H: RawHypercall, W: FrameWindow> Asker<'_, H, W> {
     }
 
     fn ask_about_creation(&mut self) {
-        let number = DomId::new(100);
+        // Another number each time: some releases lose the one that a refused request named.
+        let mut numbers = (100..).map(DomId::new);
+        let lost = DomId::new(100);
         let mut create = |what: &str, change: &dyn Fn(&mut CreateDomain)| {
             let mut request = request();
             change(&mut request);
+            let number = numbers.next().unwrap_or(DomId::INVALID);
             let created = call(self.xen.create_domain(Some(number), &request));
             let _result = self.xen.destroy_domain(number);
             self.answer(&format!("create with {what}"), created);
@@ -170,6 +173,9 @@ impl<H: RawHypercall, W: FrameWindow> Asker<'_, H, W> {
         create("S3 integrity", &|it| it.flags = CreateFlags::S3_INTEGRITY);
         create("a local APIC for PV", &|it| it.emulation_flags = 1);
         create("a timer for PV", &|it| it.emulation_flags = 1 << 8);
+        let again = self.xen.create_domain(Some(lost), &request());
+        let _result = self.xen.destroy_domain(lost);
+        self.answer("create with the number of a refused one", call(again));
     }
 
     /// A new domain with memory, which no question was asked of.
