@@ -41,7 +41,7 @@ fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
         interface.domctl,
         boot.start_info().nr_pages * 4
     );
-    let ramdisk = boot.ramdisk().map_err(|error| log::error!("step=ramdisk {error}")).ok()?;
+    let ramdisk = boot.module()?.map_err(|error| log::error!("step=ramdisk {error}")).ok()?;
     let window = match boot.window()? {
         Ok(window) => window,
         Err(error) => {

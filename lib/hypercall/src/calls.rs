@@ -16,7 +16,7 @@ use xen_abi::event_channel::{
 use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
 use xen_abi::memory::{
     self, AcquireResource, RESOURCE_GRANT_TABLE, Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES,
-    XENMEM_CURRENT_RESERVATION, XENMEM_POPULATE_PHYSMAP,
+    XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
@@ -248,6 +248,26 @@ impl<H: RawHypercall> Xen<H> {
         // SAFETY: the list has the length that the reservation says, and Xen writes only entries of it.
         let result = unsafe { self.memory_op(XENMEM_POPULATE_PHYSMAP, &mut reservation, domain) }?;
         Ok(Populated { extents: usize::try_from(result).map_or(wanted, |done| done.min(wanted)) })
+    }
+
+    /// Gives frames of this domain's own memory back, each a page; this domain is a PV domain. Gives back how many Xen took,
+    /// from the first: one that is not this domain's ends the call.
+    ///
+    /// Xen keeps a frame for as long as a PV domain maps it, so that no memory vanishes under whoever refers to it.
+    pub fn give_back(&self, frames: &[Mfn]) -> Result<usize, CallError> {
+        let wanted = frames.len();
+        let list: Vec<u64> = frames.iter().map(|frame| frame.raw()).collect();
+        let mut reservation = Reservation {
+            extent_start: address(list.as_slice()),
+            nr_extents: wanted as u64,
+            extent_order: 0,
+            mem_flags: 0,
+            domid: DomId::SELF.raw(),
+            pad: [0; 3],
+        };
+        // SAFETY: the list has the length that the reservation says, and Xen only reads it. Mapped memory stays, see above.
+        let result = unsafe { self.memory_op(XENMEM_DECREASE_RESERVATION, &mut reservation, DomId::SELF) }?;
+        Ok(usize::try_from(result).map_or(wanted, |done| done.min(wanted)))
     }
 
     /// Pages that `domain` has.

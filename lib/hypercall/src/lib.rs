@@ -18,6 +18,7 @@ mod error;
 mod hvm;
 mod platform;
 mod probe;
+mod ramdisk;
 mod seam;
 
 pub use calls::{Populated, Xen, call_name};
@@ -25,4 +26,5 @@ pub use count::CallCounts;
 pub use error::{CallError, WindowError};
 pub use platform::{EfiTables, SleepRequest};
 pub use probe::{Interface, ProbeError, XenVersion};
+pub use ramdisk::{KeptRamdisk, Parts, Ramdisk};
 pub use seam::{FrameWindow, OwnFrameWindow, RawHypercall, SharedMemory};

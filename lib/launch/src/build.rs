@@ -7,18 +7,19 @@ use domain_plan::GuestPlan;
 use hypercall::{FrameWindow, RawHypercall};
 use xen_abi::{DomId, PageCount};
 
-use crate::{Environment, PlannedVm};
+use crate::{Environment, PlannedVm, Recipe};
 
 /// A VM that is complete and paused; it is destroyed when this is dropped.
 pub(crate) struct BuiltVm<'x, 'p, H: RawHypercall> {
-    pub(crate) vm: &'p PlannedVm<'p>,
+    pub(crate) vm: &'p PlannedVm,
     pub(crate) domain: Sealed<'x, H>,
 }
 
 /// Builds one VM, logging a line for each step with its duration.
 pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
     environment: &mut Environment<'x, H, W>,
-    vm: &'p PlannedVm<'p>,
+    vm: &'p PlannedVm,
+    recipe: &Recipe<'_>,
 ) -> Result<BuiltVm<'x, 'p, H>, BuildError> {
     let name = &vm.spec.name;
     let now = environment.now;
@@ -30,16 +31,17 @@ pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
         last = time;
     };
     let (xen, window, spec) = (environment.xen, &mut environment.window, vm.domain_spec());
-    let domain = match &vm.plan {
-        GuestPlan::Pv(plan) => build_pv(xen, window, &spec, plan, vm.ramdisk, observe)?,
-        GuestPlan::Pvh(plan) => build_pvh(xen, window, &spec, plan, vm.ramdisk, observe)?,
+    let Recipe { plan, ramdisk } = recipe;
+    let domain = match plan {
+        GuestPlan::Pv(plan) => build_pv(xen, window, &spec, plan, ramdisk, observe)?,
+        GuestPlan::Pvh(plan) => build_pvh(xen, window, &spec, plan, ramdisk, observe)?,
     };
     let calls = environment.xen.counts().total() - calls_before;
     log::info!(
         "vm={name} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",
         domain.domid(),
-        vm.plan.memory().kib(),
-        vm.plan.written().kib(),
+        plan.memory().kib(),
+        plan.written().kib(),
         domain.memory_runs(),
         micros(begin, now())
     );
@@ -47,8 +49,8 @@ pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
 }
 
 /// The memory of all VMs.
-pub(crate) fn total_memory(vms: &[PlannedVm<'_>]) -> PageCount {
-    PageCount::new(vms.iter().map(|vm| vm.plan.memory().raw()).sum())
+pub(crate) fn total_memory(vms: &[PlannedVm]) -> PageCount {
+    PageCount::new(vms.iter().map(|vm| vm.spec.memory_kib / 4).sum())
 }
 
 /// From nanoseconds to microseconds between two times.

@@ -49,7 +49,7 @@ impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
     }
 
     /// Enters a VM as ready, for good: that it is restarted later changes nothing for those that have started.
-    pub(crate) fn note(&mut self, vm: &'p PlannedVm<'p>) {
+    pub(crate) fn note(&mut self, vm: &'p PlannedVm) {
         let is_new = self.ready.insert(&vm.spec.name);
         if is_new && vm.spec.life.ready.is_some() {
             log::info!("vm={} event=ready", vm.spec.name);
@@ -68,7 +68,7 @@ impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
     /// The first VM that waits for one which is neither ready nor, as `comes` says, will ever be; and the name of that.
     fn hopeless(&self, comes: impl Fn(&str) -> bool) -> Option<(usize, &'p str)> {
         self.vms.iter().enumerate().find_map(|(index, held)| {
-            let vm: &'p PlannedVm<'p> = held.vm;
+            let vm: &'p PlannedVm = held.vm;
             let mut names = vm.spec.life.after.iter().map(String::as_str);
             let missing = |name: &&str| !self.ready.contains(name) && !self.has(name) && !comes(name);
             Some((index, names.find(missing)?))

@@ -27,6 +27,7 @@ mod restart;
 mod run;
 mod running;
 mod screen;
+mod store;
 mod supervisor;
 
 pub use console::{ConsoleRing, LineBuffer};
@@ -34,7 +35,7 @@ pub use ending::Ending;
 pub use environment::Environment;
 pub use keyboard::{EscapeKey, Keyboard, Press, Typed};
 pub use options::{Options, Policy};
-pub use platform::{Images, PlannedVm, Platform, VmError, VmFailure};
+pub use platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure};
 pub use poweroff::power_off;
 pub use prompt::{Command, CommandError};
 pub use run::launch;

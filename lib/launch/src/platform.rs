@@ -15,6 +15,8 @@ use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
 
+use crate::store::{Image, Needed, may_restart};
+
 /// The most that one kernel may unpack to. The largest distribution kernels unpack to less than 100 MiB; the bound keeps
 /// a decompression bomb from taking the builder's memory.
 const MAX_KERNEL: usize = 512 << 20;
@@ -94,6 +96,9 @@ pub enum VmError {
     /// Its kernel was not among those that were unpacked: the specs changed since, which is a defect of the caller.
     #[error("step=image: the kernel was not unpacked; this is a defect in the builder, please report it")]
     NotUnpacked,
+    /// An image of it went back to Xen with the RAM disk although it may be restarted, which is a defect.
+    #[error("step=image: its images were not kept; this is a defect in the builder, please report it")]
+    NotKept,
     /// It cannot be planned.
     #[error("step=plan: {0}")]
     Plan(#[from] PlanError),
@@ -135,20 +140,46 @@ impl<'a> Images<'a> {
         }
         Self { kernels }
     }
+
+    /// What those of `vms` that may be restarted will need again.
+    pub(crate) fn needed(mut self, archive: &Archive<'a>, vms: &[PlannedVm]) -> Needed {
+        let range = |name: &str| {
+            let entry = archive.entry(name)?;
+            let start = entry.data_offset();
+            Some(start..start.saturating_add(entry.data().len()))
+        };
+        let mut needed = Needed::default();
+        for spec in vms.iter().map(|vm| &vm.spec).filter(|spec| may_restart(spec)) {
+            let kernel = match self.kernels.remove(&spec.kernel) {
+                Some(Ok(Cow::Owned(elf))) => Some(Image::Unpacked(elf)),
+                Some(Ok(Cow::Borrowed(_))) => range(&spec.kernel).map(Image::Stored),
+                _ => None,
+            };
+            needed.kernels.extend(kernel.map(|image| (spec.kernel.clone(), image)));
+            let ramdisk = spec.ramdisk.as_ref().and_then(|name| Some((name.clone(), range(name)?)));
+            needed.ramdisks.extend(ramdisk);
+        }
+        needed
+    }
 }
 
-/// A VM that is ready to be built.
+/// A VM that was planned.
 #[derive(Debug)]
-pub struct PlannedVm<'a> {
+pub struct PlannedVm {
     /// Its boot spec.
     pub spec: BootSpec,
+}
+
+/// What a VM is built from. It borrows the images, hence the RAM disk.
+#[derive(Debug)]
+pub struct Recipe<'a> {
     /// Its start-of-day picture.
     pub plan: GuestPlan<'a>,
     /// Its RAM disk; empty without one.
     pub ramdisk: &'a [u8],
 }
 
-impl PlannedVm<'_> {
+impl PlannedVm {
     /// What the domain is to be created with.
     pub fn domain_spec(&self) -> DomainSpec {
         DomainSpec {
@@ -209,17 +240,17 @@ impl Platform {
         self.specs.is_empty() && self.failures.is_empty()
     }
 
-    /// Plans every VM; gives back those that can be built, and all that cannot.
+    /// Plans every VM; gives back those that can be built, with what they are built from, and all that cannot.
     pub fn plan<'a>(
         self,
         archive: &Archive<'a>,
         images: &'a Images<'a>,
-    ) -> (Vec<PlannedVm<'a>>, Vec<VmFailure>) {
+    ) -> (Vec<(PlannedVm, Recipe<'a>)>, Vec<VmFailure>) {
         let Self { specs, mut failures } = self;
         let mut planned = Vec::new();
         for spec in specs {
             match plan_vm(&spec, archive, images) {
-                Ok((plan, ramdisk)) => planned.push(PlannedVm { spec, plan, ramdisk }),
+                Ok(recipe) => planned.push((PlannedVm { spec }, recipe)),
                 Err(error) => {
                     failures.push(VmFailure { name: spec.name, critical: spec.life.critical, error });
                 }
@@ -255,21 +286,32 @@ fn plan_vm<'a>(
     spec: &BootSpec,
     archive: &Archive<'a>,
     images: &'a Images<'a>,
-) -> Result<(GuestPlan<'a>, &'a [u8]), VmError> {
+) -> Result<Recipe<'a>, VmError> {
     let ramdisk = match &spec.ramdisk {
         Some(name) => archive.file(name).map_err(VmError::Missing)?,
         None => &[],
     };
     let file = || spec.kernel.clone();
-    let bad_kernel = |error| VmError::Kernel { file: file(), error };
     let elf = match images.kernels.get(&spec.kernel) {
         Some(Ok(elf)) => elf,
-        Some(Err(Unusable::Image(error))) => return Err(bad_kernel(error.clone())),
+        Some(Err(Unusable::Image(error))) => {
+            return Err(VmError::Kernel { file: file(), error: error.clone() });
+        }
         Some(Err(Unusable::NoRoom { needed, spare })) => {
             return Err(VmError::NoRoom { file: file(), needed: *needed, spare: *spare });
         }
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
+    plan_image(spec, elf, ramdisk)
+}
+
+/// Plans the VM that `spec` describes with the kernel `elf`.
+pub(crate) fn plan_image<'a>(
+    spec: &BootSpec,
+    elf: &'a [u8],
+    ramdisk: &'a [u8],
+) -> Result<Recipe<'a>, VmError> {
+    let bad_kernel = |error| VmError::Kernel { file: spec.kernel.clone(), error };
     let image = KernelImage::parse(elf).map_err(bad_kernel)?;
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
@@ -284,5 +326,5 @@ fn plan_vm<'a>(
         PlanError::Image(error) => bad_kernel(error),
         other => VmError::Plan(other),
     })?;
-    Ok((plan, ramdisk))
+    Ok(Recipe { plan, ramdisk })
 }

@@ -49,7 +49,7 @@ impl Row {
 
 /// A VM that will be built again.
 pub(crate) struct Waiting<'p> {
-    pub(crate) vm: &'p PlannedVm<'p>,
+    pub(crate) vm: &'p PlannedVm,
     pub(crate) row: Row,
     /// The domain it was; `None` when that is gone, or was never complete.
     before: Option<DomId>,
@@ -61,7 +61,7 @@ pub(crate) struct Waiting<'p> {
 
 impl<'p> Waiting<'p> {
     /// A restart of `vm` that is due at the system time `due`, in nanoseconds.
-    pub(crate) fn new(vm: &'p PlannedVm<'p>, row: Row, before: Option<DomId>, due: u64) -> Self {
+    pub(crate) fn new(vm: &'p PlannedVm, row: Row, before: Option<DomId>, due: u64) -> Self {
         Self { vm, row, before, due, patience: due.saturating_add(PATIENCE) }
     }
 

@@ -2,37 +2,79 @@
 
 use alloc::vec::Vec;
 
-use hypercall::{FrameWindow, RawHypercall};
+use hypercall::{FrameWindow, Ramdisk, RawHypercall};
 use protocols::MachineStatus;
 use ramdisk::Archive;
 use xen_abi::PageCount;
 
-use crate::build::{build_vm, micros, take_back, total_memory};
+use crate::build::{BuiltVm, build_vm, micros, take_back, total_memory};
 use crate::platform::no_vms;
+use crate::store::{Needed, Store};
 use crate::supervisor::Supervisor;
 use crate::{Environment, Images, Options, PlannedVm, Platform, Policy};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
 ///
 /// Every VM is planned before any is built, and all are built before any is started. What happens when one of them fails
-/// is `options.policy`. Whatever fails, nothing half-built stays behind.
-pub fn launch<H: RawHypercall, W: FrameWindow>(
+/// is `options.policy`. Whatever fails, nothing half-built stays behind. Once the VMs run, the memory of the RAM disk goes back
+/// to Xen, but for what VMs may be restarted from.
+pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     environment: &mut Environment<'_, H, W>,
     options: &Options,
-    ramdisk: &[u8],
+    ramdisk: R,
 ) -> MachineStatus {
     for complaint in &options.complaints {
         log::warn!("{complaint}");
     }
     let free = free_memory(environment);
     let begin = (environment.now)();
-    let archive = match Archive::parse(ramdisk) {
-        Ok(archive) => archive,
-        Err(error) => return refuse(&error),
+    let mut vms = Vec::new();
+    let built = match build(environment, options, ramdisk.bytes(), &mut vms, begin) {
+        Ok(built) => built,
+        Err(Refused { status, planned }) => {
+            if planned {
+                log_memory(environment, free, PageCount::ZERO);
+            }
+            return status;
+        }
     };
+    let mut released = PageCount::ZERO;
+    let status = run(built, options, ramdisk, begin, &mut released);
+    log_memory(environment, free, released);
+    status
+}
+
+/// VMs that are built, and what the rest of their lives needs.
+struct Built<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
+    supervisor: Supervisor<'e, 'x, 'p, H, W>,
+    vms: Vec<BuiltVm<'x, 'p, H>>,
+    needed: Needed,
+    /// VMs that were planned.
+    count: usize,
+    /// Whether one could not be planned or built.
+    failed: bool,
+}
+
+/// No VM is started.
+struct Refused {
+    status: MachineStatus,
+    /// Whether anything was built.
+    planned: bool,
+}
+
+/// Reads the platform in `ramdisk`, plans its VMs, which are then in `vms`, and builds them.
+fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
+    environment: &'e mut Environment<'x, H, W>,
+    options: &Options,
+    ramdisk: &[u8],
+    vms: &'p mut Vec<PlannedVm>,
+    begin: u64,
+) -> Result<Built<'e, 'x, 'p, H, W>, Refused> {
+    let unplanned = |status| Refused { status, planned: false };
+    let archive = Archive::parse(ramdisk).map_err(|error| unplanned(refuse(&error)))?;
     let platform = Platform::read(&archive);
     if platform.is_empty() {
-        return refuse(&no_vms(&archive));
+        return Err(unplanned(refuse(&no_vms(&archive))));
     }
     let images = Images::unpack(&archive, platform.specs(), environment.spare_memory);
     let (planned, failures) = platform.plan(&archive, &images);
@@ -41,36 +83,24 @@ pub fn launch<H: RawHypercall, W: FrameWindow>(
     }
     let took = micros(begin, (environment.now)());
     log::info!("platform=planned vms={} failed={} took={took}us", planned.len(), failures.len());
+    let count = planned.len();
     if failures.iter().any(|failure| refuses(options, failure.critical)) {
         log_refusal(options);
-        return report(MachineStatus::BuildFailed, planned.len() + failures.len(), 0);
+        return Err(unplanned(report(MachineStatus::BuildFailed, count + failures.len(), 0)));
     }
-    let status = run(environment, options, &planned, !failures.is_empty(), begin);
-    log_memory(environment, free);
-    status
-}
-
-/// Builds, starts and looks after the VMs that were planned.
-fn run<'p, H: RawHypercall, W: FrameWindow>(
-    environment: &mut Environment<'_, H, W>,
-    options: &Options,
-    planned: &'p [PlannedVm<'p>],
-    some_failed: bool,
-    begin: u64,
-) -> MachineStatus {
-    warn_of_memory(environment, planned);
-    let mut failed = some_failed;
+    let recipes: Vec<_>;
+    (*vms, recipes) = planned.into_iter().unzip();
+    let vms: &'p [PlannedVm] = vms;
+    warn_of_memory(environment, vms);
+    let mut failed = !failures.is_empty();
     // Before the first VM is built: one that nobody hears of when it ends must not exist.
-    let mut supervisor = match Supervisor::new(environment) {
-        Ok(supervisor) => supervisor,
-        Err(error) => {
-            log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
-            return report(MachineStatus::BuilderFailed, planned.len(), 0);
-        }
-    };
+    let mut supervisor = Supervisor::new(environment).map_err(|error| {
+        log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
+        Refused { status: report(MachineStatus::BuilderFailed, count, 0), planned: true }
+    })?;
     let mut built = Vec::new();
-    for vm in planned {
-        match build_vm(supervisor.environment, vm) {
+    for (vm, recipe) in vms.iter().zip(&recipes) {
+        match build_vm(supervisor.environment, vm, recipe) {
             Ok(vm) => built.push(vm),
             Err(error) => {
                 log::error!("vm={} {error}", vm.spec.name);
@@ -79,13 +109,27 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
                     take_back(&mut built);
                     log_refusal(options);
                     supervisor.wait_until_gone();
-                    return report(MachineStatus::BuildFailed, planned.len(), 0);
+                    let status = report(MachineStatus::BuildFailed, count, 0);
+                    return Err(Refused { status, planned: true });
                 }
             }
         }
     }
+    drop(recipes);
+    Ok(Built { supervisor, vms: built, needed: images.needed(&archive, vms), count, failed })
+}
+
+/// Starts VMs that are built, gives back the RAM disk's memory, and looks after them.
+fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
+    built: Built<'_, '_, '_, H, W>,
+    options: &Options,
+    ramdisk: R,
+    begin: u64,
+    released: &mut PageCount,
+) -> MachineStatus {
+    let Built { mut supervisor, vms, needed, count: planned, mut failed } = built;
     let mut count = 0;
-    let mut built = built.into_iter();
+    let mut built = vms.into_iter();
     while let Some(vm) = built.next() {
         let spec = &vm.vm.spec;
         if !spec.life.after.is_empty() {
@@ -98,7 +142,7 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
                 take_back(&mut built.collect());
                 supervisor.destroy_all();
                 supervisor.wait_until_gone();
-                return report(MachineStatus::BuildFailed, planned.len(), 0);
+                return report(MachineStatus::BuildFailed, planned, 0);
             }
             continue;
         }
@@ -111,6 +155,7 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
     }
     log::info!("platform=started vms={} took={}us", count - held, micros(begin, supervisor.time()));
     supervisor.attend(options);
+    *released = release(&mut supervisor, ramdisk, needed);
     let supervised = supervisor.run();
     supervisor.wait_until_gone();
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());
@@ -120,6 +165,24 @@ fn run<'p, H: RawHypercall, W: FrameWindow>(
     }
     let leaked = supervisor.leaked() > 0;
     report(status(failed || supervisor.is_missing_one(), bad, leaked), count, preserved)
+}
+
+/// Gives the RAM disk's memory back to Xen, but for what VMs may be restarted from; how much that was.
+fn release<'p, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'p>>(
+    supervisor: &mut Supervisor<'_, '_, 'p, H, W>,
+    ramdisk: R,
+    needed: Needed,
+) -> PageCount {
+    let (begin, pages) = (supervisor.time(), PageCount::for_bytes(ramdisk.bytes().len() as u64));
+    let (store, released) = Store::new(ramdisk, needed, supervisor.xen());
+    supervisor.store = store;
+    log::info!(
+        "event=ramdisk-released memory={}KiB kept={}KiB took={}us",
+        released.kib(),
+        pages.kib().saturating_sub(released.kib()),
+        micros(begin, supervisor.time())
+    );
+    released
 }
 
 /// Whether no VM is to run when one, critical or not, cannot.
@@ -178,7 +241,7 @@ fn free_memory<H: RawHypercall, W: FrameWindow>(environment: &Environment<'_, H,
 /// Warns when the VMs want more memory than Xen has; building them says precisely which does not fit.
 fn warn_of_memory<H: RawHypercall, W: FrameWindow>(
     environment: &Environment<'_, H, W>,
-    planned: &[PlannedVm<'_>],
+    planned: &[PlannedVm],
 ) {
     let wanted = total_memory(planned);
     if let Some(free) = free_memory(environment)
@@ -192,12 +255,15 @@ fn warn_of_memory<H: RawHypercall, W: FrameWindow>(
     }
 }
 
-/// Logs Xen's free memory before and after: they are the same when nothing was left behind.
+/// Logs Xen's free memory before and after, and what of the builder's own was given back in between: when nothing was left
+/// behind, the first and the last together are the second.
 fn log_memory<H: RawHypercall, W: FrameWindow>(
     environment: &Environment<'_, H, W>,
     before: Option<PageCount>,
+    released: PageCount,
 ) {
     if let (Some(before), Some(after)) = (before, free_memory(environment)) {
-        log::info!("event=memory free-before={}KiB free-after={}KiB", before.kib(), after.kib());
+        let (before, after, released) = (before.kib(), after.kib(), released.kib());
+        log::info!("event=memory free-before={before}KiB free-after={after}KiB released={released}KiB");
     }
 }

@@ -17,7 +17,7 @@ const PROMPT_DELAY: u64 = 200_000_000;
 
 /// A VM that runs.
 pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
-    pub(crate) vm: &'p PlannedVm<'p>,
+    pub(crate) vm: &'p PlannedVm,
     pub(crate) domid: DomId,
     /// When it was started.
     pub(crate) since: u64,
@@ -102,7 +102,7 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
 }
 
 /// Shows a line of a VM's console, and says whether it is the one by which the VM shows that it is ready.
-fn show<H: RawHypercall>(xen: &Xen<H>, vm: &PlannedVm<'_>, line: &[u8], view: View<'_>) -> bool {
+fn show<H: RawHypercall>(xen: &Xen<H>, vm: &PlannedVm, line: &[u8], view: View<'_>) -> bool {
     if !view.is_raw {
         write_line(xen, &vm.spec.name, line, view.cursor);
     }

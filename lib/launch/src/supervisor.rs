@@ -18,7 +18,8 @@ use crate::operator::{Operator, view};
 use crate::restart::{Row, Waiting};
 use crate::running::Running;
 use crate::screen::OpenLine;
-use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm};
+use crate::store::Store;
+use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm, VmError};
 
 /// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
 const ASK_AGAIN_DELAY: u64 = 100_000_000;
@@ -41,6 +42,9 @@ pub(crate) enum AttachError {
     /// It could not be started.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// It could not be planned again.
+    #[error("{0}")]
+    Plan(#[from] VmError),
 }
 
 /// The VMs that run, and what happened to those that do not any more.
@@ -52,6 +56,8 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     pub(crate) running: Vec<Running<'x, 'p, H, W::Shared>>,
     /// VMs that start after others.
     pub(crate) held: Held<'x, 'p, H>,
+    /// What VMs are built from that are started again.
+    pub(crate) store: Store<'p>,
     /// VMs that will be started again.
     pub(crate) waiting: Vec<Waiting<'p>>,
     destroyed: Vec<DomId>,
@@ -77,6 +83,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             operator: None,
             running: Vec::new(),
             held: Held::default(),
+            store: Store::default(),
             waiting: Vec::new(),
             destroyed: Vec::new(),
             ask_again: None,
@@ -143,7 +150,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Enters a VM that could not be started.
-    pub(crate) fn count_missing(&mut self, vm: &PlannedVm<'_>) {
+    pub(crate) fn count_missing(&mut self, vm: &PlannedVm) {
         self.missing = true;
         if vm.spec.life.critical {
             log::error!("vm={} event=critical: it was not started, and the platform ends", vm.spec.name);
@@ -369,20 +376,20 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
 
     /// Enters a VM that does not come back because somebody wants it so: its end is nobody's failure, unless the platform cannot
     /// do without it.
-    pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm<'_>) {
+    pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm) {
         if vm.spec.life.critical {
             self.count_bad(vm);
         }
     }
 
     /// Enters how a VM ended that does not come back.
-    fn count(&mut self, vm: &PlannedVm<'_>, ending: Ending) {
+    fn count(&mut self, vm: &PlannedVm, ending: Ending) {
         if !ending.is_good() {
             self.count_bad(vm);
         }
     }
 
-    fn count_bad(&mut self, vm: &PlannedVm<'_>) {
+    fn count_bad(&mut self, vm: &PlannedVm) {
         self.bad += 1;
         if vm.spec.life.critical {
             log::error!("vm={} event=critical: it ended badly, and the platform ends with it", vm.spec.name);
@@ -391,7 +398,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Makes up a time for the next restart of a VM that is destroyed, or was not completed, after it ran for `ran` nanoseconds.
-    fn restart_later(&mut self, vm: &'p PlannedVm<'p>, mut row: Row, ran: u64, before: Option<DomId>) {
+    fn restart_later(&mut self, vm: &'p PlannedVm, mut row: Row, ran: u64, before: Option<DomId>) {
         let (name, life) = (&vm.spec.name, &vm.spec.life);
         let Some(delay) = row.count(life, ran) else {
             log::error!("vm={name} event=given-up restarts={}: its restart_limit is reached", row.restarts());
@@ -416,8 +423,8 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Builds and starts a VM again.
-    fn restart(&mut self, vm: &'p PlannedVm<'p>, row: Row) -> Result<(), AttachError> {
-        let built = build_vm(self.environment, vm)?;
+    fn restart(&mut self, vm: &'p PlannedVm, row: Row) -> Result<(), AttachError> {
+        let built = build_vm(self.environment, vm, &self.store.recipe(vm)?)?;
         self.attach(built, row)
     }
 

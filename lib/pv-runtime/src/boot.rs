@@ -4,14 +4,15 @@ use core::fmt;
 
 use thiserror::Error;
 use xen_abi::start_info::{StartFlags, StartInfo};
-use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, Pfn};
+use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
 
 use hypercall::WindowError;
 
 use crate::ending::{self, exit_port};
 use crate::hypervisor::Hypervisor;
-use crate::layout::{self, LayoutError, Regions, address_of, page_of};
+use crate::layout::{self, LayoutError, Regions, page_of};
 use crate::memory::{self, MemoryError, READ_ONLY};
+use crate::ramdisk::Module;
 use crate::window::{self, SharedFrames, Window};
 use crate::{clock, console, events, heap, logger, machine, traps};
 
@@ -35,6 +36,7 @@ pub struct Boot {
     start: &'static StartInfo,
     address: GuestVirt,
     window_taken: bool,
+    module_taken: bool,
 }
 
 /// Pages that the runtime does not use, mapped at their own address.
@@ -77,16 +79,23 @@ impl Boot {
         argument(self.command_line(), key)
     }
 
-    /// The module that was loaded with the kernel; empty when there is none.
-    pub fn ramdisk(&self) -> Result<&'static [u8], MemoryError> {
-        let Some((first, end)) = layout::module(self.start) else { return Ok(&[]) };
+    /// The module that was loaded with the kernel, empty when there is none. It can be taken once; `None` after that.
+    pub fn module(&mut self) -> Option<Result<Module, MemoryError>> {
+        let taken = core::mem::replace(&mut self.module_taken, true);
+        (!taken).then(|| self.map_module())
+    }
+
+    /// Maps the module. Must be called once.
+    fn map_module(&self) -> Result<Module, MemoryError> {
+        let (first, end) = layout::module(self.start).unwrap_or_default();
         if memory::lock().mapped() < end {
             heap::map_up_to(end)?;
         }
-        let offset =
-            if self.flags().contains(StartFlags::MOD_START_PFN) { 0 } else { self.start.mod_start % 4096 };
-        // SAFETY: the module's pages are mapped, no free memory, and nobody writes them.
-        Ok(unsafe { memory::bytes(address_of(first) + offset, self.start.mod_len) })
+        let by_page = self.flags().contains(StartFlags::MOD_START_PFN);
+        let offset = if by_page { 0 } else { self.start.mod_start as usize % PAGE_SIZE };
+        let len = if first == end { 0 } else { self.start.mod_len as usize };
+        // SAFETY: the module's pages were mapped by the builder or just now, and they are no free memory; this is the only call.
+        Ok(unsafe { Module::new(first, offset, len) })
     }
 
     /// The window for other domains' frames. It can be taken once; `None` after that.
@@ -138,7 +147,8 @@ pub(crate) extern "C" fn start(start_address: u64, boot_stack_end: u64) -> ! {
     if let Err(error) = prepare(start, start_address, boot_stack_end) {
         ending::fail(format_args!("the kernel cannot start: {error}"));
     }
-    let mut boot = Boot { start, address: GuestVirt::new(start_address), window_taken: false };
+    let mut boot =
+        Boot { start, address: GuestVirt::new(start_address), window_taken: false, module_taken: false };
     ending::end(machine::kernel_main(&mut boot))
 }
 

@@ -37,6 +37,7 @@ mod logger;
 mod machine;
 mod memory;
 pub mod pages;
+mod ramdisk;
 mod slots;
 pub mod traps;
 mod window;
@@ -47,6 +48,7 @@ pub use heap::{HeapUse, heap_use};
 pub use hypervisor::{Hypervisor, UpdateError};
 pub use logger::{before_each_line, name};
 pub use memory::MemoryError;
+pub use ramdisk::{KeptModule, Module};
 pub use window::{
     GrantPage, KEPT_FRAMES, OwnPage, ReservedPages, SharedBytes, SharedFrames, WINDOW_FRAMES, Window,
 };

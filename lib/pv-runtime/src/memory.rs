@@ -3,6 +3,8 @@
 //! Page tables of a PV guest are read-only to it; an entry is changed by a hypercall. A new table is filled while it is still
 //! an ordinary page, made read-only, and then entered into the table above it, at which point Xen checks all of it.
 
+use alloc::vec::Vec;
+
 use spin::{Mutex, MutexGuard, Once};
 use thiserror::Error;
 use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate, Pte, PteFlags, TABLE_ENTRIES};
@@ -154,7 +156,7 @@ impl Memory {
             return Mfn::INVALID;
         }
         let entry = core::ptr::with_exposed_provenance::<u64>((self.p2m + page.raw() * 8) as usize);
-        // SAFETY: the builder mapped one entry for each page of the domain, and nobody writes the list.
+        // SAFETY: the builder mapped one entry for each page of the domain, and `give_up` alone writes them, with the lock held.
         Mfn::new(unsafe { entry.read() })
     }
 
@@ -218,6 +220,25 @@ impl Memory {
         unsafe { batch.flush() }?;
         Hypervisor.flush().map_err(|errno| UpdateError { done: 0, wanted: 1, errno })?;
         Ok(())
+    }
+
+    /// Unmaps the pages from `from` up to `to` and forgets that they were this domain's; gives back their frames, which are the
+    /// caller's to hand to Xen.
+    ///
+    /// # Safety
+    ///
+    /// Nothing refers to the pages, and nothing will: they are no free memory either.
+    pub(crate) unsafe fn give_up(&self, from: Pfn, to: Pfn) -> Result<Vec<Mfn>, MemoryError> {
+        let frames = (from.raw()..to.raw()).map(|page| self.mfn_of(Pfn::new(page))).collect();
+        // SAFETY: the caller's promise.
+        unsafe { self.protect(from, to, None) }?;
+        for page in from.raw()..to.raw().min(self.pages) {
+            let entry = core::ptr::with_exposed_provenance_mut::<u64>((self.p2m + page * 8) as usize);
+            // SAFETY: the builder mapped one entry for each page of the domain, writable; this value is locked, and it alone
+            // reads the list.
+            unsafe { entry.write(Mfn::INVALID.raw()) };
+        }
+        Ok(frames)
     }
 
     /// Fills a page with the entries of a page table and makes it read-only, which is all but the last step to a table.

@@ -36,7 +36,7 @@ impl State {
                 Ok(count(self.populate(caller, reservation, extents, most)))
             }
             Request::Decrease { reservation, extents } => {
-                Ok(count(self.decrease(caller, reservation, extents)))
+                Ok(count(self.decrease(caller, reservation, extents, most)))
             }
             Request::Claim(reservation) => self.claim(caller, reservation).map(|()| 0),
             Request::Acquire { resource, frames } => self.acquire(caller, resource, frames),

@@ -50,17 +50,20 @@ impl<'a> Console<'a> {
         )
     }
 
-    /// Xen's free memory before the first VM was built and after the last one was gone, as db-boot reports it; `None`
-    /// without that report, or when VMs were kept on purpose.
-    pub(crate) fn free_memory(&self) -> Option<(&'a str, &'a str)> {
+    /// Xen's free memory before the first VM was built, with what db-boot gave back of its own since, and after the last VM was
+    /// gone, in KiB as db-boot reports them; `None` without that report, or when VMs were kept on purpose.
+    pub(crate) fn free_memory(&self) -> Option<(u64, u64)> {
         let builder = self.of_builder();
         if builder.iter().any(|line| line.contains("event=preserved")) {
             return None;
         }
         builder.into_iter().find_map(|line| {
-            let (_, before) = line.split_once("event=memory free-before=")?;
-            let (before, after) = before.split_once(" free-after=")?;
-            Some((before, after.split_whitespace().next()?))
+            let (_, figures) = line.split_once("event=memory ")?;
+            let figure = |name: &str| {
+                let (_, value) = figures.split_once(name)?;
+                value.split_whitespace().next()?.strip_suffix("KiB")?.parse::<u64>().ok()
+            };
+            Some((figure("free-before=")? + figure("released=")?, figure("free-after=")?))
         })
     }
 
@@ -164,8 +167,9 @@ mod tests {
 
     #[test]
     fn free_memory_is_read_unless_a_vm_was_kept() {
-        let memory = "[    0.1] db-boot: info: event=memory free-before=8KiB free-after=4KiB\n";
-        assert_eq!(Console::new(memory).free_memory(), Some(("8KiB", "4KiB")));
+        let memory =
+            "[    0.1] db-boot: info: event=memory free-before=8KiB free-after=4KiB released=12KiB\n";
+        assert_eq!(Console::new(memory).free_memory(), Some((20, 4)));
         let kept = format!("[    0.1] db-boot: info: vm=a domid=1 event=preserved\n{memory}");
         assert_eq!(Console::new(&kept).free_memory(), None);
     }

@@ -111,6 +111,11 @@ pub(crate) fn archive(specs: &[BootSpec]) -> Vec<u8> {
 
 /// Launches a platform to its end.
 pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> MachineStatus {
+    run_archive(machine, &archive(specs), command_line)
+}
+
+/// Launches the platform in a RAM disk to its end.
+pub(crate) fn run_archive(machine: &Machine, archive: &[u8], command_line: &str) -> MachineStatus {
     static KEEPER: Keeper = Keeper;
     // Fails in every test of the process but the first, which is as well.
     if log::set_logger(&KEEPER).is_ok() {
@@ -127,7 +132,7 @@ pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> 
         spare_memory: &|| 64 << 20,
         cursor: &Cursor::new(),
     };
-    launch(&mut environment, &Options::parse(command_line), &archive(specs))
+    launch(&mut environment, &Options::parse(command_line), machine.ramdisk(archive))
 }
 
 /// Lets a guest act when the builder next sleeps, if it runs.

@@ -1,0 +1,94 @@
+//! What is kept of a RAM disk once the VMs are built: what those that may be restarted are built from. The rest of its memory
+//! goes back to Xen.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use hypercall::{KeptRamdisk, Ramdisk, RawHypercall, Xen};
+use protocols::{BootSpec, ExitAction};
+use xen_abi::PageCount;
+
+use crate::platform::{VmError, plan_image};
+use crate::{PlannedVm, Recipe};
+
+/// An image that may be needed again.
+pub(crate) enum Image {
+    /// It lies in the RAM disk as it is used.
+    Stored(Range<usize>),
+    /// It was unpacked.
+    Unpacked(Vec<u8>),
+}
+
+/// The images that may be needed again, by name.
+#[derive(Default)]
+pub(crate) struct Needed {
+    pub(crate) kernels: BTreeMap<String, Image>,
+    pub(crate) ramdisks: BTreeMap<String, Range<usize>>,
+}
+
+/// The images that may be needed again, and the memory they lie in.
+#[derive(Default)]
+pub(crate) struct Store<'k> {
+    kept: Option<Box<dyn KeptRamdisk + 'k>>,
+    images: Needed,
+}
+
+/// Whether a VM may be built again.
+pub(crate) fn may_restart(spec: &BootSpec) -> bool {
+    let actions = [spec.on_poweroff, spec.on_reboot, spec.on_crash, spec.life.on_watchdog];
+    actions.contains(&ExitAction::Restart)
+}
+
+impl Needed {
+    /// The parts of the RAM disk that have to stay.
+    fn ranges(&self) -> Vec<Range<usize>> {
+        let stored = |image: &Image| match image {
+            Image::Stored(range) => Some(range.clone()),
+            Image::Unpacked(_) => None,
+        };
+        self.kernels.values().filter_map(stored).chain(self.ramdisks.values().cloned()).collect()
+    }
+}
+
+impl<'k> Store<'k> {
+    /// Keeps what `images` needs of the RAM disk and gives the rest back to Xen; how much that was.
+    pub(crate) fn new<R>(ramdisk: R, images: Needed, xen: &Xen<impl RawHypercall>) -> (Self, PageCount)
+    where
+        R: Ramdisk<Kept: 'k>,
+    {
+        let mut released = 0;
+        let (kept, unmapped) = ramdisk.release(&images.ranges(), |frames| match xen.give_back(frames) {
+            Ok(taken) => {
+                released += taken as u64;
+                if let Some(frame) = frames.get(taken) {
+                    log::warn!("event=ramdisk-released: Xen does not take frame {frame} back");
+                }
+            }
+            Err(error) => log::warn!("event=ramdisk-released {error}: {} pages stay unused", frames.len()),
+        });
+        if let Err(error) = unmapped {
+            log::warn!("event=ramdisk-released: the rest of the RAM disk stays mapped: {error}");
+        }
+        (Self { kept: Some(Box::new(kept)), images }, PageCount::new(released))
+    }
+
+    /// What `vm` is built from, planned again.
+    pub(crate) fn recipe(&self, vm: &PlannedVm) -> Result<Recipe<'_>, VmError> {
+        let spec = &vm.spec;
+        let stored = |range: &Range<usize>| self.kept.as_ref()?.bytes(range.clone());
+        let kernel = match self.images.kernels.get(&spec.kernel) {
+            Some(Image::Stored(range)) => stored(range),
+            Some(Image::Unpacked(elf)) => Some(elf.as_slice()),
+            None => None,
+        };
+        let ramdisk = match &spec.ramdisk {
+            Some(name) => self.images.ramdisks.get(name).and_then(stored),
+            None => Some(&[][..]),
+        };
+        let (kernel, ramdisk) = kernel.zip(ramdisk).ok_or(VmError::NotKept)?;
+        plan_image(spec, kernel, ramdisk)
+    }
+}
