@@ -1,7 +1,7 @@
 //! The wire formats of the project.
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
-//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`] as a part of it, and [`order`] over several), the names it has there
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`] and [`channel`] as parts of it, and [`order`] over several), the names it has there
 //! ([`archive`]), and the byte with which db-boot ends the machine ([`status`]).
 //!
 //! Every format starts with a magic and a version, has a named bound for everything that has a length, and
@@ -14,11 +14,13 @@
 extern crate alloc;
 
 pub mod archive;
+pub mod channel;
 pub mod life;
 pub mod order;
 pub mod spec;
 pub mod status;
 
+pub use channel::Channels;
 pub use life::Life;
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;

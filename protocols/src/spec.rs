@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::channel::{Channels, MAX_CHANNELS};
 use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 
 /// The first eight bytes of an encoded spec.
@@ -95,6 +96,8 @@ pub struct BootSpec {
     pub on_crash: ExitAction,
     /// How it lives besides.
     pub life: Life,
+    /// The channels that it serves; a VM with channels has a `domid`.
+    pub channels: Channels,
 }
 
 /// Which of the two images of a spec an error is about.
@@ -273,6 +276,20 @@ pub enum SpecError {
         /// The text.
         ready: String,
     },
+    /// It serves too many channels.
+    #[error("it serves {count} channels: must be at most {MAX_CHANNELS}")]
+    TooManyChannels {
+        /// How many are asked for.
+        count: usize,
+    },
+    /// A channel that cannot be settled beforehand.
+    #[error(
+        "a channel for domain {client}: must be for another domain, one for each, and of a VM whose own `domid` is fixed"
+    )]
+    BadChannel {
+        /// The client's domain id.
+        client: u16,
+    },
     /// The command line has a NUL, behind which no kernel would look.
     #[error("command line: a NUL character at byte {at} would end it early")]
     CommandLineHasNul {
@@ -295,7 +312,8 @@ impl BootSpec {
             check_image_name(ImageRole::Ramdisk, ramdisk)?;
         }
         check_command_line(&self.command_line)?;
-        self.life.validate()
+        self.life.validate()?;
+        self.channels.validate(self.domid)
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
-use protocols::{BootSpec, ExitAction, GuestKind, Life, SpecError};
+use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, SpecError};
 
 fn sample() -> BootSpec {
     BootSpec {
@@ -29,12 +29,13 @@ fn sample() -> BootSpec {
             after: vec!["db".into()],
             ready: Some("up".into()),
         },
+        channels: Channels { clients: vec![7, 0x1234] },
     }
 }
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   70, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   74, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -50,6 +51,7 @@ const GOLDEN: &[u8] = &[
     5, 0xfa, 0x01, 1,                               // restart_limit, restart_delay_ms, critical
     1, 2, b'd', b'b',                               // after
     1, 2, b'u', b'p',                               // ready
+    2, 7, 0xb4, 0x24,                               // channels
 ];
 
 #[test]
@@ -116,9 +118,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
     assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
     assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
-    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0046 });
-    assert_eq!(with(12, 69), SpecError::TrailingBytes { count: 1 });
-    assert_eq!(with(12, 71), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_004a });
+    assert_eq!(with(12, 73), SpecError::TrailingBytes { count: 1 });
+    assert_eq!(with(12, 75), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
 }
 
 #[test]
@@ -168,6 +170,15 @@ const WRONG_FIELDS: &[WrongField] = &[
         |s| s.life.restart_delay_ms = MAX_RESTART_DELAY_MS + 1,
         "restart delay of 3600001 ms",
     ),
+    (
+        "too many channels",
+        |s| s.channels.clients = (1..8).collect(),
+        "it serves 7 channels: must be at most 6",
+    ),
+    ("a channel for itself", |s| s.channels.clients = vec![300], "a channel for domain 300"),
+    ("two channels for one", |s| s.channels.clients = vec![7, 7], "a channel for domain 7"),
+    ("a channel for Dom0", |s| s.channels.clients = vec![0], "domid 0"),
+    ("a channel of any domain", |s| s.domid = None, "a channel for domain 7"),
 ];
 
 #[test]
@@ -205,6 +216,7 @@ fn the_largest_spec_fits_the_body() {
             ready: Some("r".repeat(255)),
             ..sample().life
         },
+        channels: Channels { clients: (1..=6).collect() },
         ..sample()
     };
     let bytes = spec.encode().unwrap();
@@ -229,6 +241,7 @@ prop_compose! {
         critical in any::<bool>(),
         after in prop::collection::hash_set("[a-z]{1,9}", 0..5).prop_map(|names| names.into_iter().collect()),
         ready in proptest::option::of("[ -~]{1,255}"),
+        clients in prop::collection::hash_set(1_u16..0x7ff0, 0..=6),
     ) -> BootSpec {
         let actions = [ExitAction::Destroy, ExitAction::Preserve, ExitAction::Restart];
         let action = action.map(|number| actions[usize::from(number) % actions.len()]);
@@ -239,6 +252,9 @@ prop_compose! {
             kernel, ramdisk, command_line,
             on_poweroff: action[0], on_reboot: action[1], on_crash: action[2],
             life: Life { on_watchdog: action[3], restart_limit, restart_delay_ms, critical, after, ready },
+            channels: Channels {
+                clients: clients.into_iter().filter(|id| domid.is_some_and(|own| own != *id)).collect(),
+            },
         }
     }
 }

@@ -4,7 +4,7 @@ use core::fmt;
 
 use hypercall::{CallError, WindowError};
 use thiserror::Error;
-use xen_abi::{DomId, Errno, PageCount};
+use xen_abi::{DomId, Errno, PageCount, Port};
 
 /// A step of building.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,21 @@ pub enum BuildError {
         /// What is not there.
         what: &'static str,
     },
+    /// A port that the domain's command line names is not the one that Xen opened.
+    #[error(
+        "step=ports: Xen opened port {got} of domain {domain} for domain {client}, and its command line says {promised}: this Xen \
+         numbers ports differently from those this builder knows; start the VMs without channels"
+    )]
+    Port {
+        /// The domain.
+        domain: DomId,
+        /// Whom the port is for.
+        client: DomId,
+        /// What the command line says.
+        promised: Port,
+        /// What Xen opened.
+        got: Port,
+    },
     /// The plan and the domain do not agree: a defect of the builder, reported rather than hidden.
     #[error(
         "step={step}: domain {domain} has no frame for {what}; this is a defect in the builder, please report it"
@@ -125,6 +140,7 @@ impl BuildError {
         match self {
             Self::Call { step, .. } | Self::Window { step, .. } | Self::NoFrame { step, .. } => *step,
             Self::OutOfMemory { .. } => Step::Populate,
+            Self::Port { .. } => Step::Ports,
             Self::NoPvh { .. } => Step::Create,
             Self::NoState { .. } => Step::Vcpu,
         }

@@ -7,6 +7,7 @@ use domain_plan::GuestPlan;
 use hypercall::{FrameWindow, RawHypercall};
 use xen_abi::{DomId, PageCount};
 
+use crate::channels::open_ports;
 use crate::{Environment, PlannedVm, Recipe};
 
 /// A VM that is complete and paused; it is destroyed when this is dropped.
@@ -36,6 +37,7 @@ pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
         GuestPlan::Pv(plan) => build_pv(xen, window, &spec, plan, ramdisk, observe)?,
         GuestPlan::Pvh(plan) => build_pvh(xen, window, &spec, plan, ramdisk, observe)?,
     };
+    open_ports(xen, domain.domid(), &vm.spec.channels)?;
     let calls = environment.xen.counts().total() - calls_before;
     log::info!(
         "vm={name} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",

@@ -13,6 +13,7 @@
 extern crate alloc;
 
 mod build;
+mod channels;
 mod console;
 mod ending;
 mod environment;

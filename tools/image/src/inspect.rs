@@ -110,6 +110,11 @@ fn spec(spec: &BootSpec) -> String {
             format!("at most {} in a row, the first after {} ms", life.restart_limit, life.restart_delay_ms);
         field("restarts", text);
     }
+    if !spec.channels.clients.is_empty() {
+        let clients: Vec<_> =
+            spec.channels.ports().map(|(client, port)| format!("domain {client} by port {port}")).collect();
+        field("serves channels for", clients.join(", "));
+    }
     if !life.after.is_empty() {
         field("starts after", life.after.join(", "));
     }
@@ -179,6 +184,7 @@ mod tests {
             on_reboot: ExitAction::Destroy,
             on_crash: ExitAction::Preserve,
             life: Life::default(),
+            channels: protocols::Channels::default(),
         }
     }
 

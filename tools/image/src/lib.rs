@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod builder;
+mod channels;
 pub mod chart;
 pub mod check;
 pub mod config;

@@ -6,12 +6,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kernel_image::{UnpackingCost, Unwrapped};
+use protocols::Channels;
 use protocols::archive::{IMAGE_FOLDER, spec_entry};
 use protocols::order::{self, OrderError};
 use protocols::spec::{BootSpec, ImageRole, SpecError};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::channels;
 use crate::config::{VmConfig, VmFile};
 use crate::files;
 use crate::kernel::{MAX_UNPACKED, unpacking_cost};
@@ -110,6 +112,9 @@ impl Platform {
             }
         }
         if problems.is_empty() {
+            problems = channels::settle(&mut vms);
+        }
+        if problems.is_empty() {
             Ok(Self { vms, images: store.images })
         } else {
             Err(PlatformError { problems })
@@ -192,7 +197,10 @@ pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
     let kernel = name(ImageRole::Kernel, &file.config.kernel);
     let ramdisk = file.config.ramdisk.as_ref().map(|path| name(ImageRole::Ramdisk, path)).transpose();
     match (kernel, ramdisk) {
-        (Ok(kernel), Ok(ramdisk)) => Ok(spec_of(&file.config, kernel, ramdisk)),
+        (Ok(kernel), Ok(ramdisk)) => match channels::refuse_alone(file) {
+            None => Ok(spec_of(&file.config, kernel, ramdisk)),
+            Some(problem) => Err(PlatformError { problems: vec![problem] }),
+        },
         (kernel, ramdisk) => {
             Err(PlatformError { problems: kernel.err().into_iter().chain(ramdisk.err()).collect() })
         }
@@ -215,6 +223,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         on_reboot: config.on_reboot,
         on_crash: config.on_crash,
         life: config.life.clone(),
+        channels: Channels::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use hypercall::Xen;
 use launch::{Cursor, Environment, Options, launch};
 use log::{Log, Metadata, Record};
 use protocols::archive::spec_entry;
-use protocols::{BootSpec, ExitAction, GuestKind, Life, MachineStatus};
+use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, MachineStatus};
 use ramdisk::Writer;
 use xen_abi::{DomId, elfnote};
 use xen_sim::{Guest, Machine};
@@ -96,6 +96,7 @@ pub(crate) fn spec(name: &str) -> BootSpec {
         on_reboot: ExitAction::Destroy,
         on_crash: ExitAction::Destroy,
         life: Life::default(),
+        channels: Channels::default(),
     }
 }
 

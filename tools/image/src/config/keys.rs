@@ -52,6 +52,8 @@ pub enum Key {
     After,
     /// `ready = "TEXT"` (ours)
     Ready,
+    /// `channels = ["NAME", ...]` (ours)
+    Channels,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -78,6 +80,7 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("critical", Key::Critical),
     ("after", Key::After),
     ("ready", Key::Ready),
+    ("channels", Key::Channels),
 ];
 
 impl Key {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use protocols::SpecError;
+use protocols::channel::MAX_CHANNELS;
 use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
 
 use super::keys::{self, Key};
@@ -39,6 +40,7 @@ pub(super) fn read(
         [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
     let after = reader.after();
     let life = reader.life(&after);
+    let channels = reader.channels();
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -57,6 +59,7 @@ pub(super) fn read(
         on_crash,
         after,
         life,
+        channels,
     })
 }
 
@@ -287,6 +290,26 @@ impl Reader<'_> {
             );
         }
         uuid
+    }
+
+    /// The VMs that it serves channels for: a name or a list of names.
+    fn channels(&mut self) -> Vec<Spanned<String>> {
+        let names = self.names(Key::Channels, |_| Ok(()));
+        let mut channels: Vec<Spanned<String>> = Vec::new();
+        for name in names {
+            if channels.iter().any(|earlier| earlier.value == name.value) {
+                self.error(
+                    name.span,
+                    format!("{:?} is named twice: a VM has one channel with another", name.value),
+                );
+            } else if channels.len() == MAX_CHANNELS {
+                self.error(name.span, format!("too many channels: a VM serves at most {MAX_CHANNELS}"));
+                break;
+            } else {
+                channels.push(name);
+            }
+        }
+        channels
     }
 
     /// `cmdline`, or else `root=ROOT EXTRA`, as xl puts it together.

@@ -50,6 +50,8 @@ pub struct VmConfig {
     pub after: Vec<Spanned<String>>,
     /// What else follows its end, and those names again.
     pub life: Life,
+    /// The names of the VMs that it serves a channel for, each where it is written.
+    pub channels: Vec<Spanned<String>>,
 }
 
 /// A VM file that was read without error.

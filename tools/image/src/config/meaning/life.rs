@@ -1,10 +1,10 @@
 //! What ties a VM to others, and what follows its end: the keys `after`, `ready`, `on_*`, `restart_*` and `critical`.
 
-use protocols::Life;
 use protocols::life::{
     self, DEFAULT_RESTART_DELAY_MS, DEFAULT_RESTART_LIMIT, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT,
 };
 use protocols::spec::ExitAction;
+use protocols::{Life, SpecError};
 
 use super::Reader;
 use crate::config::keys::Key;
@@ -63,7 +63,16 @@ impl Reader<'_> {
 
     /// The VMs that it starts after: a name or a list of names.
     pub(super) fn after(&mut self) -> Vec<Spanned<String>> {
-        let Some(assignment) = self.values.get(&Key::After) else { return Vec::new() };
+        self.names(Key::After, life::check_after)
+    }
+
+    /// A name or a list of names; `check` says whether those up to one are right.
+    pub(super) fn names(
+        &mut self,
+        key: Key,
+        check: impl Fn(&[String]) -> Result<(), SpecError>,
+    ) -> Vec<Spanned<String>> {
+        let Some(assignment) = self.values.get(&key) else { return Vec::new() };
         let value = &assignment.value;
         let items = match &value.value {
             Value::List(items) => items.as_slice(),
@@ -72,12 +81,12 @@ impl Reader<'_> {
         let mut names: Vec<Spanned<String>> = Vec::new();
         for item in items {
             let Value::String(name) = &item.value else {
-                self.wrong_type(Key::After, "a list of names in quotes", item);
+                self.wrong_type(key, "a list of names in quotes", item);
                 continue;
             };
             names.push(Spanned::new(name.clone(), item.span));
             let so_far: Vec<String> = names.iter().map(|name| name.value.clone()).collect();
-            if let Err(error) = life::check_after(&so_far) {
+            if let Err(error) = check(&so_far) {
                 self.spec_error(item.span, &error);
                 names.pop();
             }

@@ -1,0 +1,171 @@
+//! Channels between VMs that are settled before either of them runs: what the tool promises on both command lines, and
+//! the builder keeps.
+//!
+//! A VM that serves channels gets, for each, one of the grant references that Xen's interface reserves for toolstacks and a port
+//! that the builder opens for the client. The references are 2, 3, ... (0 and 1 are those of console and XenStore), the ports 2,
+//! 3, ... (port 1 is the console's), in the order of the channels. The server fills its grant entries itself when it runs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{SpecError, check_domid, check_name};
+
+/// The most channels that one VM serves: as many references are reserved and not in use otherwise.
+pub const MAX_CHANNELS: usize = 6;
+/// The reference of a VM's first channel.
+const FIRST_REFERENCE: u32 = 2;
+/// The port of a VM's first channel.
+const FIRST_PORT: u32 = 2;
+
+/// The channels that a VM serves. The order of the fields is the wire format.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channels {
+    /// The domain id of the client of each, at most [`MAX_CHANNELS`], none twice.
+    pub clients: Vec<u16>,
+}
+
+impl Channels {
+    /// Checks the clients of a VM whose own domain id is `domid`.
+    pub(crate) fn validate(&self, domid: Option<u16>) -> Result<(), SpecError> {
+        if self.clients.len() > MAX_CHANNELS {
+            return Err(SpecError::TooManyChannels { count: self.clients.len() });
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            check_domid(Some(*client))?;
+            let twice = self.clients.iter().take(index).any(|earlier| earlier == client);
+            if twice || domid.is_none() || domid == Some(*client) {
+                return Err(SpecError::BadChannel { client: *client });
+            }
+        }
+        Ok(())
+    }
+
+    /// The clients with the port that the builder opens for each.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, u32)> {
+        self.clients.iter().copied().zip(FIRST_PORT..)
+    }
+}
+
+/// Which end of a channel a VM is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It grants the pages.
+    Server,
+    /// It connects.
+    Client,
+}
+
+/// A word `vchan=END:NAME:DOMID:REFERENCE:PORT` on a VM's command line: one channel, as that VM has to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelWord {
+    /// Which end this VM is.
+    pub end: End,
+    /// The name of the other VM.
+    pub name: String,
+    /// Its domain id.
+    pub domid: u16,
+    /// The grant reference of the shared page, in the server's table.
+    pub reference: u32,
+    /// The server's port.
+    pub port: u32,
+}
+
+/// What the word begins with.
+const KEY: &str = "vchan=";
+
+impl ChannelWord {
+    /// The two words for channel `index` of `server`, each a VM's name and domain id: for the server's command line and for
+    /// the client's. `None` when a VM does not serve so many.
+    pub fn pair(index: usize, server: (&str, u16), client: (&str, u16)) -> Option<(Self, Self)> {
+        let number = u32::try_from(index).ok().filter(|_| index < MAX_CHANNELS)?;
+        let word = |end, (name, domid): (&str, u16)| Self {
+            end,
+            name: name.into(),
+            domid,
+            reference: FIRST_REFERENCE.saturating_add(number),
+            port: FIRST_PORT.saturating_add(number),
+        };
+        Some((word(End::Server, client), word(End::Client, server)))
+    }
+
+    /// Reads a word of a command line; `None` for one that is none of these.
+    pub fn parse(word: &str) -> Option<Self> {
+        let mut parts = word.strip_prefix(KEY)?.split(':');
+        let end = match parts.next()? {
+            "server" => End::Server,
+            "client" => End::Client,
+            _ => return None,
+        };
+        let name = parts.next()?;
+        check_name(name).ok()?;
+        let domid = parts.next()?.parse().ok()?;
+        check_domid(Some(domid)).ok()?;
+        let (reference, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        parts.next().is_none().then(|| Self { end, name: name.into(), domid, reference, port })
+    }
+
+    /// All of them on a command line, in order.
+    pub fn on(command_line: &str) -> impl Iterator<Item = Self> {
+        command_line.split_ascii_whitespace().filter_map(Self::parse)
+    }
+}
+
+impl fmt::Display for ChannelWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { end, name, domid, reference, port } = self;
+        let end = match end {
+            End::Server => "server",
+            End::Client => "client",
+        };
+        write!(f, "{KEY}{end}:{name}:{domid}:{reference}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn both_ends_are_told_the_same_channel() {
+        let (server, client) = ChannelWord::pair(1, ("store", 7), ("web-1", 9)).unwrap();
+        assert_eq!(server.to_string(), "vchan=server:web-1:9:3:3");
+        assert_eq!(client.to_string(), "vchan=client:store:7:3:3");
+        let line = alloc::format!("root=/dev/null {server} {client} quiet");
+        assert_eq!(ChannelWord::on(&line).collect::<Vec<_>>(), [server, client]);
+        assert_eq!(ChannelWord::pair(MAX_CHANNELS, ("a", 1), ("b", 2)), None);
+    }
+
+    #[test]
+    fn the_builder_opens_the_ports_that_the_words_name() {
+        let channels = Channels { clients: alloc::vec![9, 4] };
+        for (index, (client, port)) in channels.ports().enumerate() {
+            let (word, _) = ChannelWord::pair(index, ("s", 1), ("c", client)).unwrap();
+            assert_eq!((word.domid, word.port), (client, port));
+        }
+    }
+
+    #[test]
+    fn other_words_are_none() {
+        let others = [
+            "vchan=",
+            "vchan=server",
+            "vchan=server:a:1:2",
+            "vchan=server:a:1:2:3:4",
+            "vchan=peer:a:1:2:3",
+            "vchan=client::1:2:3",
+            "vchan=client:a:0:2:3",
+            "vchan=client:a:32752:2:3",
+            "vchan=client:a:1:-2:3",
+            "vchan=client:a:1:2:4294967296",
+            "xvchan=client:a:1:2:3",
+        ];
+        for other in others {
+            assert_eq!(ChannelWord::parse(other), None, "{other}");
+        }
+    }
+}
