@@ -19,7 +19,7 @@ harness = $(host)/harness
 all: tools db-boot
 	@echo "build/kernels/db-boot and $(host)/domb are built; make -C tests hello.run boots something"
 
-# The builder: build/kernels/db-boot.
+# The builder: build/kernels/db-boot. TRUST_KEY=FILE.pub makes one that builds only what this key has signed.
 db-boot: build/deps.ok
 	@mk/build-kernels db-boot
 

@@ -4,6 +4,8 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 #![forbid(unsafe_code)]
 
+mod trust_key;
+
 use hypercall::Xen;
 use launch::{Cursor, Environment, Options, launch, power_off};
 use protocols::MachineStatus;
@@ -20,7 +22,10 @@ fn begin_line() {
 }
 
 fn kernel(boot: &mut Boot) -> Ending {
-    let options = Options::parse(boot.command_line());
+    let mut options = Options::parse(boot.command_line());
+    if let Some(key) = trust_key::BUILT_IN {
+        options.trust.build_in(key);
+    }
     log::set_max_level(options.level);
     before_each_line(begin_line);
     let status = run(boot, &options).unwrap_or_else(|| {

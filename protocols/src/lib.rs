@@ -2,7 +2,8 @@
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
 //! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`] and [`channel`] as parts of it, and [`order`] over several), the names it has there
-//! ([`archive`]), and the byte with which db-boot ends the machine ([`status`]).
+//! ([`archive`]), the manifest that such a RAM disk is signed with ([`manifest`]), and the byte with which db-boot ends the machine
+//! ([`status`]).
 //!
 //! Every format starts with a magic and a version, has a named bound for everything that has a length, and
 //! decodes totally: any sequence of bytes gives a valid value or an error, never a panic. The tests pin the
@@ -15,12 +16,16 @@ extern crate alloc;
 
 pub mod archive;
 pub mod channel;
+pub mod digest;
 pub mod life;
+pub mod manifest;
 pub mod order;
 pub mod spec;
 pub mod status;
 
 pub use channel::Channels;
+pub use digest::Digest;
 pub use life::Life;
+pub use manifest::{FileRecord, Manifest, ManifestError, ManifestSignature};
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;

@@ -1,7 +1,7 @@
 //! A platform of VMs: read from a RAM disk, planned as a whole, built, started, and looked after until it ends.
 //!
-//! The life of a platform has four parts, each a module: [`Platform`] reads the RAM disk and plans every VM before any is
-//! built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
+//! The life of a platform has five parts, each a module: `trust` finds out whether the RAM disk may be used at all;
+//! [`Platform`] reads it and plans every VM before any is built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
 //! those again that are to come back (`restart` knows when, `held` keeps VMs that start after others);
 //! `operator` lets somebody at Xen's console type for them and command the builder (`keyboard`, `prompt` and `screen` know how).
 //! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
@@ -30,6 +30,7 @@ mod running;
 mod screen;
 mod store;
 mod supervisor;
+mod trust;
 
 pub use console::{ConsoleRing, LineBuffer};
 pub use ending::Ending;
@@ -41,3 +42,4 @@ pub use poweroff::power_off;
 pub use prompt::{Command, CommandError};
 pub use run::launch;
 pub use screen::Cursor;
+pub use trust::Trust;

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use log::LevelFilter;
 
-use crate::EscapeKey;
+use crate::{EscapeKey, Trust};
 
 /// What happens to the other VMs when one cannot be planned or built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -32,6 +32,10 @@ pub struct Options {
     pub escape: EscapeKey,
     /// `keyboard=NAME`: the VM that has the keyboard first; the first one unless set.
     pub keyboard: Option<String>,
+    /// `trust=measure`, `trust=require:PUBLIC-KEY` and `trust-version=NUMBER`: what is asked of the RAM disk.
+    pub trust: Trust,
+    /// The whole line, which is measured.
+    pub line: String,
     /// What could not be understood, each with the reason; the builder warns of it and goes on.
     pub complaints: Vec<String>,
 }
@@ -45,6 +49,8 @@ impl Default for Options {
             interactive: false,
             escape: EscapeKey::DEFAULT,
             keyboard: None,
+            trust: Trust::default(),
+            line: String::new(),
             complaints: Vec::new(),
         }
     }
@@ -53,7 +59,7 @@ impl Default for Options {
 impl Options {
     /// Reads a command line.
     pub fn parse(line: &str) -> Self {
-        let mut options = Self::default();
+        let mut options = Self { line: line.into(), ..Self::default() };
         for word in line.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let understood = match key {
@@ -63,6 +69,15 @@ impl Options {
                 "interactive" => set(&mut options.interactive, (word == key).then_some(true)),
                 "escape" => set(&mut options.escape, EscapeKey::parse(value)),
                 "keyboard" => set(&mut options.keyboard, (!value.is_empty()).then(|| Some(value.into()))),
+                // A slip in these is no reason to go on without them: `trust` refuses every RAM disk then.
+                "trust" => {
+                    options.trust.ask(value);
+                    true
+                }
+                "trust-version" => {
+                    options.trust.ask_version(value);
+                    true
+                }
                 _ => false,
             };
             if !understood {
@@ -115,7 +130,7 @@ fn complaint(key: &str, word: &str) -> String {
         "interactive" => "the word alone",
         "escape" => "escape=^] or another control key, ^A to ^_ but for ^H ^I ^J ^M ^[",
         "keyboard" => "keyboard= and a VM's name",
-        _ => "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=",
+        _ => "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=, trust=, trust-version=",
     };
     alloc::format!("`{word}` on the command line is ignored: expected {expected}")
 }
@@ -147,7 +162,10 @@ mod tests {
     fn what_is_not_understood_is_said_and_changes_nothing() {
         let options =
             Options::parse("policy=some verbose exit-port=0x10000 interactive=1 escape=^M keyboard=");
-        assert_eq!(Options { complaints: Vec::new(), ..options.clone() }, Options::default());
+        assert_eq!(
+            Options { complaints: Vec::new(), line: String::new(), ..options.clone() },
+            Options::default()
+        );
         assert_eq!(options.complaints.len(), 6);
         assert!(
             options.complaints[0].contains("expected policy=all or policy=each"),

@@ -11,6 +11,7 @@ use crate::build::{BuiltVm, build_vm, micros, take_back, total_memory};
 use crate::platform::no_vms;
 use crate::store::{Needed, Store};
 use crate::supervisor::Supervisor;
+use crate::trust::examine;
 use crate::{Environment, Images, Options, PlannedVm, Platform, Policy};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
@@ -72,6 +73,10 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
 ) -> Result<Built<'e, 'x, 'p, H, W>, Refused> {
     let unplanned = |status| Refused { status, planned: false };
     let archive = Archive::parse(ramdisk).map_err(|error| unplanned(refuse(&error)))?;
+    if let Err(refusal) = examine(&options.trust, &options.line, ramdisk, &archive, environment.now) {
+        log::error!("step=trust {refusal}");
+        return Err(unplanned(report(MachineStatus::BuildFailed, 0, 0)));
+    }
     let platform = Platform::read(&archive);
     if platform.is_empty() {
         return Err(unplanned(refuse(&no_vms(&archive))));

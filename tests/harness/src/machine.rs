@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::damage::DamageError;
 use crate::judge::{self, Finding, Outcome, RunVm};
 use crate::process::{self, End};
-use crate::suite::{Boot, Test};
+use crate::suite::{Boot, SigningKey, Test};
 use crate::verdict::Verdict;
 use crate::vmfile::{self, VmFileError};
 
@@ -197,6 +197,9 @@ pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Repo
     let (vms, configs) = write_vm_files(&job.test, &folder)?;
     let limit = Duration::from_secs(job.test.spec.timeout).mul_f64(factor);
     let mut command = domb_command(top, job, &configs, limit);
+    if let Some(key) = job.test.spec.sign {
+        sign(&mut command, key, &folder)?;
+    }
     let mut text = command_text(top, &command);
     let log = top.join("build/logs").join(format!("{}.log", job.id()));
     let in_log = |source| HostError::Program { log: log.clone(), source };
@@ -214,6 +217,22 @@ pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Repo
     let took = started.elapsed();
     let findings = judge::judge(&job.test.spec, &vms, &Console::new(&output), outcome);
     Ok(Report { findings, took, log, command: text })
+}
+
+/// Has `domb run` sign the RAM disk with a key that is made for this boot.
+fn sign(domb: &mut Command, key: SigningKey, folder: &Path) -> Result<(), HostError> {
+    let required = folder.join("required");
+    let signing = match key {
+        SigningKey::Required => required.clone(),
+        SigningKey::Other => folder.join("other"),
+    };
+    for pair in BTreeSet::from([&required, &signing]) {
+        let mut keygen = Command::new(folder_of_tools().join("domb"));
+        run_here(keygen.arg("keygen").arg(pair).stdout(Stdio::null()).stderr(Stdio::null()))?;
+    }
+    domb.arg("--sign").arg(signing.with_extension("key"));
+    domb.arg("--trust").arg(required.with_extension("pub"));
+    Ok(())
 }
 
 /// How a machine ended that `domb run` ran.
@@ -291,10 +310,14 @@ fn nonce() -> String {
     format!("{:08x}", random >> 32)
 }
 
+/// Where this program is, and `domb` beside it.
+fn folder_of_tools() -> PathBuf {
+    std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned)).unwrap_or_default()
+}
+
 fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> Command {
     let relative = |path: &Path| path.strip_prefix(top).unwrap_or(path).to_owned();
-    let domb = std::env::current_exe().map(|own| own.with_file_name("domb")).unwrap_or_default();
-    let mut command = Command::new(relative(&domb));
+    let mut command = Command::new(relative(&folder_of_tools().join("domb")));
     command.current_dir(top).arg("run");
     command.arg("--xen").arg(&job.xen.file).arg("--db-boot").arg("build/kernels/db-boot");
     command.arg("--timeout").arg(limit.as_secs().max(1).to_string());

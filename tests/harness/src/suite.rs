@@ -99,6 +99,8 @@ pub(crate) struct TestSpec {
     /// Free memory in KiB that Xen itself may keep for what it has to remember of so many VMs.
     #[serde(default)]
     pub(crate) kept_memory: u64,
+    /// Whether the RAM disk is signed, and with which key.
+    pub(crate) sign: Option<SigningKey>,
     /// What is done to the RAM disk before the boot, in this order.
     #[serde(default)]
     pub(crate) damage: Vec<Damage>,
@@ -168,6 +170,16 @@ pub(crate) enum Status {
     BuildFailed,
     /// The builder failed.
     BuilderFailed,
+}
+
+/// The key that a RAM disk is signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SigningKey {
+    /// The one that db-boot requires.
+    Required,
+    /// Another one.
+    Other,
 }
 
 /// How Xen gets started.

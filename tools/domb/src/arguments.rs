@@ -26,6 +26,7 @@ Examples:
     domb inspect d.img vmlinuz          what is in these files?
     domb chart boot.log -o boot.svg     what took how long?
     domb new mine                       a folder with VM files to start from
+    domb pack web.cfg -o d.img --sign shop.key      a disk that boots what this key signed
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
 `domb run` has more (see `domb run --help`)."
@@ -53,6 +54,12 @@ pub(crate) enum Command {
     Report(Report),
     /// Make a folder with VM files to start from
     New(New),
+    /// Make a pair of keys to sign platforms with
+    Keygen(Keygen),
+    /// Sign a RAM disk or a disk image
+    Sign(Sign),
+    /// Verify a signed RAM disk or disk image, as db-boot does
+    Verify(Verify),
     /// Write a shell's completions for domb to standard output
     Completions(Completions),
     /// Write manual pages: domb(1) to standard output, or all into a folder
@@ -221,6 +228,79 @@ pub(crate) struct New {
 
 #[derive(Args)]
 #[command(after_help = "\
+Example:
+    domb keygen shop                            shop.key and shop.pub
+
+Ed25519 keys in OpenSSL's formats (PKCS#8 and SubjectPublicKeyInfo, PEM). Only you may read the private
+key; who has it can make platforms that machines with the public key start. Nothing is overwritten.
+On standard output: the public key in hexadecimal digits, as db-boot's option trust=require: takes it.")]
+pub(crate) struct Keygen {
+    /// The name of the files, without .key and .pub
+    #[arg(value_name = "NAME")]
+    pub(crate) name: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb sign ram.cpio --key shop.key -o signed.cpio
+    domb sign disk.img --key shop.key -o signed.img --platform shop --platform-version 7
+
+The RAM disk gets a manifest (every entry with its length and SHA-256) and its signature as first two
+entries; an older manifest is replaced. db-boot verifies it if the public key is built into it
+(make db-boot TRUST_KEY=shop.pub) or on its command line (trust=require:...), which this command does not
+change: `domb pack --sign` does both.")]
+pub(crate) struct Sign {
+    /// The RAM disk or disk image
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The private key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: PathBuf,
+    /// Where to write the signed one
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) release: ReleaseChoice,
+}
+
+/// What a signature says besides that it was made.
+#[derive(Args)]
+pub(crate) struct ReleaseChoice {
+    /// What the manifest calls the platform
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) platform: String,
+    /// The platform's version: db-boot can be told the least that it accepts (trust-version=)
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) platform_version: u64,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Example:
+    domb verify disk.img --key shop.pub
+
+Shows what was signed. With --json, standard output has one object (schema \"domb-verify-1\"; the manual
+describes the fields).
+
+Exit status: 0 the file is what this key signed, 1 it is not, or cannot be read.")]
+pub(crate) struct Verify {
+    /// The RAM disk or disk image
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The public key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: PathBuf,
+    /// The least version that is accepted
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) least_version: u64,
+    /// Write the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
 Examples:
     domb completions bash > ~/.local/share/bash-completion/completions/domb
     domb completions zsh > ~/.zfunc/_domb               with ~/.zfunc in $fpath
@@ -275,6 +355,14 @@ pub(crate) struct Stack {
     /// Do not check on the host whether db-boot can build the VMs; it says so itself
     #[arg(long)]
     pub(crate) no_check: bool,
+    /// Sign the RAM disk with this private key, and have db-boot require its public half
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sign: Option<PathBuf>,
+    /// Have db-boot require this public key [default: that of --sign]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trust: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) release: ReleaseChoice,
 }
 
 /// The firmware that boots a disk image.

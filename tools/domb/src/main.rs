@@ -33,11 +33,14 @@ fn main() -> ExitCode {
         Command::Compile(arguments) => commands::compile::run(&arguments),
         Command::Completions(arguments) => Ok(commands::documents::completions(&arguments)),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
+        Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Man(arguments) => commands::documents::man(&arguments),
         Command::New(arguments) => commands::new::run(&arguments),
         Command::Pack(arguments) => commands::pack::run(&arguments),
         Command::Report(arguments) => commands::report::run(&arguments),
         Command::Run(arguments) => commands::run::run(&arguments),
+        Command::Sign(arguments) => commands::sign::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {
         failure.show();

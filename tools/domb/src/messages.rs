@@ -77,6 +77,8 @@ failure_from!(
     image::files::FileError,
     image::platform::ArchiveError,
     image::qemu::RunError,
+    image::signing::KeyFileError,
+    image::signing::SigningError,
     image::xen::XenError,
     protocols::SpecError,
 );

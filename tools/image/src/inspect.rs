@@ -2,6 +2,7 @@
 
 mod facts;
 mod kernel;
+mod signed;
 
 use std::fmt::Write as _;
 
@@ -20,6 +21,8 @@ pub use facts::{
     DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, SpecFacts,
     facts,
 };
+
+pub use signed::manifest;
 
 /// Why a file cannot be described.
 #[derive(Debug, Error)]
@@ -136,6 +139,8 @@ fn archive(bytes: &[u8]) -> Result<String, InspectError> {
         if vm_of_spec_entry(entry.name()).is_some() {
             let text =
                 BootSpec::decode(data).map_or_else(|error| error.to_string(), |decoded| spec(&decoded));
+            out += &indent(&indent(&text));
+        } else if let Some(text) = signed::entry(entry.name(), data) {
             out += &indent(&indent(&text));
         } else if let Ok(format) = Format::detect(data) {
             let _ = writeln!(out, "    {format}");

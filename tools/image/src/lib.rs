@@ -19,5 +19,6 @@ pub mod memory;
 pub mod platform;
 pub mod qemu;
 pub mod report;
+pub mod signing;
 pub mod source;
 pub mod xen;

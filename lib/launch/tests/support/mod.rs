@@ -117,6 +117,11 @@ pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> 
 
 /// Launches the platform in a RAM disk to its end.
 pub(crate) fn run_archive(machine: &Machine, archive: &[u8], command_line: &str) -> MachineStatus {
+    run_with(machine, archive, &Options::parse(command_line))
+}
+
+/// The same with options that no command line gives.
+pub(crate) fn run_with(machine: &Machine, archive: &[u8], options: &Options) -> MachineStatus {
     static KEEPER: Keeper = Keeper;
     // Fails in every test of the process but the first, which is as well.
     if log::set_logger(&KEEPER).is_ok() {
@@ -133,7 +138,7 @@ pub(crate) fn run_archive(machine: &Machine, archive: &[u8], command_line: &str)
         spare_memory: &|| 64 << 20,
         cursor: &Cursor::new(),
     };
-    launch(&mut environment, &Options::parse(command_line), machine.ramdisk(archive))
+    launch(&mut environment, options, machine.ramdisk(archive))
 }
 
 /// Lets a guest act when the builder next sleeps, if it runs.

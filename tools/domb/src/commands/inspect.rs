@@ -12,7 +12,7 @@ use crate::json::{self, Message};
 use crate::messages::{self, Failure, Progress};
 
 /// The largest file that is looked into.
-const MAX_LEN: u64 = 8 << 30;
+pub(crate) const MAX_LEN: u64 = 8 << 30;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
     let mut failures = Vec::new();

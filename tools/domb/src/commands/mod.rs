@@ -5,11 +5,14 @@ pub(crate) mod check;
 pub(crate) mod compile;
 pub(crate) mod documents;
 pub(crate) mod inspect;
+pub(crate) mod keygen;
 pub(crate) mod new;
 pub(crate) mod pack;
 pub(crate) mod report;
 pub(crate) mod run;
+pub(crate) mod sign;
 mod stack;
+pub(crate) mod verify;
 
 use std::path::PathBuf;
 

@@ -6,14 +6,15 @@ use std::process::ExitCode;
 use image::files;
 
 use super::load_platform;
-use super::stack::Stack;
+use super::stack::{self, Stack};
 use crate::arguments::Pack;
 use crate::messages::{Failure, Progress};
 
 pub(crate) fn run(arguments: &Pack) -> Result<ExitCode, Failure> {
     let _progress = Progress::start("packing");
     let Some(output) = &arguments.output else {
-        let archive = load_platform(&arguments.files, arguments.stack.keep_packed)?.archive()?;
+        let platform = load_platform(&arguments.files, arguments.stack.keep_packed)?;
+        let archive = stack::archive(&platform, &arguments.stack)?;
         return write(arguments.archive_only.as_deref(), &archive);
     };
     let stack = Stack::load(&arguments.files, &arguments.stack, !arguments.no_exit_port)?;

@@ -6,6 +6,7 @@ use image::builder::{self, Builder};
 use image::disk::{self, Contents, Grub};
 use image::memory::{self, BuilderNeed};
 use image::platform::Platform;
+use image::signing::{self, Release};
 use image::xen::Xen;
 
 use super::load_platform;
@@ -37,13 +38,13 @@ impl Stack {
         }
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
-        let archive = platform.archive()?;
+        let archive = archive(&platform, chosen)?;
         let dom0_mib = dom0_mem_mib(&platform, &builder, &archive);
         Ok(Self {
             xen,
             xen_args: builder::xen_args(dom0_mib, &chosen.xen_args),
             builder,
-            builder_args: builder::builder_args(exit_port, &chosen.dom0_args),
+            builder_args: builder::builder_args(exit_port, &(trust_args(chosen)? + &chosen.dom0_args)),
             archive,
             machine_mib: memory::machine_mib(platform.vms().iter().map(|vm| &vm.spec), dom0_mib),
         })
@@ -61,6 +62,28 @@ impl Stack {
         };
         Ok(disk::build(&grub, &contents)?)
     }
+}
+
+/// The RAM disk of a platform, signed if that is asked for.
+pub(super) fn archive(platform: &Platform, chosen: &arguments::Stack) -> Result<Vec<u8>, Failure> {
+    let archive = platform.archive()?;
+    let Some(key) = &chosen.sign else { return Ok(archive) };
+    Ok(signing::sign_archive(&archive, &release(&chosen.release), &signing::read_private(key)?)?)
+}
+
+/// What is signed beside the contents.
+pub(super) fn release(chosen: &arguments::ReleaseChoice) -> Release {
+    Release { platform: chosen.platform.clone(), version: chosen.platform_version }
+}
+
+/// The words that have db-boot require a key, with a blank behind them.
+fn trust_args(chosen: &arguments::Stack) -> Result<String, Failure> {
+    let key = match (&chosen.trust, &chosen.sign) {
+        (Some(public), _) => signing::read_public(public)?,
+        (None, Some(private)) => signing::read_private(private)?.public().map_err(Failure::new)?,
+        (None, None) => return Ok(String::new()),
+    };
+    Ok(format!("trust=require:{key} "))
 }
 
 fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {

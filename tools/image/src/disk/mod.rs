@@ -12,6 +12,7 @@
 //! root and without a loop device; equal inputs give equal bytes, because every identifier that is random
 //! elsewhere is derived from the contents here.
 
+mod change;
 mod esp;
 mod grub;
 mod read;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+pub use change::with_archive;
 pub use grub::Grub;
 pub use read::{DiskContents, Partition, is_disk_image, read};
 

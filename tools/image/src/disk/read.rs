@@ -53,13 +53,8 @@ pub fn is_disk_image(bytes: &[u8]) -> bool {
 pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     let fail = |what| move |cause| DiskError::Unreadable { what, cause };
     let (guid, partitions) = read_table(image).map_err(fail("partition table"))?;
-    let system = partitions
-        .iter()
-        .find(|partition| partition.kind == gpt::partition_types::EFI.guid.to_string().to_lowercase())
-        .and_then(|partition| image.get(partition.bytes.clone()))
-        .ok_or_else(|| fail("partition table")(io::Error::other("there is no EFI system partition")))?;
     let fail = fail("EFI system partition");
-    let system = FileSystem::new(Cursor::new(system.to_vec()), FsOptions::new()).map_err(fail)?;
+    let system = open_system(image, &partitions)?;
     let root = system.root_dir();
     let mut files = Vec::new();
     list(&root, "", &mut files).map_err(fail)?;
@@ -73,7 +68,21 @@ pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     Ok(DiskContents { guid, partitions, files, menu, archive })
 }
 
-fn read_table(image: &[u8]) -> io::Result<(String, Vec<Partition>)> {
+/// Opens the file system of the EFI system partition.
+pub(super) fn open_system(
+    image: &[u8],
+    partitions: &[Partition],
+) -> Result<FileSystem<Cursor<Vec<u8>>>, DiskError> {
+    let fail = |what| move |cause| DiskError::Unreadable { what, cause };
+    let system = partitions
+        .iter()
+        .find(|partition| partition.kind == gpt::partition_types::EFI.guid.to_string().to_lowercase())
+        .and_then(|partition| image.get(partition.bytes.clone()))
+        .ok_or_else(|| fail("partition table")(io::Error::other("there is no EFI system partition")))?;
+    FileSystem::new(Cursor::new(system.to_vec()), FsOptions::new()).map_err(fail("EFI system partition"))
+}
+
+pub(super) fn read_table(image: &[u8]) -> io::Result<(String, Vec<Partition>)> {
     // The crate wants a device of its own; the table is at the start, its copy at the end.
     let config = GptConfig::new().writable(false).logical_block_size(LogicalBlockSize::Lb512);
     let table = config.open_from_device(Cursor::new(image.to_vec())).map_err(io::Error::other)?;

@@ -17,23 +17,36 @@ const ALIGNMENT: usize = 2048;
 /// Blocks after the last partition: the copy of the partition table and its header take 33.
 const TAIL: usize = ALIGNMENT;
 
+/// The first block of GRUB's core.
+pub(super) const CORE_START: usize = ALIGNMENT;
+
 /// Puts the pieces in their places.
 pub(super) fn assemble(bios: BiosImages, system: &[u8], identity: &Identity) -> Result<Vec<u8>, DiskError> {
-    let core_start = ALIGNMENT;
-    let core_blocks = bios.core_blocks().next_multiple_of(ALIGNMENT);
+    let (boot_code, core) = bios.placed_at(to_u64(CORE_START))?;
+    arrange(&boot_code, &core, system, identity)
+}
+
+/// The same with a boot sector and a core that know their places.
+pub(super) fn arrange(
+    boot_code: &[u8; 440],
+    core: &[u8],
+    system: &[u8],
+    identity: &Identity,
+) -> Result<Vec<u8>, DiskError> {
+    let core_start = CORE_START;
+    let core_blocks = (core.len() / BLOCK).next_multiple_of(ALIGNMENT);
     let system_start = core_start + core_blocks;
     let system_blocks = system.len() / BLOCK;
     let blocks = system_start + system_blocks.next_multiple_of(ALIGNMENT) + TAIL;
-    let (boot_code, core) = bios.placed_at(to_u64(core_start))?;
 
     let mut disk = vec![0; blocks * BLOCK];
-    put(&mut disk, core_start, &core);
+    put(&mut disk, core_start, core);
     put(&mut disk, system_start, system);
     let partitions = BTreeMap::from([
         (1, partition("BIOS boot", partition_types::BIOS, core_start, core_blocks, identity)),
         (2, partition("EFI system", partition_types::EFI, system_start, system_blocks, identity)),
     ]);
-    write_tables(&mut disk, &boot_code, partitions, identity)
+    write_tables(&mut disk, boot_code, partitions, identity)
         .map_err(|cause| DiskError::Structure { what: "partition table", cause })?;
     Ok(disk)
 }

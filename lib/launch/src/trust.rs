@@ -1,0 +1,194 @@
+//! Whether the RAM disk is the one that may be built from, and the log of what was in it.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use protocols::FileRecord;
+use ramdisk::Archive;
+use thiserror::Error;
+use trust::{EventLog, PublicKey, RegisterIndex, TrustError, measure, sha256, verify};
+
+use crate::build::micros;
+
+/// What is asked of the RAM disk before anything is built from it.
+///
+/// A setting that cannot be followed refuses every RAM disk: nobody is to lose the protection of a key by a slip.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Trust {
+    asked: Option<Asked>,
+    built_in: Option<PublicKey>,
+    least_version: u64,
+    faults: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Measure,
+    Require(PublicKey),
+}
+
+/// What is done with the RAM disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    /// It is taken as it is.
+    Nothing,
+    /// Its files are measured.
+    Measure,
+    /// Its files are measured, and must be those that this key has signed.
+    Require(PublicKey),
+}
+
+/// Why the RAM disk is refused.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// The settings cannot be followed.
+    #[error("{}; no RAM disk is trusted until this is right", .0.join("; "))]
+    Settings(Vec<String>),
+    /// It is not the one that was signed.
+    #[error(transparent)]
+    Untrusted(#[from] TrustError),
+}
+
+impl Trust {
+    /// Takes the value of `trust=`.
+    pub(crate) fn ask(&mut self, value: &str) {
+        let asked = match value.split_once(':') {
+            None if value == "measure" => Ok(Asked::Measure),
+            Some(("require", key)) => {
+                key.parse().map(Asked::Require).map_err(|error| format!("`trust={value}`: {error}"))
+            }
+            _ => Err(format!("`trust={value}`: expected trust=measure or trust=require:PUBLIC-KEY")),
+        };
+        match (asked, self.asked) {
+            (Ok(asked), Some(before)) if asked != before => {
+                self.faults.push(format!("`trust={value}` is not what `trust=` said before"));
+            }
+            (Ok(asked), _) => self.asked = Some(asked),
+            (Err(fault), _) => self.faults.push(fault),
+        }
+    }
+
+    /// Takes the value of `trust-version=`.
+    pub(crate) fn ask_version(&mut self, value: &str) {
+        match value.parse() {
+            Ok(version) => self.least_version = self.least_version.max(version),
+            Err(_) => self.faults.push(format!("`trust-version={value}`: expected a number")),
+        }
+    }
+
+    /// Requires the key of these 32 bytes, which are part of the builder itself: the command line cannot take it back.
+    pub fn build_in(&mut self, key: [u8; 32]) {
+        match PublicKey::new(key) {
+            Ok(key) => self.built_in = Some(key),
+            Err(error) => self.faults.push(format!("the key in this builder: {error}")),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        match (self.built_in, self.asked) {
+            (Some(key), _) | (None, Some(Asked::Require(key))) => Policy::Require(key),
+            (None, Some(Asked::Measure)) => Policy::Measure,
+            (None, None) => Policy::Nothing,
+        }
+    }
+
+    /// What is wrong without being dangerous.
+    fn warn(&self) {
+        match (self.built_in, self.asked) {
+            (Some(key), Some(asked)) if asked != Asked::Require(key) => {
+                log::warn!("`trust=` on the command line is ignored: this builder requires key {}", key.id());
+            }
+            _ => {}
+        }
+        if self.least_version > 0 && !matches!(self.policy(), Policy::Require(_)) {
+            log::warn!(
+                "`trust-version=` has no effect: no key is required, and versions are what a key signs"
+            );
+        }
+    }
+
+    /// The policy in words, as the event log has it.
+    fn text(&self) -> String {
+        match self.policy() {
+            Policy::Nothing | Policy::Measure => "trust: no key is required".to_string(),
+            Policy::Require(key) => {
+                format!("trust: key {} is required, version {}", key.id(), self.least_version)
+            }
+        }
+    }
+}
+
+/// Measures the files of the RAM disk `archive`, parsed from `bytes`, and verifies them if that is asked; the log of what
+/// was measured, if anything was.
+pub(crate) fn examine(
+    trust: &Trust,
+    command_line: &str,
+    bytes: &[u8],
+    archive: &Archive<'_>,
+    now: &dyn Fn() -> u64,
+) -> Result<Option<EventLog>, Refusal> {
+    trust.warn();
+    if !trust.faults.is_empty() {
+        return Err(Refusal::Settings(trust.faults.clone()));
+    }
+    let policy = trust.policy();
+    if policy == Policy::Nothing {
+        return Ok(None);
+    }
+    let begin = now();
+    let files = measure(archive);
+    let hashed = now();
+    let log = event_log(trust, command_line, &files);
+    show(&log, &files, micros(begin, hashed));
+    match policy {
+        Policy::Nothing | Policy::Measure => {
+            log::info!("trust=measured: no key is required, so nothing is refused");
+        }
+        Policy::Require(key) => {
+            let manifest = verify(bytes, archive, &files, &key, trust.least_version)?;
+            let took = micros(hashed, now());
+            log::info!(
+                "trust=verified key={} platform={:?} version={} files={} took={took}us",
+                key.id(),
+                manifest.platform,
+                manifest.version,
+                manifest.files.len()
+            );
+        }
+    }
+    Ok(Some(log))
+}
+
+/// The log of settings and files. A file's event has the digest of its bytes alone; what is called how is in the list.
+fn event_log(trust: &Trust, command_line: &str, files: &[FileRecord]) -> EventLog {
+    let mut log = EventLog::new();
+    let mut setting =
+        |measured: &str, words: &str| log.loaded(RegisterIndex::SETTINGS, sha256(measured.as_bytes()), words);
+    setting(command_line, &format!("command line: {command_line}"));
+    let policy = trust.text();
+    setting(&policy, &policy);
+    let line = |list: String, file: &FileRecord| list + &format!("{}  {}\n", file.sha256, file.name);
+    let list = files.iter().fold(String::new(), line);
+    log.loaded(RegisterIndex::FILES, sha256(list.as_bytes()), "list of the files, as sha256sum writes it");
+    for file in files {
+        log.loaded(RegisterIndex::FILES, file.sha256, &file.name);
+    }
+    log.close(RegisterIndex::SETTINGS);
+    log.close(RegisterIndex::FILES);
+    log
+}
+
+fn show(log: &EventLog, files: &[FileRecord], took: u64) {
+    for FileRecord { name, length, sha256 } in files {
+        log::info!("event=measured pcr=9 entry={} bytes={length} sha256={sha256}", name.escape_debug());
+    }
+    let bytes: u64 = files.iter().map(|file| file.length).sum();
+    log::info!(
+        "event=event-log events={} pcr8={} pcr9={} measured={}KiB took={took}us",
+        log.events(),
+        log.register(RegisterIndex::SETTINGS),
+        log.register(RegisterIndex::FILES),
+        bytes / 1024
+    );
+}

@@ -1,0 +1,145 @@
+//! What a builder that requires a key builds from, and what it says of what it measured, on a simulated Xen.
+#![allow(missing_docs, reason = "a test's name says what it checks")]
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
+mod support;
+
+use launch::Options;
+use protocols::MachineStatus;
+use ramdisk::{Archive, Writer};
+use support::{archive, logged, run_with, spec, then_end};
+use trust::{SigningKey, sha256, sign};
+use xen_abi::sched::SHUTDOWN_POWEROFF;
+use xen_sim::Machine;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed([seed; 32]).unwrap()
+}
+
+fn digits(seed: u8) -> String {
+    key(seed).public().unwrap().to_string()
+}
+
+/// A platform of one VM, version 3, signed with key 1.
+fn signed() -> Vec<u8> {
+    let bytes = archive(&[spec("a")]);
+    sign(&Archive::parse(&bytes).unwrap(), "shop", 3, &key(1)).unwrap()
+}
+
+/// The same with one entry's data changed, packed as `domb` packs.
+fn tampered(entry: &str) -> Vec<u8> {
+    let bytes = signed();
+    let mut writer = Writer::new();
+    for file in Archive::parse(&bytes).unwrap().entries() {
+        let mut data = file.data().to_vec();
+        if file.name() == entry {
+            *data.last_mut().unwrap() ^= 1;
+        }
+        writer.file(file.name(), &data).unwrap();
+    }
+    writer.finish()
+}
+
+/// Launches a RAM disk whose VM, if it is started, ends at once; how it went and what was logged.
+fn launched(archive: &[u8], options: &Options) -> (MachineStatus, String) {
+    let earlier = logged().len();
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_POWEROFF);
+    let status = run_with(&machine, archive, options);
+    machine.assert_clean();
+    (status, logged()[earlier..].trim_start().to_owned())
+}
+
+/// Launches a RAM disk that must be refused, for a reason that has these words, before any hypercall that builds.
+fn assert_refused(archive: &[u8], command_line: &str, words: &[&str]) {
+    let (status, log) = launched(archive, &Options::parse(command_line));
+    assert_eq!(status, MachineStatus::BuildFailed, "{log}");
+    let refusal = log.lines().rfind(|line| line.starts_with("step=trust ")).unwrap_or_default();
+    for word in words {
+        assert!(refusal.contains(word), "{word}: {log}");
+    }
+    assert!(log.ends_with("platform=ended status=build-failed vms=0 preserved=0"), "{log}");
+}
+
+#[test]
+fn what_the_key_signed_is_built() {
+    let (status, log) = launched(&signed(), &Options::parse(&format!("trust=require:{}", digits(1))));
+    assert_eq!(status, MachineStatus::Success, "{log}");
+    let id = key(1).public().unwrap().id();
+    assert!(log.contains(&format!("trust=verified key={id} platform=\"shop\" version=3 files=2 ")), "{log}");
+}
+
+#[test]
+fn what_is_not_what_the_key_signed_is_refused() {
+    let require = format!("trust=require:{}", digits(1));
+    let kernel = support::kernel();
+    let mut other = kernel.clone();
+    *other.last_mut().unwrap() ^= 1;
+    let (found, listed) = (sha256(&other).to_string(), sha256(&kernel).to_string());
+    assert_refused(&tampered("images/kernel"), &require, &["images/kernel", &found, &listed]);
+    assert_refused(&tampered("vms/a.spec"), &require, &["vms/a.spec"]);
+    assert_refused(&tampered("manifest"), &require, &["signature is not valid"]);
+    assert_refused(&tampered("manifest.sig"), &require, &["signature is not valid"]);
+    assert_refused(&archive(&[spec("a")]), &require, &["not signed", "domb sign"]);
+    let ids = [1, 2].map(|seed| key(seed).public().unwrap().id().to_string());
+    assert_refused(&signed(), &format!("trust=require:{}", digits(2)), &[&ids[0], &ids[1]]);
+    assert_refused(&signed(), &format!("{require} trust-version=4"), &["version 3", "at least 4"]);
+    // policy=each saves VMs from each other, not from this.
+    assert_refused(&tampered("images/kernel"), &format!("policy=each {require}"), &["images/kernel"]);
+}
+
+#[test]
+fn settings_with_a_slip_refuse_everything() {
+    let key = digits(1);
+    for (line, words) in [
+        ("trust=".to_owned(), "`trust=`: expected trust=measure or trust=require:"),
+        (format!("trust={key}"), "expected trust=measure"),
+        (format!("trust=requires:{key}"), "expected trust=measure"),
+        (format!("trust=require:{}", &key[1..]), "63 characters"),
+        (format!("trust=require:{}", "0".repeat(64)), "not an Ed25519 public key"),
+        (format!("trust=require:{key} trust=measure"), "not what `trust=` said before"),
+        (format!("trust=require:{key} trust-version=x"), "`trust-version=x`: expected a number"),
+    ] {
+        assert_refused(&signed(), &line, &[words]);
+    }
+    let twice = Options::parse(&format!("trust=require:{key} trust=require:{key} trust-version=3"));
+    assert_eq!(launched(&signed(), &twice).0, MachineStatus::Success);
+}
+
+#[test]
+fn the_command_line_cannot_take_a_built_in_key_back() {
+    for line in ["", "trust=measure", &format!("trust=require:{}", digits(2))] {
+        let mut options = Options::parse(line);
+        options.trust.build_in(key(1).public().unwrap().bytes());
+        let (status, log) = launched(&signed(), &options);
+        assert_eq!(status, MachineStatus::Success, "{line}: {log}");
+        assert_eq!(log.contains("`trust=` on the command line is ignored"), !line.is_empty(), "{log}");
+    }
+    let mut options = Options::parse("trust=measure");
+    options.trust.build_in(key(1).public().unwrap().bytes());
+    assert_eq!(launched(&archive(&[spec("a")]), &options).0, MachineStatus::BuildFailed);
+    let mut options = Options::parse("");
+    options.trust.build_in([0; 32]);
+    let (status, log) = launched(&signed(), &options);
+    assert_eq!(status, MachineStatus::BuildFailed);
+    assert!(log.contains("the key in this builder: "), "{log}");
+}
+
+#[test]
+fn what_is_measured_is_said_and_refuses_nothing() {
+    let bytes = archive(&[spec("a")]);
+    let (status, log) = launched(&bytes, &Options::parse("trust=measure"));
+    assert_eq!(status, MachineStatus::Success);
+    let kernel = support::kernel();
+    let line =
+        format!("event=measured pcr=9 entry=images/kernel bytes={} sha256={}", kernel.len(), sha256(&kernel));
+    assert!(log.lines().any(|logged| logged == line), "{line}\n{log}");
+    assert!(log.contains("trust=measured: no key is required"), "{log}");
+    let summary = log.lines().find(|line| line.starts_with("event=event-log ")).unwrap();
+    assert!(summary.contains("events=7 pcr8="), "{summary}");
+
+    let (_, log) = launched(&bytes, &Options::parse("trust=measure trust-version=1"));
+    assert!(log.contains("`trust-version=` has no effect"), "{log}");
+    let (_, log) = launched(&bytes, &Options::parse(""));
+    assert!(!log.contains("event=measured"), "{log}");
+}

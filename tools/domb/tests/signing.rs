@@ -1,0 +1,152 @@
+//! Keys, signed RAM disks and disks from the command line.
+#![allow(missing_docs, reason = "a test's name says what it checks")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may stop it at the first surprise")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+use support::{Workshop, entries, stderr, stdout};
+
+/// A workshop with the keys `shop` and `other`, and the digits of `shop`.
+fn with_keys() -> (Workshop, String) {
+    let shop = Workshop::new();
+    shop.vm("web", "ramdisk = 'ram'\n");
+    shop.write("ram", b"some RAM disk");
+    let made = shop.domb(&["keygen", "shop"]);
+    assert_eq!(made.status.code(), Some(0), "{}", stderr(&made));
+    assert_eq!(shop.domb(&["keygen", "other"]).status.code(), Some(0));
+    (shop, stdout(&made).trim().to_owned())
+}
+
+#[test]
+fn keys_are_for_their_owner_and_never_overwritten() {
+    let (shop, digits) = with_keys();
+    assert!(digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()), "{digits}");
+    let mode = fs::metadata(shop.path("shop.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = shop.read("shop.key");
+    let again = shop.domb(&["keygen", "shop"]);
+    assert_eq!(again.status.code(), Some(1));
+    let expected = "domb: error: shop.key is there already, and a key that is overwritten is lost";
+    assert!(stderr(&again).starts_with(expected), "{}", stderr(&again));
+    assert_eq!(shop.read("shop.key"), before);
+    let nowhere = shop.domb(&["keygen", "absent/k"]);
+    assert!(stderr(&nowhere).starts_with("domb: error: cannot write absent/k.key: "), "{}", stderr(&nowhere));
+}
+
+#[test]
+fn what_is_signed_verifies_with_its_key_alone() {
+    let (shop, _) = with_keys();
+    let output = shop.domb(&["pack", "web.cfg", "--archive-only", "ram.cpio"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let sign = ["sign", "ram.cpio", "--key", "shop.key", "-o", "s.cpio", "--platform", "corner-shop"];
+    let output = shop.domb(&[&sign[..], &["--platform-version", "7"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+
+    let output = shop.domb(&["verify", "s.cpio", "--key", "shop.pub", "--least-version", "7"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("platform corner-shop, version 7, 3 files\n"), "{text}");
+    assert!(text.contains(" images/ram (13 bytes)\n"), "{text}");
+
+    let output = shop.domb(&["verify", "s.cpio", "--key", "shop.pub", "--json"]);
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((&result["schema"], &result["ok"]), (&json!("domb-verify-1"), &json!(true)));
+    assert_eq!((&result["platform"], &result["version"]), (&json!("corner-shop"), &json!(7)));
+    let ram = &result["files"][2];
+    assert_eq!((&ram["path"], &ram["bytes"]), (&json!("images/ram"), &json!(13)));
+
+    for (arguments, words) in [
+        (["s.cpio", "--key", "other.pub"].as_slice(), "is signed with key"),
+        (&["ram.cpio", "--key", "shop.pub"], "is not signed"),
+        (&["s.cpio", "--key", "shop.pub", "--least-version", "8"], "too old"),
+        (&["s.cpio", "--key", "shop.key"], "it looks like a private key"),
+        (&["web.cfg", "--key", "shop.pub"], "web.cfg: "),
+    ] {
+        let output = shop.domb(&[&["verify"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    }
+    let mut bytes = shop.read("s.cpio");
+    let place = bytes.windows(4).position(|four| four == b"RAM ").unwrap();
+    bytes[place] ^= 1;
+    shop.write("s.cpio", &bytes);
+    let output = shop.domb(&["verify", "s.cpio", "--key", "shop.pub", "--json"]);
+    let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((output.status.code(), &result["ok"]), (Some(1), &json!(false)));
+    assert!(result["messages"][0]["text"].as_str().unwrap().contains("images/ram"), "{result}");
+}
+
+#[test]
+fn a_signed_pack_requires_its_key() {
+    let (shop, digits) = with_keys();
+    let pack = |more: &[&str]| {
+        let output =
+            shop.domb(&[&["pack", "web.cfg", "-o", "d.img", "--archive-only", "r.cpio"], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&shop.domb(&["inspect", "d.img"]))
+    };
+    let shown = pack(&["--sign", "shop.key", "--dom0-args", "policy=each"]);
+    assert!(shown.contains(&format!("'trust=require:{digits}' 'policy=each'")), "{shown}");
+    assert!(shown.contains("Ed25519, by key "), "{shown}");
+    for file in ["d.img", "r.cpio"] {
+        assert_eq!(shop.domb(&["verify", file, "--key", "shop.pub"]).status.code(), Some(0), "{file}");
+    }
+    let other = String::from_utf8_lossy(&shop.domb(&["keygen", "third"]).stdout).trim().to_owned();
+    let shown = pack(&["--sign", "shop.key", "--trust", "third.pub"]);
+    assert!(shown.contains(&format!("'trust=require:{other}'")) && !shown.contains(&digits), "{shown}");
+    assert!(!pack(&[]).contains("trust="));
+}
+
+#[test]
+fn signing_a_disk_changes_its_ram_disk_alone() {
+    let (shop, _) = with_keys();
+    let run = |arguments: &[&str]| {
+        let output = shop.domb(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    run(&["pack", "web.cfg", "-o", "plain.img"]);
+    run(&["sign", "plain.img", "--key", "shop.key", "-o", "once.img"]);
+    run(&["sign", "once.img", "--key", "shop.key", "-o", "twice.img"]);
+    assert!(shop.read("once.img") == shop.read("twice.img"), "the same contents make the same disk");
+    run(&["verify", "twice.img", "--key", "shop.pub"]);
+    let menu = |name: &str| {
+        let shown = stdout(&shop.domb(&["inspect", name]));
+        shown
+            .lines()
+            .skip_while(|line| !line.contains("menu"))
+            .take(12)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(menu("plain.img"), menu("once.img"));
+    // Packed with the key from the start, the disk differs in nothing but db-boot's command line.
+    run(&["pack", "web.cfg", "-o", "packed.img", "--sign", "shop.key"]);
+    run(&["sign", "packed.img", "--key", "shop.key", "-o", "again.img"]);
+    assert!(shop.read("packed.img") == shop.read("again.img"));
+}
+
+#[test]
+fn a_bad_key_stops_everything_before_it_starts() {
+    let (shop, _) = with_keys();
+    shop.qemu("touch started; exit 33");
+    for arguments in [
+        ["run", "web.cfg", "--sign", "absent.key"].as_slice(),
+        &["run", "web.cfg", "--sign", "shop.pub"],
+        &["run", "web.cfg", "--trust", "web.cfg"],
+        &["pack", "web.cfg", "-o", "d.img", "--sign", "ram"],
+        &["sign", "ram", "--key", "shop.key", "-o", "out"],
+        &["pack", "web.cfg", "-o", "d.img", "--sign", "shop.key", "--platform", "two words"],
+    ] {
+        let output = shop.domb(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).starts_with("domb: error: "), "{}", stderr(&output));
+    }
+    for name in ["started", "d.img", "out"] {
+        assert!(!shop.path(name).exists(), "{name}");
+    }
+    assert!(entries(&shop.path("tmp")).is_empty());
+}
