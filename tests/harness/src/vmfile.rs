@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 /// A VM file that this module cannot copy.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(crate) enum VmFileError {
     /// A key's line is not `key = "value"`.
     #[error("line {line}: write {key} = \"value\" on a line of its own: the runner changes it")]
@@ -63,6 +63,13 @@ pub(crate) fn derive(
                 kernel = Path::new(value).file_name().map(|file| file.to_string_lossy().into_owned());
                 absolute(folder, value)
             }
+            "ramdisk" if value.starts_with('[') => {
+                let paths = quoted_paths(value, index)?;
+                let paths: Vec<_> =
+                    paths.iter().map(|path| format!("\"{}\"", absolute(folder, path))).collect();
+                let _ = writeln!(copy, "{key} = [{}]", paths.join(", "));
+                continue;
+            }
             "ramdisk" => absolute(folder, value),
             // `extra` and `cmdline` are both part of what the kernel sees; xl ignores `extra` beside `cmdline`.
             _ => {
@@ -84,11 +91,28 @@ pub(crate) fn derive(
 fn assignment(line: &str, index: usize) -> Result<Option<(&'static str, &str)>, VmFileError> {
     let Some((word, value)) = line.split_once('=') else { return Ok(None) };
     let Some(key) = KEYS.into_iter().find(|key| word.trim() == *key) else { return Ok(None) };
-    let value = value.trim().strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    let value = value.trim();
+    if key == "ramdisk" && value.starts_with('[') {
+        return Ok(Some((key, value)));
+    }
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
     match value {
         Some(value) if !value.contains(['"', '\\']) => Ok(Some((key, value))),
         _ => Err(VmFileError::Form { line: index + 1, key }),
     }
+}
+
+/// The paths in `["PATH", "PATH"]`, all on one line.
+fn quoted_paths(list: &str, index: usize) -> Result<Vec<&str>, VmFileError> {
+    let form = VmFileError::Form { line: index + 1, key: "ramdisk" };
+    let inside =
+        list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).ok_or_else(|| form.clone())?;
+    inside.split(',').map(|item| quoted(item).ok_or_else(|| form.clone())).collect()
+}
+
+/// The path in `"PATH"`.
+fn quoted(item: &str) -> Option<&str> {
+    item.trim().strip_prefix('"')?.strip_suffix('"').filter(|path| !path.contains(['"', '\\']))
 }
 
 fn numbered(name: &str, number: Option<u32>) -> String {
@@ -130,6 +154,17 @@ mod tests {
             let text = format!("{FILE}{key} = \"console=hvc0 quiet\"\n");
             let run = derive(&text, Path::new("/src/tests/kernels/hello"), None, "1").unwrap();
             assert!(run.text.ends_with(&format!("{key} = \"console=hvc0 quiet nonce=1\"\n")), "{}", run.text);
+        }
+    }
+
+    #[test]
+    fn the_paths_of_a_list_become_absolute() {
+        let list =
+            |value: &str| derive(&format!("{FILE}ramdisk = {value}\n"), Path::new("/src/a"), None, "1");
+        let run = list("[\"../b\", \"c\"]").unwrap();
+        assert!(run.text.contains("ramdisk = [\"/src/b\", \"/src/a/c\"]\n"), "{}", run.text);
+        for wrong in ["[\"b\"", "[b]", "[]"] {
+            assert_eq!(list(wrong), Err(VmFileError::Form { line: 5, key: "ramdisk" }), "{wrong}");
         }
     }
 

@@ -22,12 +22,15 @@ use crate::source::{Diagnostic, Severity, Spanned, nearest};
 /// The largest image: the CPIO format has 32 bits for a file's size.
 const MAX_IMAGE_LEN: u64 = u32::MAX as u64;
 
+/// Where a file of a RAM disk begins that follows another: at a multiple of so many bytes.
+const RAMDISK_ALIGNMENT: usize = 4;
+
 /// A file that VMs boot from. VMs that name files of equal contents share one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     /// Its name in the archive.
     pub entry: String,
-    /// The file it was read from; the first one if several are equal.
+    /// The file it was read from; the first one if several are equal, or are joined.
     pub path: PathBuf,
     /// Its contents, as they go into the archive.
     pub bytes: Vec<u8>,
@@ -101,8 +104,8 @@ impl Platform {
         for file in files {
             let config = &file.config;
             let kernel = store.add(&file, ImageRole::Kernel, &config.kernel);
-            let ramdisk = config.ramdisk.as_ref().map(|path| store.add(&file, ImageRole::Ramdisk, path));
-            match (kernel, ramdisk.transpose()) {
+            let ramdisk = store.add_ramdisk(&file);
+            match (kernel, ramdisk) {
                 (Ok(kernel), Ok(ramdisk)) => {
                     let name_of = |index: usize| store.images[index].entry.clone();
                     let spec = spec_of(config, name_of(kernel), ramdisk.map(name_of));
@@ -195,7 +198,7 @@ impl Platform {
 pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
     let name = |role, path: &Spanned<PathBuf>| entry_name(file, role, path);
     let kernel = name(ImageRole::Kernel, &file.config.kernel);
-    let ramdisk = file.config.ramdisk.as_ref().map(|path| name(ImageRole::Ramdisk, path)).transpose();
+    let ramdisk = ramdisk_name(file);
     match (kernel, ramdisk) {
         (Ok(kernel), Ok(ramdisk)) => match channels::refuse_alone(file) {
             None => Ok(spec_of(&file.config, kernel, ramdisk)),
@@ -291,20 +294,42 @@ impl ImageStore {
             return Ok(*index);
         }
         let name = entry_name(file, role, path)?;
-        let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
-        let bytes = files::read_bounded(&path.value, MAX_IMAGE_LEN)
-            .map_err(|error| problem(format!("{role}: {error}")))?;
-        if bytes.is_empty() {
-            return Err(problem(format!("{role}: {} is empty", path.value.display())));
+        let bytes = read_image(file, role, path)?;
+        let index = self.keep(name, &path.value, bytes);
+        self.by_path.insert(path.value.clone(), index);
+        Ok(index)
+    }
+
+    /// The index of a VM's RAM disk, if it has one: its file, or its files joined.
+    fn add_ramdisk(&mut self, file: &VmFile) -> Result<Option<usize>, String> {
+        let (first, name) = match (file.config.ramdisks.as_slice(), ramdisk_name(file)?) {
+            ([only], _) => return self.add(file, ImageRole::Ramdisk, only).map(Some),
+            ([first, ..], Some(name)) => (first, name),
+            _ => return Ok(None),
+        };
+        let mut joined = Vec::new();
+        for path in &file.config.ramdisks {
+            // As Linux wants archives that follow each other: each begins at a multiple of four bytes.
+            joined.resize(joined.len().next_multiple_of(RAMDISK_ALIGNMENT), 0);
+            joined.extend(read_image(file, ImageRole::Ramdisk, path)?);
         }
+        if u64::try_from(joined.len()).is_ok_and(|len| len <= MAX_IMAGE_LEN) {
+            return Ok(Some(self.keep(name, &first.value, joined)));
+        }
+        let text =
+            format!("RAM disk: its files have {} bytes together, more than {MAX_IMAGE_LEN}", joined.len());
+        Err(Diagnostic::error(first.span, text).render(&file.source))
+    }
+
+    /// The index of an image with these contents, which is a new one unless they are there already.
+    fn keep(&mut self, name: String, path: &Path, bytes: Vec<u8>) -> usize {
         let digest: [u8; 32] = Sha256::digest(&bytes).into();
         let index = *self.by_digest.entry(digest).or_insert(self.images.len());
         if index == self.images.len() {
             let entry = self.free_name(name, &digest);
-            self.images.push(Image { entry, path: path.value.clone(), bytes, unpacked_from: None });
+            self.images.push(Image { entry, path: path.to_owned(), bytes, unpacked_from: None });
         }
-        self.by_path.insert(path.value.clone(), index);
-        Ok(index)
+        index
     }
 
     /// `name`, or `name` with a piece of the contents' digest when another image has it.
@@ -314,6 +339,29 @@ impl ImageStore {
         let longer = (8..=whole.len()).map(|digits| format!("{name}.{}", &whole[..digits]));
         std::iter::once(name.clone()).chain(longer).find(|name| !taken(name)).unwrap_or(name)
     }
+}
+
+/// The contents of a file that a VM names.
+fn read_image(file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<Vec<u8>, String> {
+    let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
+    let bytes = files::read_bounded(&path.value, MAX_IMAGE_LEN)
+        .map_err(|error| problem(format!("{role}: {error}")))?;
+    if bytes.is_empty() {
+        return Err(problem(format!("{role}: {} is empty", path.value.display())));
+    }
+    Ok(bytes)
+}
+
+/// What a VM's RAM disk is called in the archive: by its file, or by its files with `+` between them.
+fn ramdisk_name(file: &VmFile) -> Result<Option<String>, String> {
+    let Some(first) = file.config.ramdisks.first() else { return Ok(None) };
+    let mut names = Vec::new();
+    for path in &file.config.ramdisks {
+        let name = entry_name(file, ImageRole::Ramdisk, path)?;
+        names.push(name.strip_prefix(IMAGE_FOLDER).unwrap_or(&name).to_owned());
+    }
+    let whole = Spanned::new(PathBuf::from(names.join("+")), first.span);
+    entry_name(file, ImageRole::Ramdisk, &whole).map(Some)
 }
 
 /// The digits of `bytes`, two for each.
@@ -372,6 +420,28 @@ mod tests {
         assert_eq!(archive.file("images/k.3fc4ccfe").unwrap(), b"two");
         let spec = BootSpec::decode(archive.file("vms/b.spec").unwrap()).unwrap();
         assert_eq!(spec, platform.vms()[1].spec);
+    }
+
+    #[test]
+    fn a_ramdisk_of_several_files_is_joined_at_multiples_of_four_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, contents) in [("k", "kernel"), ("one", "12345"), ("two", "1234"), ("three", "1")] {
+            fs::write(folder.path().join(path), contents).unwrap();
+        }
+        let vms = ["ramdisk = ['one', 'two', 'three']", "ramdisk = ['one']", "ramdisk = 'one'"];
+        let files: Vec<_> =
+            ["a", "b", "c"].iter().zip(vms).map(|(name, line)| vm(folder.path(), name, "k", line)).collect();
+        let alone = compile(&files[0]).unwrap();
+        let platform = Platform::load(files).unwrap();
+        let ramdisks: Vec<_> = platform.vms().iter().map(|vm| platform.ramdisk(vm).unwrap()).collect();
+        assert_eq!(ramdisks[0].bytes, b"12345\0\0\x001234\x31");
+        assert_eq!(ramdisks[0].entry, "images/one+two+three");
+        assert_eq!(alone.ramdisk.as_deref(), Some("images/one+two+three"));
+        assert_eq!(ramdisks[1].bytes, b"12345");
+        assert_eq!(ramdisks[1], ramdisks[2]);
+        let missing = vm(folder.path(), "a", "k", "ramdisk = ['one', 'four']");
+        let error = Platform::load(vec![missing]).unwrap_err().to_string();
+        assert!(error.contains("a.cfg:4:19: ") && error.contains("four"), "{error}");
     }
 
     #[test]

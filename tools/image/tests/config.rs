@@ -62,7 +62,8 @@ fn good_files_mean_what_they_say() {
             Ok(file) => {
                 let spec = image::platform::compile(&file).unwrap();
                 let kernel = file.config.kernel.value.display();
-                let ramdisk = file.config.ramdisk.as_ref().map(|path| path.value.display().to_string());
+                let ramdisks = file.config.ramdisks.iter().map(|path| path.value.display().to_string());
+                let ramdisk = ramdisks.reduce(|all, path| all + ", " + &path);
                 let warnings: String = file.warning_texts().map(|text| text + "\n").collect();
                 let spec = image::inspect::describe(&spec.encode().unwrap()).unwrap();
                 let text = format!("{warnings}{spec}kernel is {kernel}, ramdisk is {ramdisk:?}");

@@ -9,10 +9,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use image::disk;
 use image::files::{self, FileError};
 use image::memory;
 use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
+use image::{builder, disk};
 use protocols::{BootSpec, MachineStatus};
 use tempfile::TempDir;
 
@@ -118,7 +118,7 @@ fn prepare(arguments: &Run, work: &WorkFolder) -> Result<Machine, Failure> {
         },
         None => Boot::Direct {
             xen: work.put("xen", &stack.xen.elf)?,
-            xen_args: stack.xen_args,
+            xen_args: builder::xen_args_in_fresh_memory(&stack.xen_args),
             db_boot: work.put("db-boot", &stack.builder.elf)?,
             db_boot_args: stack.builder_args,
             archive: work.put("ramdisk.cpio", &stack.archive)?,

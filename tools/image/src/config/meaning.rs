@@ -34,7 +34,7 @@ pub(super) fn read(
     let vcpus = reader.vcpus();
     let domid = reader.domid();
     let uuid = reader.uuid();
-    let ramdisk = reader.path(Key::Ramdisk);
+    let ramdisks = reader.paths(Key::Ramdisk);
     let command_line = reader.command_line();
     let [on_poweroff, on_reboot, on_crash] =
         [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
@@ -52,7 +52,7 @@ pub(super) fn read(
         memory_kib,
         max_memory_kib,
         kernel: kernel?,
-        ramdisk,
+        ramdisks,
         command_line,
         on_poweroff,
         on_reboot,
@@ -222,6 +222,31 @@ impl Reader<'_> {
     fn path(&mut self, key: Key) -> Option<Spanned<PathBuf>> {
         let text = self.string(key)?;
         Some(Spanned::new(self.folder.join(text.value), text.span))
+    }
+
+    /// One path or a list of paths, relative ones likewise.
+    fn paths(&mut self, key: Key) -> Vec<Spanned<PathBuf>> {
+        let Some(assignment) = self.values.get(&key) else { return Vec::new() };
+        let value = &assignment.value;
+        let Value::List(items) = &value.value else { return self.path(key).into_iter().collect() };
+        if items.is_empty() {
+            self.error(value.span, format!("{:?} is an empty list", key.name()))
+                .help
+                .push("name a file or remove the line".into());
+        }
+        let mut paths = Vec::new();
+        for item in items {
+            match &item.value {
+                Value::String(text) if !text.is_empty() => {
+                    paths.push(Spanned::new(self.folder.join(text), item.span));
+                }
+                Value::String(_) => {
+                    self.error(item.span, format!("{:?} names an empty path", key.name()));
+                }
+                _ => self.wrong_type(key, "a path in quotes or a list of such", item),
+            }
+        }
+        paths
     }
 
     /// Start and maximum memory in KiB.

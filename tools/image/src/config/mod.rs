@@ -36,8 +36,8 @@ pub struct VmConfig {
     pub max_memory_kib: u64,
     /// The file of its kernel; relative paths are already joined to the folder of the VM file.
     pub kernel: Spanned<PathBuf>,
-    /// The file of its RAM disk, likewise.
-    pub ramdisk: Option<Spanned<PathBuf>>,
+    /// The files of its RAM disk, likewise: none, or those that are joined, in this order.
+    pub ramdisks: Vec<Spanned<PathBuf>>,
     /// Its kernel's command line.
     pub command_line: String,
     /// What happens when it powers off.
