@@ -6,10 +6,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kernel_image::{UnpackingCost, Unwrapped};
-use protocols::Channels;
 use protocols::archive::{IMAGE_FOLDER, spec_entry};
 use protocols::order::{self, OrderError};
 use protocols::spec::{BootSpec, ImageRole, SpecError};
+use protocols::{Channels, Digest};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
@@ -32,6 +32,8 @@ pub struct Image {
     pub entry: String,
     /// The file it was read from; the first one if several are equal, or are joined.
     pub path: PathBuf,
+    /// The SHA-256 of the file as it was read, joined if it is several.
+    pub file_sha256: Digest,
     /// Its contents, as they go into the archive.
     pub bytes: Vec<u8>,
     /// What the file was before it was unpacked, if it was.
@@ -107,6 +109,10 @@ impl Platform {
             let ramdisk = store.add_ramdisk(&file);
             match (kernel, ramdisk) {
                 (Ok(kernel), Ok(ramdisk)) => {
+                    let expected = [(&config.kernel_hash, Some(kernel)), (&config.ramdisk_hash, ramdisk)];
+                    problems.extend(expected.into_iter().filter_map(|(expected, index)| {
+                        wrong_hash(&file, expected.as_ref()?, store.images.get(index?)?)
+                    }));
                     let name_of = |index: usize| store.images[index].entry.clone();
                     let spec = spec_of(config, name_of(kernel), ramdisk.map(name_of));
                     vms.push(Vm { file, spec, kernel, ramdisk });
@@ -230,6 +236,15 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
     }
 }
 
+/// The message for an image that is not the file that the VM file means.
+fn wrong_hash(file: &VmFile, expected: &Spanned<Digest>, image: &Image) -> Option<String> {
+    let found = image.file_sha256;
+    let message = format!("{} has the SHA-256 {found}, not {}", image.path.display(), expected.value);
+    let problem = Diagnostic::error(expected.span, message)
+        .with_help("it is another file than the one that was meant: get that one, or change the line");
+    (found != expected.value).then(|| problem.render(&file.source))
+}
+
 /// Names and domain ids that two VMs want.
 fn conflicts(files: &[VmFile]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -327,7 +342,8 @@ impl ImageStore {
         let index = *self.by_digest.entry(digest).or_insert(self.images.len());
         if index == self.images.len() {
             let entry = self.free_name(name, &digest);
-            self.images.push(Image { entry, path: path.to_owned(), bytes, unpacked_from: None });
+            let file_sha256 = Digest(digest);
+            self.images.push(Image { entry, path: path.to_owned(), file_sha256, bytes, unpacked_from: None });
         }
         index
     }
@@ -442,6 +458,24 @@ mod tests {
         let missing = vm(folder.path(), "a", "k", "ramdisk = ['one', 'four']");
         let error = Platform::load(vec![missing]).unwrap_err().to_string();
         assert!(error.contains("a.cfg:4:19: ") && error.contains("four"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_one_that_was_meant_is_refused_with_both_digests() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("k"), "kernel").unwrap();
+        fs::write(folder.path().join("r"), "RAM disk").unwrap();
+        let [kernel, ramdisk] = ["kernel", "RAM disk"].map(|text| Digest(Sha256::digest(text).into()));
+        let right = format!("kernel_hash = 'sha256:{kernel}'\nramdisk = 'r'\nramdisk_hash = '{ramdisk}'");
+        assert!(Platform::load(vec![vm(folder.path(), "a", "k", &right)]).is_ok());
+        let wrong = format!("kernel_hash = '{ramdisk}'\nramdisk = 'r'\nramdisk_hash = '{kernel}'");
+        let problems = Platform::load(vec![vm(folder.path(), "a", "k", &wrong)]).unwrap_err().problems;
+        for (problem, place, found, expected) in
+            [(&problems[0], "a.cfg:4:15: ", kernel, ramdisk), (&problems[1], "a.cfg:6:16: ", ramdisk, kernel)]
+        {
+            let words = format!(" has the SHA-256 {found}, not {expected}");
+            assert!(problem.starts_with(place) && problem.contains(&words), "{problem}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From assignments to a VM: each key's type, range and default, and what keys mean together.
 
+mod hashes;
 mod life;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub(super) fn read(
     let after = reader.after();
     let life = reader.life(&after);
     let channels = reader.channels();
+    let kernel_hash = reader.hash(Key::KernelHash, Key::Kernel);
+    let ramdisk_hash = reader.hash(Key::RamdiskHash, Key::Ramdisk);
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -52,7 +55,9 @@ pub(super) fn read(
         memory_kib,
         max_memory_kib,
         kernel: kernel?,
+        kernel_hash,
         ramdisks,
+        ramdisk_hash,
         command_line,
         on_poweroff,
         on_reboot,

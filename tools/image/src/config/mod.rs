@@ -8,8 +8,8 @@ mod uuid;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use protocols::Life;
 use protocols::spec::{ExitAction, GuestKind};
+use protocols::{Digest, Life};
 
 use crate::files::{self, FileError};
 use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
@@ -36,8 +36,12 @@ pub struct VmConfig {
     pub max_memory_kib: u64,
     /// The file of its kernel; relative paths are already joined to the folder of the VM file.
     pub kernel: Spanned<PathBuf>,
+    /// The SHA-256 that this file must have.
+    pub kernel_hash: Option<Spanned<Digest>>,
     /// The files of its RAM disk, likewise: none, or those that are joined, in this order.
     pub ramdisks: Vec<Spanned<PathBuf>>,
+    /// The SHA-256 that this must have, joined if it is several files.
+    pub ramdisk_hash: Option<Spanned<Digest>>,
     /// Its kernel's command line.
     pub command_line: String,
     /// What happens when it powers off.
