@@ -2,8 +2,8 @@
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
 //! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`] and [`channel`] as parts of it, and [`order`] over several), the names it has there
-//! ([`archive`]), the manifest that such a RAM disk is signed with ([`manifest`]), and the byte with which db-boot ends the machine
-//! ([`status`]).
+//! ([`archive`]), the manifest that such a RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine
+//! ([`status`]), and the messages that db-server and the control domain exchange with others ([`message`]).
 //!
 //! Every format starts with a magic and a version, has a named bound for everything that has a length, and
 //! decodes totally: any sequence of bytes gives a valid value or an error, never a panic. The tests pin the
@@ -19,6 +19,7 @@ pub mod channel;
 pub mod digest;
 pub mod life;
 pub mod manifest;
+pub mod message;
 pub mod order;
 pub mod spec;
 pub mod status;

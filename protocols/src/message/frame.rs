@@ -1,0 +1,159 @@
+//! The header, and putting messages together from a stream of bytes.
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic, [`MAGIC`] |
+//! | 4 | 2 | version, [`VERSION`] |
+//! | 6 | 2 | kind, [`Kind`] |
+//! | 8 | 4 | number of the request, 0 in notices |
+//! | 12 | 4 | length of the body in bytes, at most [`MAX_BODY_LEN`] |
+//! | 16 | | body |
+
+use alloc::vec::Vec;
+
+use super::MessageError;
+
+/// The first four bytes of every message.
+pub const MAGIC: [u8; 4] = *b"DBMG";
+/// The version that this crate speaks.
+pub const VERSION: u16 = 1;
+/// Bytes before the body.
+pub const HEADER_LEN: usize = 16;
+/// The longest body: 64 KiB, twice what the longest message of today needs.
+pub const MAX_BODY_LEN: usize = 64 << 10;
+
+/// What a message is. The numbers are the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Kind {
+    /// A [`ServerRequest`](super::ServerRequest).
+    ServerRequest = 1,
+    /// A [`ServerReply`](super::ServerReply).
+    ServerReply = 2,
+    /// A [`ServerNotice`](super::ServerNotice).
+    ServerNotice = 3,
+    /// A [`ControlRequest`](super::ControlRequest).
+    ControlRequest = 4,
+    /// A [`ControlReply`](super::ControlReply).
+    ControlReply = 5,
+    /// A [`ControlNotice`](super::ControlNotice).
+    ControlNotice = 6,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::ServerRequest,
+        Self::ServerReply,
+        Self::ServerNotice,
+        Self::ControlRequest,
+        Self::ControlReply,
+        Self::ControlNotice,
+    ];
+
+    fn from_number(number: u16) -> Result<Self, MessageError> {
+        let found = Self::ALL.into_iter().find(|kind| *kind as u16 == number);
+        found.ok_or(MessageError::UnknownKind { found: number })
+    }
+}
+
+/// A message whose body has not been looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it is.
+    pub kind: Kind,
+    /// The number of the request that it is or answers.
+    pub id: u32,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// The bytes of a message.
+pub(super) fn encode(kind: Kind, id: u32, body: &[u8]) -> Result<Vec<u8>, MessageError> {
+    let too_long = MessageError::BodyTooLong { length: body.len() };
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY_LEN).ok_or(too_long)?;
+    let mut bytes = Vec::with_capacity(HEADER_LEN.saturating_add(body.len()));
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(kind as u16).to_le_bytes());
+    bytes.extend_from_slice(&id.to_le_bytes());
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(body);
+    Ok(bytes)
+}
+
+/// What of a stream has arrived and is not a whole message yet: never more than one message.
+///
+/// After an error there is no telling where the next message begins: the channel has to be closed. The error is then given
+/// again for ever.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    buffer: Vec<u8>,
+    failed: Option<MessageError>,
+}
+
+impl Stream {
+    /// Nothing has arrived yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes from the front of `bytes`, and a message once it is whole. To be called until `bytes` is empty.
+    pub fn take(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, MessageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = self.advance(bytes);
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+            self.buffer = Vec::new();
+        }
+        result
+    }
+
+    /// Whether the stream stops between two messages: at its end, anything else is a message cut short.
+    pub fn is_between_messages(&self) -> bool {
+        self.buffer.is_empty() && self.failed.is_none()
+    }
+
+    fn advance(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, MessageError> {
+        self.fill(bytes, HEADER_LEN);
+        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        let (kind, id, length) = decode_header(header)?;
+        let whole = HEADER_LEN.saturating_add(length);
+        self.fill(bytes, whole);
+        if self.buffer.len() < whole {
+            return Ok(None);
+        }
+        let body = self.buffer.split_off(HEADER_LEN);
+        self.buffer.clear();
+        Ok(Some(Frame { kind, id, body }))
+    }
+
+    /// Moves bytes over until there are `wanted`.
+    fn fill(&mut self, bytes: &mut &[u8], wanted: usize) {
+        let missing = wanted.saturating_sub(self.buffer.len());
+        let (now, later) = bytes.split_at(missing.min(bytes.len()));
+        self.buffer.extend_from_slice(now);
+        *bytes = later;
+    }
+}
+
+/// Kind, number and length of the body.
+fn decode_header(header: &[u8; HEADER_LEN]) -> Result<(Kind, u32, usize), MessageError> {
+    let [m0, m1, m2, m3, v0, v1, k0, k1, i0, i1, i2, i3, l0, l1, l2, l3] = *header;
+    let found = [m0, m1, m2, m3];
+    if found != MAGIC {
+        return Err(MessageError::BadMagic { found });
+    }
+    let version = u16::from_le_bytes([v0, v1]);
+    if version != VERSION {
+        return Err(MessageError::UnknownVersion { found: version });
+    }
+    let kind = Kind::from_number(u16::from_le_bytes([k0, k1]))?;
+    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    if length > MAX_BODY_LEN {
+        return Err(MessageError::BodyTooLong { length });
+    }
+    Ok((kind, u32::from_le_bytes([i0, i1, i2, i3]), length))
+}

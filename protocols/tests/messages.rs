@@ -1,0 +1,270 @@
+//! The messages' wire format, pinned: golden bytes, numbers of variants, corrupt input, arbitrary pieces.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p protocols --test messages` writes the golden files anew: a difference in one that was released
+//! is a break of the protocol.
+#![allow(missing_docs, reason = "a test's name says what it checks")]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may stop it at the first surprise")]
+
+mod samples;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use proptest::prelude::*;
+use protocols::SpecError;
+use protocols::message::{
+    BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource, Kind,
+    MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message,
+    MessageError, Reason, ServerNotice, ServerReply, ServerRequest, Stream, VmState, encode,
+};
+use samples::{all, encode_again, golden_folder, read_again, spec, to_hex};
+
+#[test]
+fn the_bytes_of_every_message_are_pinned() {
+    let mut names = BTreeSet::new();
+    for (name, bytes) in all() {
+        let path = golden_folder().join(name).with_extension("hex");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&path, to_hex(&bytes)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap_or_default(), to_hex(&bytes), "{name}");
+        assert_eq!(read_again(&bytes).unwrap(), bytes, "{name}");
+        names.insert(format!("{name}.hex"));
+    }
+    let files = fs::read_dir(golden_folder()).unwrap();
+    let files: BTreeSet<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, names, "a file for each message, and no other");
+}
+
+/// The first byte of a body is the number of the variant.
+#[test]
+fn the_numbers_of_variants_are_pinned() {
+    let mut last = (0, 0);
+    for (name, bytes) in all() {
+        let kind = u16::from_le_bytes([bytes[6], bytes[7]]);
+        let variant = bytes[HEADER_LEN];
+        let expected = if kind == last.0 { (kind, last.1 + 1) } else { (kind, 0) };
+        assert_eq!((kind, variant), expected, "{name}: one sample for each variant, in their order");
+        last = expected;
+    }
+    assert_eq!(last, (6, 2));
+    assert_eq!(Kind::ALL.map(|kind| kind as u16), [1, 2, 3, 4, 5, 6]);
+    let number = |reason| postcard::to_allocvec(&reason).unwrap()[0];
+    let reasons = [
+        Reason::Version,
+        Reason::NoHello,
+        Reason::NotPermitted,
+        Reason::OverQuota,
+        Reason::NoSuchVm,
+        Reason::NoSuchImage,
+        Reason::WrongDigest,
+        Reason::WrongOffset,
+        Reason::BadSpec,
+        Reason::BadKernel,
+        Reason::OutOfMemory,
+        Reason::Xen,
+        Reason::WrongState,
+        Reason::Busy,
+        Reason::Taken,
+    ];
+    assert_eq!(reasons.map(number), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    let number = |reason| postcard::to_allocvec(&reason).unwrap()[0];
+    let ends = [
+        EndReason::Poweroff,
+        EndReason::Reboot,
+        EndReason::Suspend,
+        EndReason::Crash,
+        EndReason::Watchdog,
+        EndReason::SoftReset,
+        EndReason::Status(0),
+        EndReason::Destroyed,
+    ];
+    assert_eq!(ends.map(number), [0, 1, 2, 3, 4, 5, 6, 7]);
+    let number = |state| postcard::to_allocvec(&state).unwrap()[0];
+    assert_eq!([VmState::Paused, VmState::Running, VmState::Ended].map(number), [0, 1, 2]);
+}
+
+#[test]
+fn a_truncated_message_is_waited_for_and_one_with_a_short_body_refused() {
+    for (name, bytes) in all() {
+        for length in 0..bytes.len() {
+            let mut stream = Stream::new();
+            assert_eq!(stream.take(&mut &bytes[..length]), Ok(None), "{name} {length}");
+            assert_eq!(stream.is_between_messages(), length == 0);
+        }
+        for length in HEADER_LEN..bytes.len() {
+            let mut short = bytes[..length].to_vec();
+            let body = u32::try_from(length - HEADER_LEN).unwrap();
+            short[12..16].copy_from_slice(&body.to_le_bytes());
+            assert!(read_again(&short).is_err(), "{name} {length}");
+        }
+    }
+}
+
+#[test]
+fn no_changed_byte_panics_or_reads_as_another_message_than_it_says() {
+    for (name, bytes) in all() {
+        for at in 0..bytes.len() {
+            for value in [0, 1, 2, 0x7f, 0x80, 0xff, bytes[at] ^ 1, bytes[at] ^ 0x80] {
+                let mut changed = bytes.clone();
+                changed[at] = value;
+                let mut rest = changed.as_slice();
+                if let Ok(Some(frame)) = Stream::new().take(&mut rest)
+                    && let Ok(again) = encode_again(&frame)
+                {
+                    assert_eq!(again, changed, "{name}: byte {at} = {value:#x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn each_lie_of_the_header_has_its_error_and_ends_the_stream() {
+    let (_, good) = all().remove(0);
+    let with = |at: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = value;
+        let mut stream = Stream::new();
+        let error = stream.take(&mut bytes.as_slice()).unwrap_err();
+        assert_eq!(
+            stream.take(&mut good.as_slice()),
+            Err(error.clone()),
+            "an honest message does not mend it"
+        );
+        assert!(!stream.is_between_messages());
+        error
+    };
+    assert_eq!(with(0, b'X'), MessageError::BadMagic { found: *b"XBMG" });
+    assert_eq!(with(4, 2), MessageError::UnknownVersion { found: 2 });
+    assert_eq!(with(6, 0), MessageError::UnknownKind { found: 0 });
+    assert_eq!(with(7, 1), MessageError::UnknownKind { found: 257 });
+    assert_eq!(with(15, 0xff), MessageError::BodyTooLong { length: 0xff00_000b });
+    let just = u32::try_from(MAX_BODY_LEN + 1).unwrap().to_le_bytes();
+    let mut bytes = good.clone();
+    bytes[12..16].copy_from_slice(&just);
+    let error = Stream::new().take(&mut bytes.as_slice()).unwrap_err();
+    assert_eq!(error, MessageError::BodyTooLong { length: MAX_BODY_LEN + 1 });
+}
+
+#[test]
+fn a_message_of_another_kind_is_refused() {
+    let (_, bytes) = all().remove(0);
+    let frame = Stream::new().take(&mut bytes.as_slice()).unwrap().unwrap();
+    let error = frame.decode::<ServerReply>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "message: a request to db-server, where only a reply of db-server may come"
+    );
+}
+
+#[test]
+fn a_longer_form_and_bytes_behind_are_refused() {
+    let mut frame = Stream::new().take(&mut encode(1, &ServerRequest::List { after: 5 }).unwrap().as_slice());
+    let frame = frame.as_mut().unwrap().as_mut().unwrap();
+    frame.body = vec![5, 0x85, 0];
+    let kind = Kind::ServerRequest;
+    assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::NotCanonical { kind }));
+    frame.body = vec![5, 5, 0, 0];
+    assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::TrailingBytes { kind, count: 2 }));
+}
+
+/// The message is refused before it is sent, and by a receiver.
+fn refused<M: Message + core::fmt::Debug + PartialEq>(message: &M, expected: &str) {
+    let error = encode(1, message).unwrap_err();
+    assert!(error.to_string().starts_with(expected), "{error}");
+    let body = postcard::to_allocvec(message).unwrap();
+    let frame = protocols::message::Frame { kind: M::KIND, id: 1, body };
+    assert_eq!(frame.decode::<M>(), Err(error));
+}
+
+#[test]
+fn what_is_out_of_bounds_is_refused_at_both_ends() {
+    let hello = |name: &str| ServerRequest::Hello { lowest: 1, highest: 1, name: name.into() };
+    refused(&hello("-"), "message: name \"-\"");
+    let chunk = |length| ServerRequest::PutImageChunk { digest: [0; 32], offset: 0, bytes: vec![0; length] };
+    assert!(encode(1, &chunk(MAX_CHUNK_LEN)).is_ok());
+    refused(&chunk(MAX_CHUNK_LEN + 1), "message: a part of an image of 32769");
+    let build = |spec: Vec<u8>, name: &str, label: usize| {
+        ServerRequest::Build(BuildRequest {
+            spec,
+            kernel: ImageSource::Ramdisk(name.into()),
+            ramdisk: None,
+            paused: false,
+            console: None,
+            xenstore: None,
+            label: Some("x".repeat(label)),
+            measured: false,
+        })
+    };
+    assert!(encode(1, &build(spec(), "k", MAX_TEXT_LEN)).is_ok());
+    refused(&build(spec(), "k", MAX_TEXT_LEN + 1), "message: a label of 1025");
+    refused(&build(spec(), "../k", 0), "message: kernel \"../k\"");
+    assert!(encode(1, &build(vec![0; MAX_SPEC_LEN], "k", 0)).is_ok());
+    refused(&build(vec![0; MAX_SPEC_LEN + 1], "k", 0), "message: a boot spec of 16401");
+    let failed = |length| ServerReply::Failed(Failure { reason: Reason::Xen, detail: "x".repeat(length) });
+    refused(&failed(MAX_TEXT_LEN + 1), "message: the detail of a failure of 1025");
+    let ended =
+        |status| ServerNotice::Ended { domid: 1, name: "a".into(), reason: EndReason::Status(status) };
+    assert!(encode(0, &ended(127)).is_ok());
+    refused(&ended(128), "message: an exit status of 128");
+    let vm = ControlVm { name: "a".into(), domid: None, state: None, restarts: 0 };
+    let vms = |count| ControlReply::Vms { vms: vec![vm.clone(); count], more: false };
+    assert!(encode(1, &vms(MAX_ENTRIES)).is_ok());
+    refused(&vms(MAX_ENTRIES + 1), "message: a list of VMs of 257");
+    let platform = |count| ControlRequest::CreatePlatform { name: "p".into(), specs: vec![spec(); count] };
+    assert!(encode(1, &platform(MAX_PLATFORM_VMS)).is_ok());
+    refused(&platform(MAX_PLATFORM_VMS + 1), "message: a platform's list of VMs of 65");
+}
+
+#[test]
+fn a_length_that_promises_more_than_there_is_takes_no_memory_for_it() {
+    // A list of 2^32 - 1 VMs in six bytes.
+    let body = vec![3, 0xff, 0xff, 0xff, 0xff, 0x0f];
+    let frame = protocols::message::Frame { kind: Kind::ServerReply, id: 1, body };
+    assert!(matches!(frame.decode::<ServerReply>(), Err(MessageError::BadBody { length: 6, .. })));
+}
+
+#[test]
+fn a_spec_error_names_what_is_wrong() {
+    let error = encode(1, &ControlRequest::TerminatePlatform { platform: String::new() }).unwrap_err();
+    assert_eq!(error, MessageError::Spec(SpecError::BadName { name: String::new() }));
+}
+
+proptest! {
+    #[test]
+    fn messages_come_out_whole_however_the_stream_is_cut(
+        order in prop::collection::vec(0_usize..38, 1..12),
+        cuts in prop::collection::vec(1_usize..400, 1..40),
+    ) {
+        let all = all();
+        let sent: Vec<&[u8]> = order.iter().map(|index| all[index % all.len()].1.as_slice()).collect();
+        let bytes = sent.concat();
+        let (mut stream, mut got, mut rest) = (Stream::new(), Vec::new(), bytes.as_slice());
+        for cut in cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (mut piece, later) = rest.split_at((*cut).min(rest.len()));
+            while !piece.is_empty() {
+                if let Some(frame) = stream.take(&mut piece).unwrap() {
+                    got.push(encode_again(&frame).unwrap());
+                }
+            }
+            rest = later;
+        }
+        prop_assert!(stream.is_between_messages());
+        prop_assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 1_u16..=6) {
+        let mut header = b"DBMG\x01\x00".to_vec();
+        header.extend(kind.to_le_bytes());
+        header.extend([1, 0, 0, 0]);
+        header.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+        header.extend(&bytes);
+        let _ = read_again(&header);
+        let _ = Stream::new().take(&mut bytes.as_slice());
+    }
+}
