@@ -12,8 +12,8 @@ use goblin::{
     elf::{
         Elf, Header, ProgramHeader, SectionHeader,
         header::{
-            EI_CLASS, EI_DATA, ELFCLASS32, ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_CORE, ET_DYN, ET_EXEC,
-            ET_REL,
+            EI_CLASS, EI_DATA, ELFCLASS32, ELFCLASS64, ELFDATA2LSB, EM_386, EM_X86_64, ET_CORE, ET_DYN,
+            ET_EXEC, ET_REL,
         },
         program_header::{PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE},
         section_header::{SHN_XINDEX, SHT_NOBITS, SHT_NOTE},
@@ -26,6 +26,7 @@ pub struct KernelImage<'a> {
     segments: Vec<Segment<'a>>,
     notes: XenNotes<'a>,
     entry: u64,
+    class: Class,
 }
 
 /// One segment to load.
@@ -56,23 +57,53 @@ impl Segment<'_> {
     }
 }
 
-/// Sizes of the headers in a 64-bit ELF file.
-const ELF_HEADER_SIZE: usize = 64;
-const PROGRAM_HEADER_SIZE: usize = 56;
-const SECTION_HEADER_SIZE: usize = 64;
+/// The two kinds of ELF files, and the sizes of the headers in each.
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    container: Container,
+    /// The processor that files of this kind are for.
+    machine: u16,
+    elf_header: usize,
+    program_header: usize,
+    section_header: usize,
+}
 
-/// 64-bit, little-endian: the only kind that gets past [`check_identity`].
-const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
+impl Class {
+    const BITS_32: Self = Self {
+        container: Container::Little,
+        machine: EM_386,
+        elf_header: 52,
+        program_header: 32,
+        section_header: 40,
+    };
+    const BITS_64: Self = Self {
+        container: Container::Big,
+        machine: EM_X86_64,
+        elf_header: 64,
+        program_header: 56,
+        section_header: 64,
+    };
+
+    /// How goblin is to read the headers: little-endian, which is all that gets past [`class_of`].
+    fn context(self) -> Ctx {
+        Ctx { container: self.container, le: Endian::Little }
+    }
+}
 
 impl<'a> KernelImage<'a> {
-    /// Reads an ELF file: an x86-64 executable. What is in it is checked; whether it can run as a guest is not
+    /// Reads an ELF file: an executable for x86, of 64 bits or, for PVH, of 32. What is in it is checked; whether it can run as a guest is not
     /// ([`KernelImage::layout`] does that).
     pub fn parse(elf: &'a [u8]) -> Result<Self, ImageError> {
-        let header = parse_header(elf)?;
-        let programs = program_headers(elf, &header)?;
+        let (header, class) = parse_header(elf)?;
+        let programs = program_headers(elf, &header, class)?;
         let segments = segments(elf, &programs)?;
-        let notes = find_notes(elf, &header, &programs)?;
-        Ok(Self { segments, notes, entry: header.e_entry })
+        let notes = find_notes(elf, &header, class, &programs)?;
+        Ok(Self { segments, notes, entry: header.e_entry, class })
+    }
+
+    /// Whether the file has 32 bits. A PVH kernel may, as it starts in 32-bit code anyway.
+    pub fn is_32_bit(&self) -> bool {
+        matches!(self.class.container, Container::Little)
     }
 
     /// The segments to load, by rising physical address; they do not overlap, and there is at least one.
@@ -98,21 +129,21 @@ impl<'a> KernelImage<'a> {
     }
 }
 
-fn parse_header(elf: &[u8]) -> Result<Header, ImageError> {
+fn parse_header(elf: &[u8]) -> Result<(Header, Class), ImageError> {
     if !elf.starts_with(ELF_MAGIC) {
         return Err(ImageError::NotElf { start: elf.iter().take(4).copied().collect() });
     }
-    check_identity(elf)?;
-    if elf.len() < ELF_HEADER_SIZE {
-        return Err(ImageError::ElfCutOff { len: elf.len() });
+    let class = class_of(elf)?;
+    if elf.len() < class.elf_header {
+        return Err(ImageError::ElfCutOff { len: elf.len(), header: class.elf_header });
     }
     let header =
         Elf::parse_header(elf).map_err(|error| ImageError::BadElfHeader { detail: format!("{error}") })?;
-    if header.e_machine != EM_X86_64 {
-        return Err(ImageError::WrongMachine { machine: header.e_machine });
+    if header.e_machine != class.machine {
+        return Err(ImageError::WrongMachine { machine: header.e_machine, expected: class.machine });
     }
     match header.e_type {
-        ET_EXEC | ET_DYN => Ok(header),
+        ET_EXEC | ET_DYN => Ok((header, class)),
         ET_REL => Err(ImageError::NotExecutable { kind: header.e_type, what: "an object file" }),
         ET_CORE => Err(ImageError::NotExecutable { kind: header.e_type, what: "a core dump" }),
         kind => Err(ImageError::NotExecutable { kind, what: "of no known type" }),
@@ -120,17 +151,17 @@ fn parse_header(elf: &[u8]) -> Result<Header, ImageError> {
 }
 
 /// Class and encoding, the two bytes on which the reading of all others depends.
-fn check_identity(elf: &[u8]) -> Result<(), ImageError> {
+fn class_of(elf: &[u8]) -> Result<Class, ImageError> {
     let (Some(class), Some(encoding)) = (elf.get(EI_CLASS), elf.get(EI_DATA)) else {
-        return Err(ImageError::ElfCutOff { len: elf.len() });
+        return Err(ImageError::ElfCutOff { len: elf.len(), header: Class::BITS_64.elf_header });
     };
-    match *class {
-        ELFCLASS64 => {}
-        ELFCLASS32 => return Err(ImageError::ThirtyTwoBit),
+    let class = match *class {
+        ELFCLASS64 => Class::BITS_64,
+        ELFCLASS32 => Class::BITS_32,
         class => return Err(ImageError::BadClass { class }),
-    }
+    };
     match *encoding {
-        ELFDATA2LSB => Ok(()),
+        ELFDATA2LSB => Ok(class),
         encoding => Err(ImageError::BadEncoding { encoding }),
     }
 }
@@ -175,7 +206,7 @@ impl Table {
     }
 }
 
-fn program_headers(elf: &[u8], header: &Header) -> Result<Vec<ProgramHeader>, ImageError> {
+fn program_headers(elf: &[u8], header: &Header, class: Class) -> Result<Vec<ProgramHeader>, ImageError> {
     if header.e_phnum == 0 {
         return Err(ImageError::NoSegments);
     }
@@ -184,15 +215,15 @@ fn program_headers(elf: &[u8], header: &Header) -> Result<Vec<ProgramHeader>, Im
         offset: header.e_phoff,
         entry_size: header.e_phentsize,
         count: usize::from(header.e_phnum),
-        expected_size: PROGRAM_HEADER_SIZE,
+        expected_size: class.program_header,
         max: MAX_PROGRAM_HEADERS,
     };
     let offset = table.check(elf)?;
-    ProgramHeader::parse(elf, offset, table.count, CONTEXT)
+    ProgramHeader::parse(elf, offset, table.count, class.context())
         .map_err(|error| ImageError::BadElfHeader { detail: format!("{error}") })
 }
 
-fn section_headers(elf: &[u8], header: &Header) -> Result<Vec<SectionHeader>, ImageError> {
+fn section_headers(elf: &[u8], header: &Header, class: Class) -> Result<Vec<SectionHeader>, ImageError> {
     if header.e_shoff == 0 || header.e_shnum == 0 {
         return Ok(Vec::new());
     }
@@ -201,11 +232,11 @@ fn section_headers(elf: &[u8], header: &Header) -> Result<Vec<SectionHeader>, Im
         offset: header.e_shoff,
         entry_size: header.e_shentsize,
         count: usize::from(header.e_shnum),
-        expected_size: SECTION_HEADER_SIZE,
+        expected_size: class.section_header,
         max: MAX_SECTION_HEADERS,
     };
     let offset = table.check(elf)?;
-    SectionHeader::parse(elf, offset, table.count, CONTEXT)
+    SectionHeader::parse(elf, offset, table.count, class.context())
         .map_err(|error| ImageError::BadElfHeader { detail: format!("{error}") })
 }
 
@@ -266,6 +297,7 @@ fn segment<'a>(elf: &'a [u8], index: usize, program: &ProgramHeader) -> Result<S
 fn find_notes<'a>(
     elf: &'a [u8],
     header: &Header,
+    class: Class,
     programs: &[ProgramHeader],
 ) -> Result<XenNotes<'a>, ImageError> {
     let mut walk = notes::Walk::new(elf, NoteSource::Segments);
@@ -276,7 +308,7 @@ fn find_notes<'a>(
     if let Some(notes) = walk.found() {
         return Ok(notes);
     }
-    let sections = section_headers(elf, header)?;
+    let sections = section_headers(elf, header, class)?;
     let mut walk = notes::Walk::new(elf, NoteSource::Sections);
     for section in sections.iter().skip(1).filter(|section| section.sh_type == SHT_NOTE) {
         walk.read(section.sh_offset, section.sh_size)?;

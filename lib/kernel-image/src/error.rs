@@ -177,14 +177,19 @@ pub enum ImageError {
         start: Vec<u8>,
     },
     /// The file ends within the ELF header.
-    #[error("the ELF file ends at {len:#x}, within its header of 0x40 bytes; it was cut off: copy it again")]
+    #[error(
+        "the ELF file ends at {len:#x}, within its header of {header:#x} bytes; it was cut off: copy it again"
+    )]
     ElfCutOff {
         /// Size of the file in bytes.
         len: usize,
+        /// Size of its header.
+        header: usize,
     },
-    /// A 32-bit kernel.
+    /// A 32-bit kernel, as PV.
     #[error(
-        "the kernel is a 32-bit ELF file; only 64-bit (x86-64) kernels can be built: use the 64-bit kernel"
+        "the kernel is a 32-bit ELF file, and 32-bit PV guests are not supported (nor does Debian's Xen run them: it is built \
+         without CONFIG_PV32): use the 64-bit kernel, or type = \"pvh\" if the kernel has the note PHYS32_ENTRY"
     )]
     ThirtyTwoBit,
     /// Neither 32 nor 64 bits.
@@ -200,10 +205,14 @@ pub enum ImageError {
         encoding: u8,
     },
     /// For another processor.
-    #[error("the kernel is for another processor (ELF machine {machine}, not 62); use a kernel for x86-64")]
+    #[error(
+        "the kernel is for another processor (ELF machine {machine}, not {expected}); use a kernel for x86-64"
+    )]
     WrongMachine {
         /// The field `e_machine`.
         machine: u16,
+        /// What it should be: 62 in a 64-bit file, 3 in a 32-bit file.
+        expected: u16,
     },
     /// Neither an executable nor position-independent.
     #[error("the ELF file is {what} (type {kind}), not an executable; give the linked kernel")]

@@ -40,6 +40,9 @@ const LOWER_HALF_END: u64 = 0x0000_8000_0000_0000;
 impl KernelImage<'_> {
     /// Works out the start of a 64-bit PV guest, or why this kernel cannot be one.
     pub fn layout(&self) -> Result<PvLayout, ImageError> {
+        if self.is_32_bit() {
+            return Err(ImageError::ThirtyTwoBit);
+        }
         self.check_notes()?;
         let notes = self.notes();
         let (virt_base, paddr_offset) = self.base_and_offset()?;

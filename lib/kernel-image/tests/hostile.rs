@@ -42,7 +42,8 @@ fn every_single_byte_flip_is_survived() {
             elf.programs.remove(1);
         })
         .bytes();
-    for bytes in [&mut with_notes, &mut without] {
+    let mut with_32_bits = kernel().bytes_of_32_bits();
+    for bytes in [&mut with_notes, &mut without, &mut with_32_bits] {
         for position in 0..bytes.len() {
             for flip in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff] {
                 bytes[position] ^= flip;

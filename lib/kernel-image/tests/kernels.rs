@@ -29,6 +29,20 @@ fn a_kernel_with_few_notes() {
 }
 
 #[test]
+fn a_pvh_kernel_of_32_bits() {
+    let elf = Elf::with_notes(&[note(PHYS32_ENTRY, &0x10_0010u32.to_le_bytes())]);
+    let bytes = elf.bytes_of_32_bits();
+    let image = KernelImage::parse(&bytes).unwrap();
+    assert!(image.is_32_bit());
+    let segment = image.segments()[0];
+    assert_eq!((segment.physical, segment.memory_size), (START, 0x3_0000));
+    assert_eq!(segment.file, code());
+    assert!(segment.readable && segment.writable && segment.executable);
+    assert_eq!(image.notes().phys32_entry, Some(0x10_0010));
+    assert!(!KernelImage::parse(&Elf::kernel().bytes()).unwrap().is_32_bit());
+}
+
+#[test]
 fn every_note_is_read() {
     let notes = [
         number(1, BASE + START),

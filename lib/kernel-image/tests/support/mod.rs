@@ -117,6 +117,35 @@ impl Elf {
         [self.header(section_offset), table, body].concat()
     }
 
+    /// The same as a 32-bit file for i386: addresses are cut to 32 bits, and there are no sections.
+    pub(crate) fn bytes_of_32_bits(&self) -> Vec<u8> {
+        let words =
+            |words: &[u64]| words.iter().flat_map(|word| (*word as u32).to_le_bytes()).collect::<Vec<_>>();
+        let headers = 52 + 32 * self.programs.len();
+        let mut bytes = vec![0x7f, b'E', b'L', b'F', 1, self.encoding, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        bytes.extend([self.kind, 3].into_iter().flat_map(u16::to_le_bytes));
+        bytes.extend(words(&[1, self.entry, 52, 0, 0]));
+        bytes.extend([52, 32, self.programs.len() as u16, 40, 0, 0].into_iter().flat_map(u16::to_le_bytes));
+        let mut body: Vec<u8> = Vec::new();
+        for program in &self.programs {
+            let (offset, size) = ((headers + body.len()) as u64, program.data.len() as u64);
+            let Program { kind, virt, physical, memory_size, flags, .. } = program;
+            bytes.extend(words(&[
+                u64::from(*kind),
+                offset,
+                *virt,
+                *physical,
+                size,
+                *memory_size,
+                u64::from(*flags),
+                4,
+            ]));
+            body.extend(&program.data);
+            body.resize(body.len().next_multiple_of(4), 0);
+        }
+        [bytes, body].concat()
+    }
+
     fn header(&self, section_offset: u64) -> Vec<u8> {
         let section_count = if self.sections.is_empty() { 0 } else { self.sections.len() as u16 + 2 };
         let mut bytes = vec![0x7f, b'E', b'L', b'F', self.class, self.encoding, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
