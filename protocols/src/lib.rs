@@ -1,7 +1,7 @@
 //! The wire formats of the project.
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
-//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`] and [`channel`] as parts of it, and [`order`] over several), the names it has there
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`] over several), the names it has there
 //! ([`archive`]), the manifest that such a RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine
 //! ([`status`]), and the messages that db-server and the control domain exchange with others ([`message`]).
 //!
@@ -21,6 +21,7 @@ pub mod life;
 pub mod manifest;
 pub mod message;
 pub mod order;
+pub mod settings;
 pub mod spec;
 pub mod status;
 
@@ -28,5 +29,6 @@ pub use channel::Channels;
 pub use digest::Digest;
 pub use life::Life;
 pub use manifest::{FileRecord, Manifest, ManifestError, ManifestSignature};
+pub use settings::{Settings, SettingsError};
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;

@@ -21,6 +21,7 @@ use thiserror::Error;
 
 use crate::channel::{Channels, MAX_CHANNELS};
 use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use crate::settings::{Settings, SettingsError};
 
 /// The first eight bytes of an encoded spec.
 pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
@@ -28,9 +29,9 @@ pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
 pub const VERSION: u16 = 1;
 /// Bytes before the body.
 pub const HEADER_LEN: usize = 16;
-/// The longest body. The bounds of the single fields add up to less than 4500 bytes; the rest is room to
+/// The longest body. The bounds of the single fields add up to less than 17000 bytes; the rest is room to
 /// grow within the version.
-pub const MAX_BODY_LEN: usize = 16384;
+pub const MAX_BODY_LEN: usize = 65536;
 
 /// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
 pub const MAX_NAME_LEN: usize = 63;
@@ -98,6 +99,8 @@ pub struct BootSpec {
     pub life: Life,
     /// The channels that it serves; a VM with channels has a `domid`.
     pub channels: Channels,
+    /// What it may do and get besides.
+    pub settings: Settings,
 }
 
 /// Which of the two images of a spec an error is about.
@@ -290,6 +293,9 @@ pub enum SpecError {
         /// The client's domain id.
         client: u16,
     },
+    /// What it may do or get is out of range.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The command line has a NUL, behind which no kernel would look.
     #[error("command line: a NUL character at byte {at} would end it early")]
     CommandLineHasNul {
@@ -313,7 +319,9 @@ impl BootSpec {
         }
         check_command_line(&self.command_line)?;
         self.life.validate()?;
-        self.channels.validate(self.domid)
+        self.channels.validate(self.domid)?;
+        self.settings.validate()?;
+        Ok(())
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

@@ -1,10 +1,15 @@
 //! The boot spec's wire format, pinned: golden bytes, variant numbers, corrupt input, round trips.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may stop it at the first surprise")]
 #![allow(missing_docs, reason = "a test's name says what it checks")]
 
 use proptest::prelude::*;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use protocols::settings::{
+    Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Limits, MAX_CAP, MAX_CPU_RANGES,
+    MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Placement,
+};
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, SpecError};
+use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, SettingsError, SpecError};
 
 fn sample() -> BootSpec {
     BootSpec {
@@ -30,12 +35,36 @@ fn sample() -> BootSpec {
             ready: Some("up".into()),
         },
         channels: Channels { clients: vec![7, 0x1234] },
+        settings: Settings {
+            access: Access {
+                io_memory: vec![IoMemory { first: 0xb8, pages: 8 }],
+                io_ports: vec![IoPorts { first: 0x70, last: 0x71 }],
+                interrupts: vec![8],
+            },
+            limits: Limits {
+                event_channels: 127,
+                grant_frames: 4,
+                maptrack_frames: 0,
+                grant_version: Some(1),
+            },
+            placement: Placement {
+                hard: Affinity::All(cpus(&[0, 1, 2, 5])),
+                soft: Affinity::Each(vec![cpus(&[1])]),
+                weight: Some(512),
+                cap: Some(50),
+                pool: 0,
+            },
+        },
     }
+}
+
+fn cpus(list: &[u32]) -> CpuSet {
+    CpuSet::new(list.iter().copied()).unwrap()
 }
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   74, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   105, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -52,6 +81,13 @@ const GOLDEN: &[u8] = &[
     1, 2, b'd', b'b',                               // after
     1, 2, b'u', b'p',                               // ready
     2, 7, 0xb4, 0x24,                               // channels
+    1, 0xb8, 0x01, 8,                               // I/O memory
+    1, 0x70, 0x71,                                  // I/O ports
+    1, 8,                                           // interrupts
+    0x7f, 4, 0, 1, 1,                               // event channels, grant frames, maptrack frames, grant version
+    1, 2, 0, 2, 5, 5,                               // hard affinity: all vCPUs, two ranges
+    2, 1, 1, 1, 1,                                  // soft affinity: each vCPU, one set of one range
+    1, 0x80, 0x04, 1, 50, 0,                        // weight, cap, pool
 ];
 
 #[test]
@@ -118,9 +154,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
     assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
     assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
-    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_004a });
-    assert_eq!(with(12, 73), SpecError::TrailingBytes { count: 1 });
-    assert_eq!(with(12, 75), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0069 });
+    assert_eq!(with(12, 104), SpecError::TrailingBytes { count: 1 });
+    assert_eq!(with(12, 106), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
 }
 
 #[test]
@@ -165,6 +201,39 @@ const WRONG_FIELDS: &[WrongField] = &[
     ),
     ("no restart", |s| s.life.restart_limit = 0, "restart limit of 0"),
     ("too many restarts", |s| s.life.restart_limit = MAX_RESTART_LIMIT + 1, "restart limit of 1000001"),
+    ("I/O memory of no page", |s| s.settings.access.io_memory[0].pages = 0, "I/O memory of 0x0 pages"),
+    (
+        "I/O memory beyond all addresses",
+        |s| s.settings.access.io_memory[0].first = MAX_FRAME,
+        "I/O memory of 0x8 pages from page 0xffffffffff",
+    ),
+    (
+        "I/O memory that wraps",
+        |s| s.settings.access.io_memory[0] = IoMemory { first: 1, pages: u64::MAX },
+        "I/O memory of 0xffffffffffffffff",
+    ),
+    ("I/O ports backwards", |s| s.settings.access.io_ports[0].last = 0x6f, "I/O ports 0x70 to 0x6f"),
+    (
+        "too high an interrupt",
+        |s| s.settings.access.interrupts[0] = MAX_INTERRUPT + 1,
+        "interrupt 16: must be 1 to 15",
+    ),
+    ("the timer's interrupt", |s| s.settings.access.interrupts[0] = 0, "interrupt 0: must be 1 to 15"),
+    ("too many interrupts", |s| s.settings.access.interrupts = vec![1; 65], "65 interrupts: at most 64"),
+    (
+        "no event channel",
+        |s| s.settings.limits.event_channels = 0,
+        "event channels of 0: must be 1 to 131071",
+    ),
+    ("no grant frame", |s| s.settings.limits.grant_frames = 0, "grant frames of 0"),
+    ("unknown grant version", |s| s.settings.limits.grant_version = Some(3), "grant table version of 3"),
+    ("no weight", |s| s.settings.placement.weight = Some(0), "weight of 0"),
+    ("too high a cap", |s| s.settings.placement.cap = Some(MAX_CAP + 1), "cap of 65535"),
+    (
+        "too many ranges of CPUs",
+        |s| s.settings.placement.hard = Affinity::Each(vec![cpus(&[1]); MAX_CPU_RANGES + 1]),
+        "513 ranges of CPUs",
+    ),
     (
         "too long a delay",
         |s| s.life.restart_delay_ms = MAX_RESTART_DELAY_MS + 1,
@@ -217,15 +286,90 @@ fn the_largest_spec_fits_the_body() {
             ..sample().life
         },
         channels: Channels { clients: (1..=6).collect() },
+        settings: largest_settings(),
         ..sample()
     };
     let bytes = spec.encode().unwrap();
-    assert!(bytes.len() < HEADER_LEN + MAX_BODY_LEN / 2);
+    assert!(bytes.len() < HEADER_LEN + MAX_BODY_LEN / 2, "{}", bytes.len());
     assert_eq!(BootSpec::decode(&bytes).unwrap(), spec);
+}
+
+fn largest_settings() -> Settings {
+    let affinity = || Affinity::Each((0..512).map(|vcpu| cpus(&[16383 - vcpu])).collect());
+    Settings {
+        access: Access {
+            io_memory: vec![IoMemory { first: MAX_FRAME / 2, pages: MAX_FRAME / 2 }; MAX_RANGES],
+            io_ports: vec![IoPorts { first: 0xffff, last: 0xffff }; MAX_RANGES],
+            interrupts: vec![MAX_INTERRUPT; MAX_RANGES],
+        },
+        limits: Limits {
+            event_channels: MAX_EVENT_CHANNELS,
+            grant_frames: MAX_TABLE_FRAMES,
+            maptrack_frames: MAX_TABLE_FRAMES,
+            grant_version: Some(2),
+        },
+        placement: Placement {
+            hard: affinity(),
+            soft: affinity(),
+            weight: Some(MAX_WEIGHT),
+            cap: Some(MAX_CAP),
+            pool: u32::MAX,
+        },
+    }
+}
+
+/// A set on the wire that the constructor would not make.
+#[test]
+fn cpus_out_of_order_are_refused() {
+    let mut bytes = GOLDEN.to_vec();
+    let at = bytes.windows(6).position(|bytes| bytes == [1, 2, 0, 2, 5, 5]).unwrap();
+    bytes[at + 4] = 3;
+    assert_eq!(BootSpec::decode(&bytes), Err(SpecError::Settings(SettingsError::BadCpus)));
+    let range = CpuRange { first: 5, last: 5 };
+    assert_eq!(cpus(&[5]).ranges(), [range]);
+}
+
+fn any_cpus() -> impl Strategy<Value = CpuSet> {
+    prop::collection::vec(0..200_u32, 1..9).prop_map(|list| cpus(&list))
+}
+
+fn any_affinity() -> impl Strategy<Value = Affinity> {
+    prop_oneof![
+        Just(Affinity::Any),
+        any_cpus().prop_map(Affinity::All),
+        prop::collection::vec(any_cpus(), 0..5).prop_map(Affinity::Each),
+    ]
+}
+
+prop_compose! {
+    fn any_valid_settings()(
+        io_memory in prop::collection::vec((0..MAX_FRAME / 2, 1..MAX_FRAME / 2), 0..4),
+        io_ports in prop::collection::vec((any::<u16>(), any::<u16>()), 0..4),
+        interrupts in prop::collection::vec(1..=MAX_INTERRUPT, 0..4),
+        event_channels in 1..=MAX_EVENT_CHANNELS,
+        grant_frames in 1..=MAX_TABLE_FRAMES,
+        maptrack_frames in 0..=MAX_TABLE_FRAMES,
+        grant_version in proptest::option::of(1..=2_u8),
+        hard in any_affinity(),
+        soft in any_affinity(),
+        weight in proptest::option::of(1..=MAX_WEIGHT),
+        cap in proptest::option::of(0..=MAX_CAP),
+        pool in any::<u32>(),
+    ) -> Settings {
+        let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory { first, pages }).collect();
+        let io_ports =
+            io_ports.into_iter().map(|(a, b)| IoPorts { first: a.min(b), last: a.max(b) }).collect();
+        Settings {
+            access: Access { io_memory, io_ports, interrupts },
+            limits: Limits { event_channels, grant_frames, maptrack_frames, grant_version },
+            placement: Placement { hard, soft, weight, cap, pool },
+        }
+    }
 }
 
 prop_compose! {
     fn any_valid_spec()(
+        settings in any_valid_settings(),
         name in "[A-Za-z0-9][A-Za-z0-9._-]{0,62}",
         domid in proptest::option::of(1_u16..0x7ff0),
         uuid in any::<[u8; 16]>(),
@@ -255,6 +399,7 @@ prop_compose! {
             channels: Channels {
                 clients: clients.into_iter().filter(|id| domid.is_some_and(|own| own != *id)).collect(),
             },
+            settings,
         }
     }
 }

@@ -3,12 +3,13 @@
 use core::fmt;
 
 use hypercall::{RawHypercall, Xen};
+use protocols::Settings;
 use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::hvm::EMULATE_LAPIC;
 use xen_abi::{DomId, PageCount};
 
 /// What a domain is created with, besides its memory contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainSpec {
     /// The identifier it is to have; Xen chooses without.
     pub domid: Option<DomId>,
@@ -18,19 +19,12 @@ pub struct DomainSpec {
     pub vcpus: u32,
     /// The most memory it may have later; its memory at least.
     pub max_memory: PageCount,
+    /// What it may do and get besides; valid.
+    pub settings: Settings,
 }
 
-/// Frames that a grant table may grow to, as Xen's own tools ask for.
-const MAX_GRANT_FRAMES: i32 = 64;
-
-/// Frames that a maptrack table may grow to, as Xen's own tools ask for.
-const MAX_MAPTRACK_FRAMES: i32 = 1024;
-
-/// The highest event-channel port, as Xen's own tools ask for.
-const MAX_EVENT_PORT: u32 = 1023;
-
-/// The highest grant table version that guests may switch to. Version 2 is supported by every release and needed by none.
-const MAX_GRANT_VERSION: u32 = 2;
+/// The highest grant table version, unless the settings say. Version 2 is supported by every release and needed by none.
+const MAX_GRANT_VERSION: u8 = 2;
 
 impl DomainSpec {
     /// The request for a PV domain.
@@ -44,14 +38,16 @@ impl DomainSpec {
     }
 
     fn request(&self, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {
+        let limits = &self.settings.limits;
+        let frames = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         CreateDomain {
             handle: self.uuid,
             flags,
             max_vcpus: self.vcpus,
-            max_evtchn_port: MAX_EVENT_PORT,
-            max_grant_frames: MAX_GRANT_FRAMES,
-            max_maptrack_frames: MAX_MAPTRACK_FRAMES,
-            max_grant_version: MAX_GRANT_VERSION,
+            max_evtchn_port: limits.event_channels,
+            max_grant_frames: frames(limits.grant_frames),
+            max_maptrack_frames: frames(limits.maptrack_frames),
+            max_grant_version: u32::from(limits.grant_version.unwrap_or(MAX_GRANT_VERSION)),
             emulation_flags,
         }
     }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use hypercall::{CallError, WindowError};
+use hypercall::{CallError, WindowError, XenVersion};
 use thiserror::Error;
 use xen_abi::{DomId, Errno, PageCount, Port};
 
@@ -13,6 +13,10 @@ pub enum Step {
     Create,
     /// Its limits are set.
     Limits,
+    /// It is allowed the use of devices.
+    Access,
+    /// Its vCPUs get their CPUs, and their share of them.
+    Place,
     /// It gets its memory.
     Populate,
     /// It gets the port of its console.
@@ -32,6 +36,8 @@ impl fmt::Display for Step {
         f.pad(match self {
             Self::Create => "create",
             Self::Limits => "limits",
+            Self::Access => "access",
+            Self::Place => "place",
             Self::Populate => "populate",
             Self::Ports => "ports",
             Self::Load => "load",
@@ -54,7 +60,7 @@ pub enum BuildError {
         error: CallError,
     },
     /// Frames of the new domain could not be mapped.
-    #[error("step={step}: {error}")]
+    #[error("step={step}: {error}: {}", window_advice(error))]
     Window {
         /// The step that needed them.
         step: Step,
@@ -83,6 +89,27 @@ pub enum BuildError {
     NoPvh {
         /// What is missing.
         missing: &'static str,
+    },
+    /// This Xen is older than what a VM's file asks for.
+    #[error("step=create: Xen {xen} has no `{setting}`: use Xen {since} or newer, or remove the line")]
+    TooOld {
+        /// The key in the VM file.
+        setting: &'static str,
+        /// The Xen underneath.
+        xen: XenVersion,
+        /// The first release that has it.
+        since: &'static str,
+    },
+    /// The scheduler of a CPU pool does not deal in shares.
+    #[error(
+        "step=place: the scheduler of CPU pool {pool} (number {scheduler}) has no weights and caps: start Xen with sched=credit2 \
+         or sched=credit, or remove `cpu_weight` and `cap`"
+    )]
+    NoShares {
+        /// The scheduler's number in Xen's headers.
+        scheduler: u32,
+        /// The pool.
+        pool: u32,
     },
     /// Xen's account of a new domain's state lacks something.
     #[error(
@@ -141,15 +168,43 @@ impl BuildError {
             Self::Call { step, .. } | Self::Window { step, .. } | Self::NoFrame { step, .. } => *step,
             Self::OutOfMemory { .. } => Step::Populate,
             Self::Port { .. } => Step::Ports,
-            Self::NoPvh { .. } => Step::Create,
+            Self::NoPvh { .. } | Self::TooOld { .. } => Step::Create,
+            Self::NoShares { .. } => Step::Place,
             Self::NoState { .. } => Step::Vcpu,
         }
+    }
+}
+
+/// What to do about frames that could not be mapped.
+fn window_advice(error: &WindowError) -> &'static str {
+    match error {
+        WindowError::Refused { errno: Errno::ESRCH, .. } => "the domain is gone: something else destroyed it",
+        WindowError::Refused { errno: Errno::EPERM | Errno::EACCES, .. } => {
+            "this domain may not map others' memory: the builder has to be Dom0, or be labelled as a domain builder by Xen's \
+             security policy"
+        }
+        WindowError::Refused { .. } => "with guest_loglvl=all Xen logs why it refused",
+        WindowError::Own | WindowError::TooMany { .. } => "this is a defect in the builder, please report it",
+        WindowError::Exhausted { .. } => "start fewer VMs in one platform",
     }
 }
 
 /// What an error number means for a step, and what to do about it.
 fn advice(step: Step, error: &CallError) -> &'static str {
     match (step, error.errno) {
+        (Step::Access, Errno::EPERM) => {
+            "Xen keeps this device to itself, or does not know the interrupt: check `iomem`, `ioports` and `irqs` against what \
+             the machine has"
+        }
+        (Step::Access, Errno::EINVAL) => {
+            "the machine has no such device: check `iomem`, `ioports` and `irqs`"
+        }
+        (Step::Place, Errno::EINVAL) => {
+            "the VM's CPU pool has none of the CPUs it may run on: check `cpus` against the machine"
+        }
+        (Step::Place, Errno::ENOENT) => {
+            "there is no such CPU pool: check `pool`; without pools made by others, all CPUs are in 0"
+        }
         (_, Errno::EPERM | Errno::EACCES) => {
             "this domain may not do that: the builder has to be Dom0, or be labelled as a domain builder by Xen's security policy"
         }
@@ -160,7 +215,8 @@ fn advice(step: Step, error: &CallError) -> &'static str {
             "a domain with this number exists already: change or remove the VM's `domid`"
         }
         (Step::Create, Errno::EINVAL) => {
-            "Xen does not take this combination of settings: check `vcpus` against what this Xen supports for a guest of this type"
+            "Xen does not take this combination of settings: check `vcpus`, `max_grant_frames` and `max_maptrack_frames` against what \
+             this Xen supports"
         }
         (Step::Create, Errno::EOPNOTSUPP | Errno::ENOSYS) => {
             "this Xen was built without what the VM needs (PV guests need CONFIG_PV, PVH guests CONFIG_HVM)"
@@ -169,13 +225,13 @@ fn advice(step: Step, error: &CallError) -> &'static str {
             "check `vcpus` and `maxmem` against what this Xen supports"
         }
         (Step::Ports, Errno::ENOSPC) => "the domain has no event-channel port left",
+        (_, Errno::ESRCH) => "the domain is gone: something else destroyed it",
         (Step::Seal, _) => {
             "Xen does not accept the page tables (PV) or parameters (PVH) that were made; with guest_loglvl=all Xen logs the reason"
         }
         (Step::Vcpu, Errno::EINVAL) => {
             "Xen does not accept the registers: check the kernel's ENTRY and VIRT_BASE (PV) or PHYS32_ENTRY (PVH) notes"
         }
-        (_, Errno::ESRCH) => "the domain is gone: something else destroyed it",
         _ => "Xen's own log (loglvl=all guest_loglvl=all) may say more",
     }
 }

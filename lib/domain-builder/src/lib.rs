@@ -18,6 +18,7 @@ mod error;
 mod populate;
 mod pv;
 pub mod pvh;
+mod settings;
 
 pub use domain::{DomainSpec, Guarded};
 pub use error::{BuildError, Step};

@@ -7,6 +7,7 @@ use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Port, VcpuId};
 
 use crate::populate::populate;
+use crate::settings::{self, check_limits};
 use crate::{BuildError, DomainSpec, Guarded, Step};
 
 /// The domain exists: paused, with vCPUs and limits, without memory.
@@ -76,13 +77,15 @@ pub fn build_pv<'x, H: RawHypercall>(
 }
 
 impl<'x, H: RawHypercall> Created<'x, H> {
-    /// Creates the domain and sets its limits.
+    /// Creates the domain, sets its limits, and gives it what its settings say.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
+        check_limits(xen, &spec.settings.limits)?;
         let domid =
             xen.create_domain(spec.domid, &spec.pv_request()).map_err(BuildError::call(Step::Create))?;
         let domain = Guarded::new(xen, domid);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
+        settings::apply(xen, domid, spec)?;
         Ok(Self { domain })
     }
 

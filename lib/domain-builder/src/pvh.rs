@@ -17,6 +17,7 @@ use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE, Port};
 use zerocopy::IntoBytes;
 
 use crate::populate::populate_frames;
+use crate::settings::{self, check_limits};
 use crate::{BuildError, DomainSpec, Guarded, Sealed, Step};
 
 /// The domain exists: paused, with vCPUs, limits and a paging pool, without memory.
@@ -82,6 +83,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives Xen memory for its paging structures.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvhPlan<'_>) -> Result<Self, BuildError> {
         check_machine(xen)?;
+        check_limits(xen, &spec.settings.limits)?;
         let domid =
             xen.create_domain(spec.domid, &spec.pvh_request()).map_err(BuildError::call(Step::Create))?;
         let domain = Guarded::new(xen, domid);
@@ -89,6 +91,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, limit).map_err(BuildError::call(Step::Limits))?;
         xen.set_paging_pool(domid, plan.paging_pool()).map_err(BuildError::call(Step::Limits))?;
+        settings::apply(xen, domid, spec)?;
         Ok(Self { domain })
     }
 

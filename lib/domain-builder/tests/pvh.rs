@@ -8,6 +8,7 @@
 use domain_builder::{BuildError, DomainSpec, Step, build_pvh};
 use domain_plan::{GuestRequest, Load, PvhKernel, PvhPlan};
 use hypercall::Xen;
+use protocols::Settings;
 use xen_abi::hvm::start_info::{MEMORY_ACPI, MEMORY_RAM, MEMORY_RESERVED};
 use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, PAGE_SIZE, PageCount};
@@ -37,7 +38,13 @@ fn plan<'k>(bytes: &'k [u8], mib: u64, vcpus: u32, ramdisk: &[u8]) -> PvhPlan<'k
 
 fn spec(plan: &PvhPlan<'_>) -> DomainSpec {
     let max_memory = plan.memory();
-    DomainSpec { domid: None, uuid: *b"sixteen bytes id", vcpus: plan.vcpus(), max_memory }
+    DomainSpec {
+        domid: None,
+        uuid: *b"sixteen bytes id",
+        vcpus: plan.vcpus(),
+        max_memory,
+        settings: Settings::default(),
+    }
 }
 
 /// Builds and starts a domain.

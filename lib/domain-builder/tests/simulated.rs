@@ -8,6 +8,7 @@
 use domain_builder::{BuildError, DomainSpec, Step, build_pv};
 use domain_plan::{AreaKind, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
+use protocols::Settings;
 use xen_abi::start_info::StartFlags;
 use xen_abi::{DomId, Errno, GuestVirt, PAGE_SIZE, PageCount};
 use xen_sim::{Effect, Fault, GuestView, Machine, Release};
@@ -60,7 +61,13 @@ fn plan<'k>(kernel: PvKernel<'k>, mib: u64, ramdisk: &[u8]) -> PvPlan<'k> {
 }
 
 fn spec(plan: &PvPlan<'_>) -> DomainSpec {
-    DomainSpec { domid: None, uuid: *b"sixteen bytes id", vcpus: 2, max_memory: plan.memory() }
+    DomainSpec {
+        domid: None,
+        uuid: *b"sixteen bytes id",
+        vcpus: 2,
+        max_memory: plan.memory(),
+        settings: Settings::default(),
+    }
 }
 
 /// Builds and starts a domain.

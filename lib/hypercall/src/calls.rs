@@ -21,10 +21,10 @@ use xen_abi::memory::{
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
-use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE};
+use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, hvm, platform};
+use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, hvm, physdev, platform, sysctl};
 use zerocopy::FromZeros;
 
 use crate::{CallCounts, CallError, Interface, ProbeError, RawHypercall};
@@ -60,13 +60,13 @@ pub(crate) fn address<T: ?Sized>(value: &T) -> u64 {
 pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
     match number {
         HypercallNumber::DOMCTL => Command::from_raw(first_word).name(),
-        HypercallNumber::SYSCTL if first_word == XEN_SYSCTL_PHYSINFO => "XEN_SYSCTL_physinfo",
-        HypercallNumber::SYSCTL if first_word == XEN_SYSCTL_READCONSOLE => "XEN_SYSCTL_readconsole",
+        HypercallNumber::SYSCTL => sysctl::name(first_word),
         HypercallNumber::MEMORY_OP => memory::name(first_word & memory::MEMOP_CMD_MASK),
         HypercallNumber::EVENT_CHANNEL_OP => event_channel::name(first_word),
         HypercallNumber::GRANT_TABLE_OP => grant_table::name(first_word),
         HypercallNumber::PLATFORM_OP => platform::name(first_word),
         HypercallNumber::HVM_OP => hvm::name(first_word),
+        HypercallNumber::PHYSDEV_OP => physdev::name(first_word),
         other => other.name(),
     }
 }
@@ -323,7 +323,7 @@ impl<H: RawHypercall> Xen<H> {
     }
 
     /// Makes an event-channel operation on an argument without addresses.
-    fn event_op<T>(&self, op: u32, argument: &mut T, domain: DomId) -> Result<(), CallError> {
+    pub(crate) fn event_op<T>(&self, op: u32, argument: &mut T, domain: DomId) -> Result<(), CallError> {
         let args = [u64::from(op), address_mut(argument), 0, 0, 0];
         // SAFETY: the argument's type is the one that `op` takes, as each caller here sees to, and holds no address.
         unsafe { self.call(HypercallNumber::EVENT_CHANNEL_OP, args, event_channel::name(op), domain) }

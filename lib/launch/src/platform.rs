@@ -187,6 +187,7 @@ impl PlannedVm {
             uuid: self.spec.uuid,
             vcpus: self.spec.vcpus,
             max_memory: PageCount::new(self.spec.max_memory_kib / 4),
+            settings: self.spec.settings.clone(),
         }
     }
 }

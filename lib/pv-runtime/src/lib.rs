@@ -38,6 +38,7 @@ mod machine;
 mod memory;
 pub mod pages;
 mod ramdisk;
+pub mod rtc;
 mod slots;
 pub mod traps;
 mod window;

@@ -5,13 +5,13 @@
 
 #[cfg(target_os = "none")]
 pub(crate) use guest::{
-    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke, symbols,
-    trap_stubs, tsc,
+    event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke,
+    symbols, trap_stubs, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{
-    event_upcall, hypercall, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke, symbols,
-    trap_stubs, tsc,
+    event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke,
+    symbols, trap_stubs, tsc,
 };
 
 /// Exception vectors that get a handler.
@@ -356,6 +356,17 @@ mod guest {
         unsafe { port.write(value) }
     }
 
+    /// Reads a byte from an I/O port.
+    ///
+    /// # Safety
+    ///
+    /// The domain may use I/O ports, and the device behind this one changes no memory of this domain.
+    pub(crate) unsafe fn io_read(port: u16) -> u8 {
+        let mut port = x86_64::instructions::port::PortReadOnly::<u8>::new(port);
+        // SAFETY: the caller's promise.
+        unsafe { port.read() }
+    }
+
     /// Calls a probe.
     unsafe fn probe(entry: u64, address: u64, value: u64) -> Probed {
         let entry = core::ptr::with_exposed_provenance::<()>(entry as usize);
@@ -426,6 +437,10 @@ mod host {
 
     pub(crate) unsafe fn io_write(port: u16, _value: u8) {
         unimplemented!("only a guest of Xen writes to port {port:#x}")
+    }
+
+    pub(crate) unsafe fn io_read(port: u16) -> u8 {
+        unimplemented!("port {port:#x}: only a guest of Xen may have I/O ports")
     }
 
     pub(crate) unsafe fn probe_read(address: u64) -> Probed {

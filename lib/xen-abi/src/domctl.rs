@@ -48,6 +48,11 @@ impl DomctlVersion {
         if self.0 >= Self::NEWEST.0 { DomId::ANY } else { DomId::new(0) }
     }
 
+    /// Whether a create call carries the highest grant table version, and permissions take interrupts from 256 on (Xen 4.16).
+    pub const fn has_grant_options(self) -> bool {
+        self.0 >= Self::V14.0
+    }
+
     /// Whether [`Command::SET_PAGING_MEMPOOL_SIZE`] exists; before, [`Command::SHADOW_OP`] sizes the pool.
     pub const fn has_paging_mempool(self) -> bool {
         self.0 >= Self::V15.0
@@ -117,10 +122,15 @@ commands! {
     PAUSEDOMAIN = 3, "pausedomain";
     UNPAUSEDOMAIN = 4, "unpausedomain";
     GETDOMAININFO = 5, "getdomaininfo";
+    SETVCPUAFFINITY = 9, "setvcpuaffinity";
     SHADOW_OP = 10, "shadow_op";
     MAX_MEM = 11, "max_mem";
     SETVCPUCONTEXT = 12, "setvcpucontext";
     MAX_VCPUS = 15, "max_vcpus";
+    SCHEDULER_OP = 16, "scheduler_op";
+    IRQ_PERMISSION = 19, "irq_permission";
+    IOMEM_PERMISSION = 20, "iomem_permission";
+    IOPORT_PERMISSION = 21, "ioport_permission";
     HYPERCALL_INIT = 22, "hypercall_init";
     GETHVMCONTEXT = 33, "gethvmcontext";
     SETHVMCONTEXT = 34, "sethvmcontext";

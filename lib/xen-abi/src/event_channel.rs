@@ -8,6 +8,8 @@ use crate::{DomId, Port, assert_layout};
 pub const EVTCHNOP_BIND_INTERDOMAIN: u32 = xen_sys::EVTCHNOP_bind_interdomain;
 /// `EVTCHNOP_bind_virq`, argument [`BindVirq`].
 pub const EVTCHNOP_BIND_VIRQ: u32 = xen_sys::EVTCHNOP_bind_virq;
+/// `EVTCHNOP_bind_pirq`, argument [`BindPirq`].
+pub const EVTCHNOP_BIND_PIRQ: u32 = xen_sys::EVTCHNOP_bind_pirq;
 /// `EVTCHNOP_close`, argument [`OnePort`].
 pub const EVTCHNOP_CLOSE: u32 = xen_sys::EVTCHNOP_close;
 /// `EVTCHNOP_send`, argument [`OnePort`].
@@ -33,6 +35,7 @@ pub const fn name(op: u32) -> &'static str {
     match op {
         EVTCHNOP_BIND_INTERDOMAIN => "EVTCHNOP_bind_interdomain",
         EVTCHNOP_BIND_VIRQ => "EVTCHNOP_bind_virq",
+        EVTCHNOP_BIND_PIRQ => "EVTCHNOP_bind_pirq",
         EVTCHNOP_CLOSE => "EVTCHNOP_close",
         EVTCHNOP_SEND => "EVTCHNOP_send",
         EVTCHNOP_STATUS => "EVTCHNOP_status",
@@ -77,6 +80,18 @@ pub struct BindVirq {
     pub virq: u32,
     /// IN: the vCPU to notify.
     pub vcpu: u32,
+    /// OUT: the port.
+    pub port: u32,
+}
+
+/// `struct evtchn_bind_pirq`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct BindPirq {
+    /// IN: the caller's name for an interrupt of the machine.
+    pub pirq: u32,
+    /// IN: `BIND_PIRQ__*`; 0 for an interrupt that nobody else uses.
+    pub flags: u32,
     /// OUT: the port.
     pub port: u32,
 }
@@ -165,6 +180,7 @@ impl Status {
 assert_layout!(AllocUnbound, size = 8, remote_dom @ 2, port @ 4);
 assert_layout!(BindInterdomain, size = 12, remote_port @ 4, local_port @ 8);
 assert_layout!(BindVirq, size = 12, vcpu @ 4, port @ 8);
+assert_layout!(BindPirq, size = 12, flags @ 4, port @ 8);
 assert_layout!(BindIpi, size = 8, port @ 4);
 assert_layout!(OnePort, size = 4);
 assert_layout!(Status, size = 24, port @ 4, status @ 8, vcpu @ 12, detail @ 16);

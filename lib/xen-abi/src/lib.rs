@@ -15,6 +15,7 @@ mod errno;
 mod types;
 
 pub mod console;
+pub mod device_access;
 pub mod domctl;
 pub mod elfnote;
 pub mod event_channel;
@@ -26,6 +27,7 @@ pub mod number;
 pub mod physdev;
 pub mod platform;
 pub mod sched;
+pub mod scheduling;
 pub mod shared_info;
 pub mod start_info;
 pub mod sysctl;

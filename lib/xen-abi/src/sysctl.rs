@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::scheduling::XEN_SYSCTL_CPUPOOL_OP;
 use crate::{PageCount, assert_layout};
 
 /// Version of the sysctl interface (`XEN_SYSCTL_INTERFACE_VERSION`).
@@ -69,6 +70,16 @@ assert_layout!(ReadConsole, size = 24, incremental @ 1, index @ 4, buffer @ 8, c
 
 /// `XEN_SYSCTL_physinfo`.
 pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
+
+/// The header's name of a command, for traces and messages.
+pub const fn name(command: u32) -> &'static str {
+    match command {
+        XEN_SYSCTL_PHYSINFO => "XEN_SYSCTL_physinfo",
+        XEN_SYSCTL_READCONSOLE => "XEN_SYSCTL_readconsole",
+        XEN_SYSCTL_CPUPOOL_OP => "XEN_SYSCTL_cpupool_op",
+        _ => "sysctl",
+    }
+}
 
 /// Offset of `capabilities` in `struct xen_sysctl_physinfo`, the same in every version.
 pub const PHYSINFO_CAPABILITIES_OFFSET: usize = 28;

@@ -24,8 +24,8 @@ use xen_abi::number::HypercallNumber;
 use xen_abi::start_info::StartFlags;
 use xen_abi::sysctl::{self, SysctlVersion};
 use xen_abi::{
-    DomId, Errno, console, elfnote, event_channel, grant_table, memory, mmu, physdev, platform, sched,
-    shared_info, start_info, vcpu, version,
+    DomId, Errno, console, device_access, elfnote, event_channel, grant_table, memory, mmu, physdev,
+    platform, sched, scheduling, shared_info, start_info, vcpu, version,
 };
 
 /// What one set of headers has to say.
@@ -199,6 +199,9 @@ fn event_structures(checks: &mut Checks) {
     structure!(checks, event_channel::BindVirq, "struct evtchn_bind_virq", {
         virq = "virq", vcpu = "vcpu", port = "port",
     });
+    structure!(checks, event_channel::BindPirq, "struct evtchn_bind_pirq", {
+        pirq = "pirq", flags = "flags", port = "port",
+    });
     structure!(checks, event_channel::BindIpi, "struct evtchn_bind_ipi", { vcpu = "vcpu", port = "port" });
     structure!(checks, event_channel::OnePort, "struct evtchn_close", { port = "port" });
     structure!(checks, event_channel::OnePort, "struct evtchn_send", { port = "port" });
@@ -292,6 +295,49 @@ fn shared_structures(checks: &mut Checks) {
 }
 
 fn machine_structures(checks: &mut Checks) {
+    structure!(checks, scheduling::Bitmap, "struct xenctl_bitmap", { bitmap = "bitmap", nr_bits = "nr_bits" });
+    structure!(checks, scheduling::VcpuAffinity, "struct xen_domctl_vcpuaffinity", {
+        vcpu = "vcpu", flags = "flags", cpumap_hard = "cpumap_hard", cpumap_soft = "cpumap_soft",
+    });
+    for scheduler in ["credit", "credit2"] {
+        let parameter = |field| format!("offsetof(struct xen_domctl_scheduler_op, u.{scheduler}.{field})");
+        let ours = [
+            ("weight", offset_of!(scheduling::SchedulerOp, weight)),
+            ("cap", offset_of!(scheduling::SchedulerOp, cap)),
+        ];
+        for (field, offset) in ours {
+            checks.value(format!("{field} of {scheduler}"), parameter(field), offset as u64);
+        }
+    }
+    offsets!(checks, scheduling::SchedulerOp, "struct xen_domctl_scheduler_op", { sched_id = "sched_id", cmd = "cmd" });
+    structure!(checks, scheduling::CpupoolOp, "struct xen_sysctl_cpupool_op", {
+        op = "op", cpupool_id = "cpupool_id", sched_id = "sched_id", domid = "domid", cpu = "cpu", n_dom = "n_dom",
+        cpumap = "cpumap",
+    });
+    constants! { checks,
+        XEN_DOMCTL_setvcpuaffinity = Command::SETVCPUAFFINITY.raw();
+        XEN_DOMCTL_scheduler_op = Command::SCHEDULER_OP.raw();
+        XEN_VCPUAFFINITY_HARD = scheduling::AFFINITY_HARD;
+        XEN_VCPUAFFINITY_SOFT = scheduling::AFFINITY_SOFT;
+        XEN_DOMCTL_SCHEDOP_putinfo = scheduling::SCHEDOP_PUTINFO;
+        XEN_DOMCTL_SCHEDOP_getinfo = scheduling::SCHEDOP_GETINFO;
+        XEN_SCHEDULER_CREDIT = scheduling::SCHEDULER_CREDIT;
+        XEN_SCHEDULER_CREDIT2 = scheduling::SCHEDULER_CREDIT2;
+        XEN_SYSCTL_cpupool_op = scheduling::XEN_SYSCTL_CPUPOOL_OP;
+        XEN_SYSCTL_CPUPOOL_OP_INFO = scheduling::CPUPOOL_INFO;
+        XEN_SYSCTL_CPUPOOL_OP_MOVEDOMAIN = scheduling::CPUPOOL_MOVE_DOMAIN;
+    }
+    structure!(checks, device_access::IomemPermission, "struct xen_domctl_iomem_permission", {
+        first_mfn = "first_mfn", nr_mfns = "nr_mfns", allow_access = "allow_access",
+    });
+    structure!(checks, device_access::IoportPermission, "struct xen_domctl_ioport_permission", {
+        first_port = "first_port", nr_ports = "nr_ports", allow_access = "allow_access",
+    });
+    structure!(checks, physdev::MapPirq, "struct physdev_map_pirq", {
+        domid = "domid", kind = "type", index = "index", pirq = "pirq", bus = "bus", devfn = "devfn",
+        entry_nr = "entry_nr", table_base = "table_base",
+    });
+    structure!(checks, physdev::UnmapPirq, "struct physdev_unmap_pirq", { domid = "domid", pirq = "pirq" });
     structure!(checks, physdev::SetIopl, "struct physdev_set_iopl", { iopl = "iopl" });
     structure!(checks, platform::PlatformOp, "struct xen_platform_op", {
         cmd = "cmd", interface_version = "interface_version", payload = "u",
@@ -316,6 +362,9 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMCTL_max_vcpus = Command::MAX_VCPUS.raw();
         XEN_DOMCTL_hypercall_init = Command::HYPERCALL_INIT.raw();
         XEN_DOMCTL_shadow_op = Command::SHADOW_OP.raw();
+        XEN_DOMCTL_irq_permission = Command::IRQ_PERMISSION.raw();
+        XEN_DOMCTL_iomem_permission = Command::IOMEM_PERMISSION.raw();
+        XEN_DOMCTL_ioport_permission = Command::IOPORT_PERMISSION.raw();
         XEN_DOMCTL_gethvmcontext = Command::GETHVMCONTEXT.raw();
         XEN_DOMCTL_sethvmcontext = Command::SETHVMCONTEXT.raw();
         XEN_DOMCTL_CDF_hvm = CreateFlags::HVM.bits();
@@ -397,6 +446,9 @@ fn basic_numbers(checks: &mut Checks) {
         VGCF_in_kernel = vcpu::VGCF_IN_KERNEL;
         VGCF_online = vcpu::VGCF_ONLINE;
         PHYSDEVOP_set_iopl = physdev::PHYSDEVOP_SET_IOPL;
+        PHYSDEVOP_map_pirq = physdev::PHYSDEVOP_MAP_PIRQ;
+        PHYSDEVOP_unmap_pirq = physdev::PHYSDEVOP_UNMAP_PIRQ;
+        MAP_PIRQ_TYPE_GSI = physdev::MAP_PIRQ_TYPE_GSI.unsigned_abs();
         XENPF_INTERFACE_VERSION = platform::INTERFACE_VERSION;
         XENPF_firmware_info = platform::XENPF_FIRMWARE_INFO;
         XENPF_enter_acpi_sleep = platform::XENPF_ENTER_ACPI_SLEEP;
@@ -420,6 +472,7 @@ fn event_numbers(checks: &mut Checks) {
     constants! { checks,
         EVTCHNOP_bind_interdomain = event_channel::EVTCHNOP_BIND_INTERDOMAIN;
         EVTCHNOP_bind_virq = event_channel::EVTCHNOP_BIND_VIRQ;
+        EVTCHNOP_bind_pirq = event_channel::EVTCHNOP_BIND_PIRQ;
         EVTCHNOP_close = event_channel::EVTCHNOP_CLOSE;
         EVTCHNOP_send = event_channel::EVTCHNOP_SEND;
         EVTCHNOP_status = event_channel::EVTCHNOP_STATUS;
@@ -492,7 +545,7 @@ fn note_numbers(checks: &mut Checks) {
 }
 
 /// What the headers say of the layouts that differ between versions, and of the versions themselves.
-const VERSIONED: [(&str, &str); 13] = [
+const VERSIONED: [(&str, &str); 15] = [
     ("domctl version", "XEN_DOMCTL_INTERFACE_VERSION"),
     ("sysctl version", "XEN_SYSCTL_INTERFACE_VERSION"),
     ("createdomain size", "sizeof(struct xen_domctl_createdomain)"),
@@ -504,6 +557,8 @@ const VERSIONED: [(&str, &str); 13] = [
     ("createdomain max_maptrack_frames", "offsetof(struct xen_domctl_createdomain, max_maptrack_frames)"),
     ("createdomain arch", "offsetof(struct xen_domctl_createdomain, arch)"),
     ("createdomain emulation_flags", "offsetof(struct xen_domctl_createdomain, arch.emulation_flags)"),
+    ("irq_permission size", "sizeof(struct xen_domctl_irq_permission)"),
+    ("irq_permission allow_access", "offsetof(struct xen_domctl_irq_permission, allow_access)"),
     ("physinfo total_pages", "offsetof(struct xen_sysctl_physinfo, total_pages)"),
     ("physinfo outstanding_pages", "offsetof(struct xen_sysctl_physinfo, outstanding_pages)"),
 ];
@@ -626,6 +681,9 @@ fn differences(checks: &Checks, theirs: &BTreeMap<String, u64>) -> Vec<String> {
                 compare(what, offset, false);
             }
             compare("createdomain size", CreateDomain::size(version) as u64, false);
+            compare("irq_permission size", device_access::IrqPermission::size(version) as u64, false);
+            let allow = device_access::IrqPermission::allow_offset(version) as u64;
+            compare("irq_permission allow_access", allow, false);
             compare("createdomain arch", CreateDomain::arch_offset(version) as u64, false);
         }
         None => found.push(format!("there are no layouts for domctl version {:#x}", raw("domctl version"))),

@@ -1,9 +1,11 @@
 //! The control interfaces: domctl and sysctl.
 
+use xen_abi::device_access::IrqPermission;
 use xen_abi::domctl::{
     Command, CreateDomain, Domctl, DomctlVersion, HvmContextArgument, HypercallInit, MaxMem, MaxVcpus,
     VcpuContextArgument,
 };
+use xen_abi::scheduling::{CpupoolOp, SchedulerOp, XEN_SYSCTL_CPUPOOL_OP};
 use xen_abi::sysctl::{
     PHYSINFO_CAPABILITIES_OFFSET, ReadConsole, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO,
     XEN_SYSCTL_READCONSOLE,
@@ -66,6 +68,18 @@ impl State {
                 call.payload[..bytes.len()].copy_from_slice(bytes);
             }
             Command::SETHVMCONTEXT => self.set_hvm_context(domain, buffer)?,
+            Command::IOMEM_PERMISSION => self.permit_io_memory(caller, domain, &payload(call)?)?,
+            Command::IOPORT_PERMISSION => self.permit_io_ports(caller, domain, &payload(call)?)?,
+            Command::IRQ_PERMISSION => {
+                self.permit_interrupt(caller, domain, IrqPermission::decode(&call.payload, version))?;
+            }
+            Command::SETVCPUAFFINITY => self.set_affinity(domain, &payload(call)?, buffer)?,
+            Command::SCHEDULER_OP => {
+                let mut argument = payload::<SchedulerOp>(call)?;
+                self.scheduler_op(domain, &mut argument)?;
+                let bytes = argument.as_bytes();
+                call.payload[..bytes.len()].copy_from_slice(bytes);
+            }
             _ => return Err(Errno::ENOSYS),
         }
         Ok(0)
@@ -100,6 +114,13 @@ impl State {
         match call.cmd {
             XEN_SYSCTL_PHYSINFO => self.physinfo(call),
             XEN_SYSCTL_READCONSOLE => self.read_console_ring(call, buffer),
+            XEN_SYSCTL_CPUPOOL_OP => {
+                let mut argument = CpupoolOp::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?.0;
+                self.cpupool_op(&mut argument)?;
+                let bytes = argument.as_bytes();
+                call.payload[..bytes.len()].copy_from_slice(bytes);
+                Ok(0)
+            }
             _ => Err(Errno::ENOSYS),
         }
     }

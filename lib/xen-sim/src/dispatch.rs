@@ -32,6 +32,8 @@ impl State {
             }
             Request::SetParam(param) => self.set_param(caller, param),
             Request::Sysctl { call, buffer } => self.sysctl(caller, call, &mut buffer.bytes),
+            Request::MapPirq(argument) => self.map_pirq(caller, argument),
+            Request::UnmapPirq(argument) => self.unmap_pirq(caller, *argument),
             Request::Populate { reservation, extents } => {
                 Ok(count(self.populate(caller, reservation, extents, most)))
             }

@@ -6,11 +6,13 @@ use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, Mfn, PageCount};
 use zerocopy::FromZeros;
 
+use crate::access::Devices;
 use crate::events::Ports;
 use crate::frames::Holder;
 use crate::grants::Table;
 use crate::hvm::{Hvm, HvmVcpu};
 use crate::release::Release;
+use crate::scheduling::Share;
 use crate::state::State;
 use crate::vcpus::{Vcpu, address_space};
 
@@ -58,6 +60,13 @@ pub(crate) struct Domain {
     pub(crate) life: Life,
     /// Only of a hardware-assisted domain.
     pub(crate) hvm: Option<Hvm>,
+    /// What it may use of the machine.
+    pub(crate) devices: Devices,
+    pub(crate) share: Share,
+    /// Its CPU pool.
+    pub(crate) pool: u32,
+    /// What it was created with.
+    pub(crate) request: CreateDomain,
 }
 
 impl State {
@@ -126,6 +135,10 @@ impl State {
             shutdown: None,
             life: Life::Alive,
             hvm: request.flags.contains(CreateFlags::HVM).then(Hvm::default),
+            devices: Devices::default(),
+            share: Share::default(),
+            pool: 0,
+            request: request.clone(),
         };
         self.frames.write_at(frames[1], 0, &[0; xen_abi::PAGE_SIZE]);
         self.frames.write_at(frames[2], 0, &[0; xen_abi::PAGE_SIZE]);
@@ -180,7 +193,7 @@ impl State {
             let frame = self.allocate_for_xen(Holder::Private(domid)).ok_or(Errno::ENOMEM)?;
             let domain = self.domain(domid)?;
             domain.private.push(frame);
-            domain.vcpus.push(Vcpu { context: None, online: false });
+            domain.vcpus.push(Vcpu { context: None, online: false, hard: None, soft: None });
             if let Some(hvm) = &mut domain.hvm {
                 hvm.vcpus.push(HvmVcpu::new());
             }
@@ -320,6 +333,7 @@ impl State {
         info.nr_online_vcpus = domain.online();
         info.max_vcpu_id = u32::try_from(domain.vcpus.len()).unwrap_or(0).wrapping_sub(1);
         info.handle = domain.handle;
+        info.cpupool = domain.pool;
         Ok(info)
     }
 }

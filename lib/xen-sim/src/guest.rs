@@ -24,8 +24,8 @@ mod ring {
 /// A domain, for a test to look into and to act as.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    machine: Machine,
-    domain: DomId,
+    pub(crate) machine: Machine,
+    pub(crate) domain: DomId,
 }
 
 impl Guest {

@@ -33,6 +33,7 @@
 
 const _: () = assert!(usize::BITS == 64);
 
+mod access;
 mod control;
 mod dispatch;
 mod domains;
@@ -51,6 +52,8 @@ mod pvh_view;
 mod ramdisk;
 mod release;
 mod request;
+mod scheduling;
+mod settings;
 mod state;
 mod trace;
 mod vcpus;

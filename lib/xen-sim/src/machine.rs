@@ -17,6 +17,7 @@ use crate::grants::Maptrack;
 use crate::guest::Guest;
 use crate::hypervisor::SimHypervisor;
 use crate::release::Release;
+use crate::scheduling::Cpus;
 use crate::state::State;
 use crate::trace::{Call, Trace};
 use crate::window::{SimSlot, SimWindow};
@@ -34,6 +35,7 @@ pub struct Builder {
     window: usize,
     lingers: bool,
     capabilities: Capabilities,
+    cpus: Cpus,
 }
 
 impl Builder {
@@ -74,6 +76,12 @@ impl Builder {
         Self { capabilities, ..self }
     }
 
+    /// The CPUs of pool 0, 4 unless set; and further pools of one CPU each, none unless set.
+    #[must_use]
+    pub fn cpus(self, first_pool: u32, more_pools: u32) -> Self {
+        Self { cpus: Cpus { first_pool, more_pools }, ..self }
+    }
+
     /// Frames that a window maps at once; 512 unless set.
     #[must_use]
     pub fn window(self, frames: usize) -> Self {
@@ -102,6 +110,7 @@ impl Builder {
             ended: None,
             lingers: self.lingers,
             capabilities: self.capabilities,
+            cpus: self.cpus,
             lingering: Vec::new(),
             free_at_start: 0,
         };
@@ -152,6 +161,7 @@ impl Machine {
             window: 512,
             lingers: false,
             capabilities: Capabilities::PV.union(Capabilities::HVM).union(Capabilities::HAP),
+            cpus: Cpus { first_pool: 4, more_pools: 0 },
         }
     }
 
@@ -353,6 +363,8 @@ impl Machine {
         if let Some(dom0) = state.domains.get(&DOM0) {
             found.extend(dom0.ports.all().map(|(port, binding)| format!("port {port} of Dom0: {binding:?}")));
         }
+        let names = state.domains.get(&DOM0).map_or(&[][..], |dom0| dom0.devices.names());
+        found.extend(names.iter().map(|line| format!("interrupt {line}, still mapped for Dom0")));
         found.extend(state.windows.keys().map(|mfn| format!("a mapping of frame {mfn}")));
         if state.maptrack.len() > 0 {
             found.push(format!("{} mapped grants", state.maptrack.len()));

@@ -24,7 +24,11 @@ use xen_abi::memory::{
 };
 use xen_abi::mmu::{MmuUpdate, MmuextOp, MulticallEntry};
 use xen_abi::number::HypercallNumber;
+use xen_abi::physdev::{MapPirq, PHYSDEVOP_MAP_PIRQ, PHYSDEVOP_UNMAP_PIRQ, UnmapPirq};
 use xen_abi::sched::{Poll, SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, Shutdown};
+use xen_abi::scheduling::{
+    AFFINITY_HARD, CPUPOOL_MOVE_DOMAIN, CpupoolOp, VcpuAffinity, XEN_SYSCTL_CPUPOOL_OP,
+};
 use xen_abi::sysctl::{ReadConsole, Sysctl, XEN_SYSCTL_READCONSOLE};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, console};
@@ -46,6 +50,8 @@ pub(crate) enum Request {
     Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>>, buffer: Buffer },
     SetParam(Param),
     Sysctl { call: Sysctl, buffer: Buffer },
+    MapPirq(MapPirq),
+    UnmapPirq(UnmapPirq),
     Populate { reservation: Reservation, extents: Vec<u64> },
     Decrease { reservation: Reservation, extents: Vec<u64> },
     Claim(Reservation),
@@ -169,6 +175,12 @@ impl Request {
                 HypercallNumber::HVM_OP if low_half(first) == HVMOP_SET_PARAM => {
                     Self::SetParam(read(second)?)
                 }
+                HypercallNumber::PHYSDEV_OP if low_half(first) == PHYSDEVOP_MAP_PIRQ => {
+                    Self::MapPirq(read(second)?)
+                }
+                HypercallNumber::PHYSDEV_OP if low_half(first) == PHYSDEVOP_UNMAP_PIRQ => {
+                    Self::UnmapPirq(read(second)?)
+                }
                 _ => Self::Unknown,
             })
         }
@@ -200,6 +212,15 @@ impl Request {
                 // SAFETY: the buffer has as many bytes as this call's payload says.
                 buffer.bytes = unsafe { read_list(argument.buffer, u64::from(argument.size)) }?;
             }
+        }
+        if command == Command::SETVCPUAFFINITY
+            && let Ok((argument, _)) = VcpuAffinity::read_from_prefix(&call.payload)
+        {
+            let map =
+                if argument.flags == AFFINITY_HARD { argument.cpumap_hard } else { argument.cpumap_soft };
+            // SAFETY: the list has as many bits as this call's payload says.
+            buffer.bytes = unsafe { read_list(map.bitmap, u64::from(map.nr_bits.div_ceil(8))) }?;
+            buffer.address = map.bitmap;
         }
         Ok(Self::Domctl { call, context, buffer })
     }
@@ -338,7 +359,8 @@ impl Request {
             match self {
                 Self::Domctl { call, buffer, .. } => {
                     write(first, call);
-                    if Command::from_raw(call.cmd) == Command::GETHVMCONTEXT {
+                    let filled = [Command::GETHVMCONTEXT, Command::SETVCPUAFFINITY];
+                    if filled.contains(&Command::from_raw(call.cmd)) {
                         write(buffer.address, buffer.bytes.as_slice());
                     }
                 }
@@ -360,6 +382,7 @@ impl Request {
                 Self::BindVirq(argument) => write(second, argument),
                 Self::BindIpi(argument) => write(second, argument),
                 Self::PortStatus(argument) => write(second, argument),
+                Self::MapPirq(argument) => write(second, argument),
                 Self::MapGrants(requests) => write(second, requests.as_slice()),
                 Self::UnmapGrants(requests) => write(second, requests.as_slice()),
                 Self::SetUpTable { table, frames } => {
@@ -400,6 +423,7 @@ impl Request {
                 fill(&mut argument.status);
                 fill(&mut argument.detail);
             }
+            Self::MapPirq(argument) => fill(&mut argument.pirq),
             Self::MapGrants(requests) => {
                 for request in requests {
                     fill(&mut request.handle);
@@ -421,7 +445,7 @@ impl Request {
     ) -> (&'static str, DomId) {
         let (word, domain) = match self {
             Self::Domctl { call, .. } => (call.cmd, DomId::new(call.domain)),
-            Self::Sysctl { call, .. } => (call.cmd, caller),
+            Self::Sysctl { call, .. } => (call.cmd, pool_member(call).unwrap_or(caller)),
             Self::Populate { reservation, .. }
             | Self::Decrease { reservation, .. }
             | Self::Claim(reservation) => (low_half(args[0]), DomId::new(reservation.domid)),
@@ -433,6 +457,8 @@ impl Request {
             },
             Self::AllocUnbound(argument) => (low_half(args[0]), DomId::new(argument.dom)),
             Self::SetParam(param) => (low_half(args[0]), DomId::new(param.domid)),
+            Self::MapPirq(argument) => (low_half(args[0]), DomId::new(argument.domid)),
+            Self::UnmapPirq(argument) => (low_half(args[0]), DomId::new(argument.domid)),
             Self::BindInterdomain(argument) => (low_half(args[0]), DomId::new(argument.remote_dom)),
             Self::MapGrants(requests) => {
                 (low_half(args[0]), requests.first().map_or(caller, |request| DomId::new(request.dom)))
@@ -464,6 +490,7 @@ impl Request {
                 _ => vec![("ops", ops.len() as u64)],
             },
             Self::AllocUnbound(argument) => vec![("remote", u64::from(argument.remote_dom))],
+            Self::MapPirq(argument) => vec![("index", u64::from(argument.index.unsigned_abs()))],
             Self::SetParam(param) => vec![("index", u64::from(param.index)), ("value", param.value)],
             Self::BindInterdomain(argument) => vec![("remote_port", u64::from(argument.remote_port))],
             Self::BindVirq(argument) => vec![("virq", u64::from(argument.virq))],
@@ -512,6 +539,13 @@ fn mmuext_name(command: u32) -> &'static str {
         4 => "MMUEXT_UNPIN_TABLE",
         _ => "mmuext_op",
     }
+}
+
+/// The domain that a sysctl moves to another pool.
+fn pool_member(call: &Sysctl) -> Option<DomId> {
+    let (argument, _) = CpupoolOp::read_from_prefix(&call.payload).ok()?;
+    let moves = call.cmd == XEN_SYSCTL_CPUPOOL_OP && argument.op == CPUPOOL_MOVE_DOMAIN;
+    u16::try_from(argument.domid).ok().filter(|_| moves).map(DomId::new)
 }
 
 /// Fills one field with rubbish.

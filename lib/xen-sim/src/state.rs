@@ -11,6 +11,7 @@ use crate::faults::Faults;
 use crate::frames::Frames;
 use crate::grants::Maptrack;
 use crate::release::Release;
+use crate::scheduling::Cpus;
 use crate::trace::Trace;
 
 /// The state of the machine and its Xen.
@@ -45,6 +46,8 @@ pub(crate) struct State {
     pub(crate) lingers: bool,
     /// What Xen can do on this machine.
     pub(crate) capabilities: Capabilities,
+    /// The machine's CPUs.
+    pub(crate) cpus: Cpus,
     /// Domains that Xen does not answer for any more and has not freed yet, with what is left of them.
     pub(crate) lingering: Vec<Vec<Mfn>>,
     /// Free frames when the machine was switched on.

@@ -22,6 +22,10 @@ pub(crate) struct Vcpu {
     pub(crate) context: Option<Box<VcpuGuestContext>>,
     /// Whether it runs when its domain does.
     pub(crate) online: bool,
+    /// The CPUs that it may run on; `None` for all.
+    pub(crate) hard: Option<Vec<u32>>,
+    /// The CPUs that it runs on rather than on others; `None` for all.
+    pub(crate) soft: Option<Vec<u32>>,
 }
 
 impl State {

@@ -2,6 +2,7 @@
 
 mod facts;
 mod kernel;
+mod settings;
 mod signed;
 
 use std::fmt::Write as _;
@@ -127,6 +128,9 @@ fn spec(spec: &BootSpec) -> String {
     if life.critical {
         field("critical", "the platform ends when it ends badly".into());
     }
+    for (name, value) in settings::lines(&spec.settings) {
+        field(name, value);
+    }
     out
 }
 
@@ -190,6 +194,7 @@ mod tests {
             on_crash: ExitAction::Preserve,
             life: Life::default(),
             channels: protocols::Channels::default(),
+            settings: protocols::Settings::default(),
         }
     }
 

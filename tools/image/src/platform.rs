@@ -233,6 +233,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         on_crash: config.on_crash,
         life: config.life.clone(),
         channels: Channels::default(),
+        settings: config.settings.clone(),
     }
 }
 

@@ -97,6 +97,7 @@ pub(crate) fn spec(name: &str) -> BootSpec {
         on_crash: ExitAction::Destroy,
         life: Life::default(),
         channels: Channels::default(),
+        settings: protocols::Settings::default(),
     }
 }
 

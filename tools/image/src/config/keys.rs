@@ -58,6 +58,32 @@ pub enum Key {
     KernelHash,
     /// `ramdisk_hash = "SHA-256"` (the predecessor's)
     RamdiskHash,
+    /// `iomem = ["START,NUM", ...]`
+    IoMemory,
+    /// `ioports = ["FIRST-LAST", ...]`
+    IoPorts,
+    /// `irqs = [NUMBER, ...]`
+    Interrupts,
+    /// `passthrough = "disabled"`
+    Passthrough,
+    /// `max_grant_frames = NUMBER`
+    MaxGrantFrames,
+    /// `max_maptrack_frames = NUMBER`
+    MaxMaptrackFrames,
+    /// `max_grant_version = 1 or 2`
+    MaxGrantVersion,
+    /// `max_event_channels = NUMBER`
+    MaxEventChannels,
+    /// `cpus = "CPUS"` or a list of them
+    Cpus,
+    /// `cpus_soft = "CPUS"` or a list of them
+    CpusSoft,
+    /// `cpu_weight = NUMBER`
+    CpuWeight,
+    /// `cap = PERCENT`
+    Cap,
+    /// `pool = NUMBER`
+    Pool,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -87,6 +113,19 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("channels", Key::Channels),
     ("kernel_hash", Key::KernelHash),
     ("ramdisk_hash", Key::RamdiskHash),
+    ("iomem", Key::IoMemory),
+    ("ioports", Key::IoPorts),
+    ("irqs", Key::Interrupts),
+    ("passthrough", Key::Passthrough),
+    ("max_grant_frames", Key::MaxGrantFrames),
+    ("max_maptrack_frames", Key::MaxMaptrackFrames),
+    ("max_grant_version", Key::MaxGrantVersion),
+    ("max_event_channels", Key::MaxEventChannels),
+    ("cpus", Key::Cpus),
+    ("cpus_soft", Key::CpusSoft),
+    ("cpu_weight", Key::CpuWeight),
+    ("cap", Key::Cap),
+    ("pool", Key::Pool),
 ];
 
 impl Key {
@@ -107,7 +146,7 @@ impl fmt::Display for Key {
 pub enum Reason {
     /// It describes a device whose backend would run in another domain, or the program that emulates it.
     Devices,
-    /// It gives a VM access to hardware of the machine.
+    /// It gives a VM a PCI device, or privileges.
     Passthrough,
     /// It only means something for HVM guests.
     HvmOnly,
@@ -115,7 +154,7 @@ pub enum Reason {
     ArmOnly,
     /// It chooses the program that finds the kernel inside the guest's disk.
     Bootloader,
-    /// It places a VM on CPUs or NUMA nodes.
+    /// It places a VM on NUMA nodes.
     Placement,
     /// It is about labels that decide what a VM may do.
     Security,
@@ -123,8 +162,6 @@ pub enum Reason {
     CpuAndTime,
     /// It is about XenStore, which VMs do not have yet.
     XenStore,
-    /// It sets a limit inside Xen that is fixed for now.
-    Limits,
     /// It belongs to the toolstack of a Linux Dom0.
     Toolstack,
     /// What happens at an event that we do not tell apart yet.
@@ -139,15 +176,14 @@ impl fmt::Display for Reason {
             Self::Devices => {
                 "virtual devices need a backend domain, and there is none yet: a VM has its RAM disk"
             }
-            Self::Passthrough => "VMs get no privileges and no access to the machine's hardware yet",
+            Self::Passthrough => "VMs get no PCI devices and no privileges yet",
             Self::HvmOnly => "it is for HVM guests, and only PV guests are built",
             Self::ArmOnly => "it is for Arm machines",
             Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",
-            Self::Placement => "Xen places the VM's CPUs and memory where it likes",
             Self::Security => "labels are not checked yet",
+            Self::Placement => "Xen places the VM's memory where it likes",
             Self::CpuAndTime => "Xen's defaults for CPU features and time apply",
             Self::XenStore => "VMs have no XenStore yet",
-            Self::Limits => "the limit is fixed for now",
             Self::Toolstack => "it is for the toolstack of a Linux Dom0, which is not there",
             Self::Events => "a VM that ends so is treated as if it had crashed (`on_crash`)",
             Self::Replaced(by) => return write!(f, "it has been replaced by `{by}`"),
@@ -178,7 +214,7 @@ const UNSUPPORTED: &[(Reason, &[&str])] = &[
     ]),
     (Reason::Passthrough, &[
         "pci", "pci_permissive", "pci_msitranslate", "pci_seize", "pci_power_mgmt", "gfx_passthru", "rdm",
-        "rdm_mem_boundary", "dtdev", "ioports", "iomem", "irqs", "passthrough", "e820_host", "dom_flags",
+        "rdm_mem_boundary", "dtdev", "e820_host", "dom_flags",
     ]),
     (Reason::HvmOnly, &[
         "boot", "hdtype", "hap", "oos", "shadow_memory", "bios", "bios_path_override", "firmware", "pae", "acpi",
@@ -198,7 +234,7 @@ const UNSUPPORTED: &[(Reason, &[&str])] = &[
     ]),
     (Reason::Bootloader, &["bootloader", "bootloader_args", "bootloader_restrict", "bootloader_user"]),
     (Reason::Placement, &[
-        "cpus", "cpus_soft", "pool", "vnuma", "cpu_weight", "cap", "nodes",
+        "vnuma", "nodes",
     ]),
     (Reason::Security, &[
         "seclabel", "init_seclabel", "access_control",
@@ -207,9 +243,6 @@ const UNSUPPORTED: &[(Reason, &[&str])] = &[
         "cpuid", "tsc_mode", "localtime", "rtc_timeoffset", "mca_caps", "msr_relaxed", "vpmu", "vmtrace_buf_kb",
     ]),
     (Reason::XenStore, &["xenstore_feature_mask", "xenstore_quota"]),
-    (Reason::Limits, &[
-        "max_grant_frames", "max_maptrack_frames", "max_grant_version", "max_event_channels",
-    ]),
     (Reason::Toolstack, &[
         "nomigrate", "driver_domain", "xend_suspend_evtchn_compat", "claim_mode", "suppress_spurious_page_faults",
         "disable_migrate",

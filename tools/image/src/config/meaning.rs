@@ -2,6 +2,7 @@
 
 mod hashes;
 mod life;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,7 @@ pub(super) fn read(
     let channels = reader.channels();
     let kernel_hash = reader.hash(Key::KernelHash, Key::Kernel);
     let ramdisk_hash = reader.hash(Key::RamdiskHash, Key::Ramdisk);
+    let settings = reader.settings(kind, vcpus);
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -65,6 +67,7 @@ pub(super) fn read(
         after,
         life,
         channels,
+        settings,
     })
 }
 

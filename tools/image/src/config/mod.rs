@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use protocols::spec::{ExitAction, GuestKind};
-use protocols::{Digest, Life};
+use protocols::{Digest, Life, Settings};
 
 use crate::files::{self, FileError};
 use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
@@ -56,6 +56,8 @@ pub struct VmConfig {
     pub life: Life,
     /// The names of the VMs that it serves a channel for, each where it is written.
     pub channels: Vec<Spanned<String>>,
+    /// What it may do and get.
+    pub settings: Settings,
 }
 
 /// A VM file that was read without error.

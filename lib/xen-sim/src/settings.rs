@@ -1,0 +1,54 @@
+//! What a domain was given besides memory, for a test to look at.
+
+use xen_abi::domctl::CreateDomain;
+use xen_abi::{Mfn, VcpuId};
+
+use crate::domains::Domain;
+use crate::guest::Guest;
+
+impl Guest {
+    /// Looks at the domain; `None` when it is gone.
+    fn look<T>(&self, what: impl FnOnce(&Domain) -> T) -> Option<T> {
+        self.machine.state().domains.get(&self.domain).map(what)
+    }
+
+    /// What it was created with.
+    pub fn creation(&self) -> Option<CreateDomain> {
+        self.look(|domain| domain.request.clone())
+    }
+
+    /// Whether it may map a frame of I/O memory.
+    pub fn may_map(&self, frame: Mfn) -> bool {
+        self.look(|domain| domain.devices.has_frame(frame.raw())).unwrap_or(false)
+    }
+
+    /// Whether it may use an I/O port.
+    pub fn may_use_port(&self, port: u16) -> bool {
+        self.look(|domain| domain.devices.has_port(u64::from(port))).unwrap_or(false)
+    }
+
+    /// Whether it may use an interrupt line, and knows it by that number.
+    pub fn may_use_interrupt(&self, line: u32) -> bool {
+        self.look(|domain| domain.devices.has_line(line)).unwrap_or(false)
+    }
+
+    /// The CPUs that a vCPU may run on; `None` for all.
+    pub fn cpus(&self, vcpu: VcpuId) -> Option<Vec<u32>> {
+        self.look(|domain| domain.vcpus.get(vcpu.raw() as usize)?.hard.clone())?
+    }
+
+    /// The CPUs that a vCPU runs on rather than on others; `None` for all.
+    pub fn preferred_cpus(&self, vcpu: VcpuId) -> Option<Vec<u32>> {
+        self.look(|domain| domain.vcpus.get(vcpu.raw() as usize)?.soft.clone())?
+    }
+
+    /// Its weight and its cap.
+    pub fn share(&self) -> Option<(u16, u16)> {
+        self.look(|domain| (domain.share.weight, domain.share.cap))
+    }
+
+    /// Its CPU pool.
+    pub fn pool(&self) -> Option<u32> {
+        self.look(|domain| domain.pool)
+    }
+}

@@ -1,0 +1,56 @@
+//! Settings of a VM in words: what differs from the defaults.
+
+use protocols::Settings;
+use protocols::settings::{Affinity, Limits, Placement};
+
+/// A line for each setting that is not the default: its name and its value.
+pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
+    let Settings { access, limits, placement } = settings;
+    let joined = |items: Vec<String>| Some(items.join(", ")).filter(|text| !text.is_empty());
+    let memory = access.io_memory.iter().map(|range| {
+        let last = range.first + (range.pages - 1);
+        format!("pages {:#x} to {last:#x}", range.first)
+    });
+    let ports = access.io_ports.iter().map(|range| format!("{:#x} to {:#x}", range.first, range.last));
+    let interrupts = access.interrupts.iter().map(u32::to_string);
+    let lines = [
+        ("I/O memory", joined(memory.collect())),
+        ("I/O ports", joined(ports.collect())),
+        ("interrupts", joined(interrupts.collect())),
+    ];
+    lines
+        .into_iter()
+        .chain(of_limits(limits))
+        .chain(of_placement(placement))
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+}
+
+fn of_limits(limits: &Limits) -> [(&'static str, Option<String>); 4] {
+    let default = Limits::default();
+    let changed = |value: u32, default: u32| (value != default).then(|| value.to_string());
+    [
+        ("ports", changed(limits.event_channels, default.event_channels)),
+        ("grants", changed(limits.grant_frames, default.grant_frames).map(|text| text + " frames")),
+        ("maptrack", changed(limits.maptrack_frames, default.maptrack_frames).map(|text| text + " frames")),
+        ("grant version", limits.grant_version.map(|version| version.to_string())),
+    ]
+}
+
+fn of_placement(placement: &Placement) -> [(&'static str, Option<String>); 5] {
+    let affinity = |affinity: &Affinity| match affinity {
+        Affinity::Any => None,
+        Affinity::All(set) => Some(set.to_string()),
+        Affinity::Each(sets) => {
+            let sets = sets.iter().enumerate().map(|(vcpu, set)| format!("vCPU {vcpu}: {set}"));
+            Some(sets.collect::<Vec<_>>().join("; "))
+        }
+    };
+    [
+        ("CPUs", affinity(&placement.hard)),
+        ("CPUs, soft", affinity(&placement.soft)),
+        ("weight", placement.weight.map(|weight| weight.to_string())),
+        ("cap", placement.cap.map(|cap| format!("{cap} % of one CPU"))),
+        ("pool", Some(placement.pool).filter(|pool| *pool != 0).map(|pool| pool.to_string())),
+    ]
+}
