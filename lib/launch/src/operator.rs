@@ -167,11 +167,18 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
     /// Does what a typed byte asks for.
     fn press(&mut self, byte: u8) {
         let Some(operator) = &mut self.operator else { return };
+        let was_at_prompt = operator.keyboard.line().is_some();
         match operator.keyboard.press(byte) {
             Press::Nothing => {}
-            Press::Guest(byte) => self.type_for_owner(byte),
-            // The prompt, or the guest's open line, is shown when all that was typed is dealt with.
-            Press::Open | Press::Close => self.environment.cursor.begin_line(|end| self.write(end)),
+            Press::Guest(byte) => {
+                if was_at_prompt {
+                    self.leave_prompt();
+                }
+                self.type_for_owner(byte);
+            }
+            // The prompt is shown when all that was typed is dealt with.
+            Press::Open => self.environment.cursor.begin_line(|end| self.write(end)),
+            Press::Close => self.leave_prompt(),
             Press::Next => self.next_vm(),
             // Written whole, the line has what the echo shows.
             Press::Echo(_) if self.environment.cursor.is_at_beginning() => self.refresh(),
@@ -259,6 +266,16 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
         self.say(&format!("db-boot: keyboard={name}: what you type goes there; {escape} opens the prompt"));
     }
 
+    /// Closes the prompt: the keyboard is again its owner's.
+    fn leave_prompt(&mut self) {
+        let Some(operator) = &mut self.operator else { return };
+        operator.keyboard.close();
+        match operator.owner.clone() {
+            Some(owner) => self.give_keyboard(&owner),
+            None => self.say("no VM has the keyboard"),
+        }
+    }
+
     /// Gives the keyboard to the VM that runs behind the one that has it.
     fn next_vm(&mut self) {
         let owner = self.operator.as_ref().and_then(|operator| operator.owner.as_deref());
@@ -319,11 +336,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
                     operator.wants_end = true;
                 }
             }
-            Command::Quit => {
-                if let Some(operator) = &mut self.operator {
-                    operator.keyboard.close();
-                }
-            }
+            Command::Quit => self.leave_prompt(),
         }
     }
 
@@ -413,7 +426,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
     }
 }
 
-/// What a VM does, in one of Xen's words.
+/// What a VM does, in one of Xen's words. One that has no flag waits for a processor.
 fn state_word(state: DomainState) -> &'static str {
     let words = [
         (DomainState::DYING, "dying"),
@@ -422,5 +435,5 @@ fn state_word(state: DomainState) -> &'static str {
         (DomainState::BLOCKED, "blocked"),
         (DomainState::RUNNING, "running"),
     ];
-    words.iter().find(|(flag, _)| state.contains(*flag)).map_or("-", |(_, word)| word)
+    words.iter().find(|(flag, _)| state.contains(*flag)).map_or("runnable", |(_, word)| word)
 }

@@ -104,8 +104,10 @@ impl Ring {
             let (now, later) = text.split_at(room.min(text.len()));
             // SAFETY: the address of a field in the page.
             let output = unsafe { &raw mut (*self.interface()).output }.cast::<u8>();
-            // SAFETY: `offset + now.len()` is within the ring, and the other side does not touch its free part.
-            unsafe { output.add(offset).copy_from_nonoverlapping(now.as_ptr(), now.len()) };
+            for (index, byte) in now.iter().enumerate() {
+                // SAFETY: `offset + index` is within the ring; the other side may read it at any time, hence volatile.
+                unsafe { output.add(offset + index).write_volatile(*byte) };
+            }
             // No more than the ring has, so it fits.
             self.out_prod().store(producer.wrapping_add(now.len() as u32), Ordering::Release);
             text = later;
@@ -139,7 +141,22 @@ impl Ring {
         unsafe { Hypervisor.hypercall(HypercallNumber::EVENT_CHANNEL_OP, args) };
     }
 
-    /// Waits for the other side.
+    /// Waits for something to read.
+    fn wait_for_input(self) {
+        loop {
+            // Cleared before the look: what comes after it is announced again, and ends the sleep.
+            if let Some(words) = crate::events::words() {
+                words.take(self.port);
+            }
+            let consumer = self.in_cons().load(Ordering::Relaxed);
+            if waiting(self.in_prod().load(Ordering::Acquire), consumer).1 > 0 {
+                return;
+            }
+            self.sleep(0);
+        }
+    }
+
+    /// Waits for the other side to make room.
     fn wait(self) {
         // The pending bit stays set otherwise, and the next wait would end at once.
         if let Some(words) = crate::events::words() {
@@ -148,13 +165,14 @@ impl Ring {
         if free_run(self.out_prod().load(Ordering::Relaxed), self.out_cons().load(Ordering::Acquire)).1 > 0 {
             return;
         }
+        self.sleep(clock::now().nanos().saturating_add(PATIENCE_NANOS));
+    }
+
+    /// Sleeps until the other side says something, or until system time `timeout` in nanoseconds; 0 sleeps for ever.
+    fn sleep(self, timeout: u64) {
         let port = self.port.raw();
-        let argument = Poll {
-            ports: (&raw const port).expose_provenance() as u64,
-            nr_ports: 1,
-            pad: 0,
-            timeout: clock::now().nanos().saturating_add(PATIENCE_NANOS),
-        };
+        let argument =
+            Poll { ports: (&raw const port).expose_provenance() as u64, nr_ports: 1, pad: 0, timeout };
         let args = [u64::from(SCHEDOP_POLL), (&raw const argument).expose_provenance() as u64, 0, 0, 0];
         // SAFETY: takes one `Poll` with a list of one port.
         unsafe { Hypervisor.hypercall(HypercallNumber::SCHED_OP, args) };
@@ -243,6 +261,20 @@ pub fn read(buffer: &mut [u8]) -> usize {
     match sink {
         Sink::Ring(ring) => ring.read(buffer),
         Sink::Nowhere | Sink::Xen => 0,
+    }
+}
+
+/// Sleeps until something was typed that [`read`] gives; says whether there is anything to wait for: only a console in a ring
+/// has input.
+pub fn wait_for_input() -> bool {
+    // Not with the lock held: whoever prints meanwhile would wait with us.
+    let sink = CONSOLE.lock().sink;
+    match sink {
+        Sink::Ring(ring) => {
+            ring.wait_for_input();
+            true
+        }
+        Sink::Nowhere | Sink::Xen => false,
     }
 }
 

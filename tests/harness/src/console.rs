@@ -20,11 +20,25 @@ impl<'a> Console<'a> {
         self.text.lines().map(|line| line.trim_end_matches('\r'))
     }
 
-    /// The lines of the VM called `name`, without the `[name] ` that db-boot puts before each.
+    /// The lines of the VM called `name`, without the `[name] ` that db-boot puts before each, and what it wrote while it had
+    /// the keyboard, which comes without.
     pub(crate) fn of_vm(&self, name: &str) -> Vec<&'a str> {
         let prefix = format!("[{name}]");
-        let own = self.lines().filter_map(|line| line.strip_prefix(&prefix));
-        own.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect()
+        let mut has_keyboard = false;
+        let mut own = Vec::new();
+        for line in self.lines() {
+            if let Some(rest) = line.strip_prefix("db-boot: keyboard=") {
+                has_keyboard = rest.split(':').next() == Some(name);
+            } else if line.starts_with("db-boot> ") {
+                // What follows answers a command; the keyboard's next line comes when the prompt is left.
+                has_keyboard = false;
+            } else if let Some(text) = line.strip_prefix(&prefix) {
+                own.push(text.strip_prefix(' ').unwrap_or(text));
+            } else if has_keyboard && !is_builder_line(line) && !has_name(line) {
+                own.push(line);
+            }
+        }
+        own
     }
 
     /// db-boot's own lines, from the words `db-boot: ` on.
@@ -86,6 +100,13 @@ fn is_builder_line(line: &str) -> bool {
         return line.starts_with("db-boot: ");
     };
     rest.starts_with("db-boot: ") && stamp.trim().parse::<f64>().is_ok()
+}
+
+/// Whether a line begins with a VM's name, which a time stamp is not.
+fn has_name(line: &str) -> bool {
+    let name = line.strip_prefix('[').and_then(|line| line.split_once(']')).map_or("", |(name, _)| name);
+    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    !name.is_empty() && is_word && name.parse::<f64>().is_err()
 }
 
 /// The first of `texts` that does not follow the ones before it in `lines`.
@@ -153,6 +174,14 @@ mod tests {
         assert_eq!(console.of_vm("b"), ["two"]);
         assert_eq!(console.of_vm("a").len(), 3);
         assert_eq!(console.of_builder().len(), 3);
+    }
+
+    #[test]
+    fn lines_without_a_name_are_whose_the_keyboard_is() {
+        let log = "nobody\ndb-boot: keyboard=a: what you type goes there\none\n[b] two\n[    1.0] linux\n\
+            [    2.0] db-boot: info: x\ndb-boot> list\n  a 1 running\ndb-boot: keyboard=b: what\nthree\n[a] four\n";
+        assert_eq!(Console::new(log).of_vm("a"), ["one", "[    1.0] linux", "four"]);
+        assert_eq!(Console::new(log).of_vm("b"), ["two", "three"]);
     }
 
     #[test]

@@ -79,6 +79,7 @@ pub(crate) fn judge(
     vms: &[RunVm<'_>],
     console: &Console<'_>,
     outcome: Outcome,
+    untyped: Option<&str>,
 ) -> Vec<Finding> {
     if outcome == Outcome::NotStarted {
         return vec![finding(
@@ -87,6 +88,11 @@ pub(crate) fn judge(
         )];
     }
     let mut findings: Vec<Finding> = vms.iter().flat_map(|vm| judge_vm(vm, console)).collect();
+    if let Some(text) = untyped {
+        let never =
+            format!("the console never showed {text:?}, after which was to be typed (or not in order)");
+        findings.push(finding(Verdict::Failure, never));
+    }
     let builder = console.of_builder();
     if let Some(text) = console::first_missing(&builder, &test.log) {
         findings
@@ -226,7 +232,7 @@ mod tests {
         let test = format!("description = \"d\"\n[[vm]]\nconfig = \"c\"\n{vm}\n");
         let test: TestSpec = toml::from_str(&test).unwrap();
         let vms = [RunVm { name: "vm".into(), test: "k".into(), nonce: "1".into(), spec: &test.vms[0] }];
-        let findings = judge(&test, &vms, &Console::new(lines), outcome);
+        let findings = judge(&test, &vms, &Console::new(lines), outcome, None);
         let first = findings.first().cloned();
         first.map_or((Verdict::Success, String::new()), |finding| (finding.verdict, finding.text))
     }

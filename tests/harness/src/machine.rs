@@ -204,18 +204,20 @@ pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Repo
     let log = top.join("build/logs").join(format!("{}.log", job.id()));
     let in_log = |source| HostError::Program { log: log.clone(), source };
     let started = Instant::now();
-    let (outcome, output) = if job.test.spec.damage.is_empty() {
-        let (end, output) = process::capture(&mut command, &log, echo, limit + GRACE).map_err(in_log)?;
-        (outcome_of_domb(end, &output), output)
+    let inputs = &job.test.spec.inputs;
+    let (outcome, captured) = if job.test.spec.damage.is_empty() {
+        let captured = process::capture(&mut command, &log, echo, limit + GRACE, inputs).map_err(in_log)?;
+        (outcome_of_domb(captured.end, &captured.output), captured)
     } else {
         text = damaged_machine(&mut command, job, &folder)?;
         let mut qemu = Command::new("sh");
         qemu.current_dir(top).arg("-c").arg(format!("exec {text}"));
-        let (end, output) = process::capture(&mut qemu, &log, echo, limit).map_err(in_log)?;
-        (outcome_of_qemu(end), output)
+        let captured = process::capture(&mut qemu, &log, echo, limit, inputs).map_err(in_log)?;
+        (outcome_of_qemu(captured.end), captured)
     };
     let took = started.elapsed();
-    let findings = judge::judge(&job.test.spec, &vms, &Console::new(&output), outcome);
+    let console = Console::new(&captured.output);
+    let findings = judge::judge(&job.test.spec, &vms, &console, outcome, captured.untyped.as_deref());
     Ok(Report { findings, took, log, command: text })
 }
 
@@ -326,6 +328,9 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     }
     if let Some(words) = &job.test.spec.db_boot_args {
         command.arg("--dom0-args").arg(words);
+    }
+    if !job.test.spec.inputs.is_empty() {
+        command.arg("--interactive");
     }
     if !job.test.spec.exit_port {
         command.arg("--no-exit-port");

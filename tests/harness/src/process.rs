@@ -1,11 +1,14 @@
 //! Running a program with its output in a log, and with a deadline.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::suite::InputSpec;
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,30 +21,84 @@ pub(crate) enum End {
     Late,
 }
 
+/// What a program printed, and what was typed for it.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    /// How it ended.
+    pub(crate) end: End,
+    /// All that it printed.
+    pub(crate) output: String,
+    /// The text that the first input waited for which was not typed; `None` when all were.
+    pub(crate) untyped: Option<String>,
+}
+
 /// Runs the command to its end or to the deadline; its output (both streams, as they come) goes to the log file, to
-/// the caller and, with `echo`, to our own standard output.
+/// the caller and, with `echo`, to our own standard output. Its input is `inputs`, each when its text has been printed.
 pub(crate) fn capture(
     command: &mut Command,
     log: &Path,
     echo: bool,
     deadline: Duration,
-) -> io::Result<(End, String)> {
+    inputs: &[InputSpec],
+) -> io::Result<Captured> {
     fs::create_dir_all(log.parent().unwrap_or(log))?;
     let log = File::create(log)?;
     let (reader, writer) = io::pipe()?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let input = if inputs.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(input).stdout(writer.try_clone()?).stderr(writer);
     let name = command.get_program().to_string_lossy().into_owned();
     let named = |cause: io::Error| io::Error::new(cause.kind(), format!("cannot start {name}: {cause}"));
-    let child = command.spawn().map_err(named)?;
+    let mut child = command.spawn().map_err(named)?;
     // The command holds our ends of the pipe: give them up, or the reader never sees the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let copier = thread::spawn(move || copy(reader, log, echo));
+    let mut typist = Typist::new(inputs, child.stdin.take());
+    let copier =
+        thread::spawn(move || copy(reader, log, echo, &mut typist).map(|all| (all, typist.untyped())));
     let end = wait(child, deadline)?;
-    let output = copier.join().unwrap_or_else(|_| Err(io::Error::other("the log's writer panicked")));
-    Ok((end, String::from_utf8_lossy(&output?).into_owned()))
+    let results = copier.join().unwrap_or_else(|_| Err(io::Error::other("the log's writer panicked")));
+    let (output, untyped) = results?;
+    Ok(Captured { end, output: String::from_utf8_lossy(&output).into_owned(), untyped })
 }
 
-fn copy(mut reader: impl Read, mut log: File, mut echo: bool) -> io::Result<Vec<u8>> {
+/// Types for a program what a test says, when it says.
+struct Typist {
+    /// What is still to be typed.
+    inputs: VecDeque<InputSpec>,
+    keyboard: Option<ChildStdin>,
+    /// What was printed since the last text that was waited for.
+    seen: Vec<u8>,
+}
+
+impl Typist {
+    fn new(inputs: &[InputSpec], keyboard: Option<ChildStdin>) -> Self {
+        Self { inputs: inputs.iter().cloned().collect(), keyboard, seen: Vec::new() }
+    }
+
+    /// Looks at more of the output.
+    fn see(&mut self, piece: &[u8]) {
+        if self.inputs.is_empty() {
+            return;
+        }
+        self.seen.extend_from_slice(piece);
+        while let Some(input) = self.inputs.front() {
+            let text = input.after.as_bytes();
+            let Some(at) = self.seen.windows(text.len()).position(|part| part == text) else { return };
+            self.seen.drain(..at + text.len());
+            if let Some(keyboard) = &mut self.keyboard {
+                // A program that has ended reads nothing; what it lacks is found missing in its output.
+                let _ = keyboard.write_all(input.send.as_bytes()).and_then(|()| keyboard.flush());
+            }
+            self.inputs.pop_front();
+        }
+    }
+
+    /// The text that is still waited for.
+    fn untyped(&self) -> Option<String> {
+        self.inputs.front().map(|input| input.after.clone())
+    }
+}
+
+fn copy(mut reader: impl Read, mut log: File, mut echo: bool, typist: &mut Typist) -> io::Result<Vec<u8>> {
     let mut all = Vec::new();
     let mut buffer = [0; 16 << 10];
     loop {
@@ -49,6 +106,7 @@ fn copy(mut reader: impl Read, mut log: File, mut echo: bool) -> io::Result<Vec<
         let Some(piece) = buffer.get(..length).filter(|piece| !piece.is_empty()) else { return Ok(all) };
         all.extend_from_slice(piece);
         log.write_all(piece)?;
+        typist.see(piece);
         if echo {
             let mut out = io::stdout().lock();
             // Nobody reads it any longer: the log still gets everything.
@@ -87,9 +145,22 @@ mod tests {
         let log = std::env::temp_dir().join(format!("harness-capture-{}.log", std::process::id()));
         let mut command = Command::new("sh");
         command.args(["-c", "echo out; echo err >&2; exit 3"]);
-        let (code, output) = capture(&mut command, &log, false, Duration::from_secs(10)).unwrap();
-        assert_eq!((code, output.as_str()), (End::Code(3), "out\nerr\n"));
-        assert_eq!(fs::read_to_string(&log).unwrap(), output);
+        let captured = capture(&mut command, &log, false, Duration::from_secs(10), &[]).unwrap();
+        assert_eq!((captured.end, captured.output.as_str()), (End::Code(3), "out\nerr\n"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), captured.output);
+        fs::remove_file(&log).unwrap();
+    }
+
+    #[test]
+    fn each_input_waits_for_its_text() {
+        let log = std::env::temp_dir().join(format!("harness-typist-{}.log", std::process::id()));
+        let input = |after: &str, send: &str| InputSpec { after: after.into(), send: send.into() };
+        let inputs = [input("name? ", "x\n"), input("? ", "y\n"), input("? ", "z\n")];
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf 'name? '; read -r a; printf 'and? '; read -r b; echo $a$b"]);
+        let captured = capture(&mut command, &log, false, Duration::from_secs(10), &inputs).unwrap();
+        assert_eq!((captured.end, captured.output.as_str()), (End::Code(0), "name? and? xy\n"));
+        assert_eq!(captured.untyped.as_deref(), Some("? "));
         fs::remove_file(&log).unwrap();
     }
 

@@ -104,6 +104,9 @@ pub(crate) struct TestSpec {
     /// What is done to the RAM disk before the boot, in this order.
     #[serde(default)]
     pub(crate) damage: Vec<Damage>,
+    /// What is typed at the console, in this order.
+    #[serde(default, rename = "input")]
+    pub(crate) inputs: Vec<InputSpec>,
     /// The VMs.
     #[serde(rename = "vm")]
     pub(crate) vms: Vec<VmSpec>,
@@ -119,6 +122,16 @@ fn yes() -> bool {
 
 fn default_boots() -> Vec<Boot> {
     vec![Boot::Direct]
+}
+
+/// Something that is typed when the console has shown a text.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct InputSpec {
+    /// The text, looked for behind the one that the input before it waited for.
+    pub(crate) after: String,
+    /// What is typed then.
+    pub(crate) send: String,
 }
 
 /// A VM file of a test, and what is expected of each VM made from it.
@@ -276,6 +289,9 @@ fn nonsense(test: &Test) -> Option<String> {
     }
     if !spec.damage.is_empty() && spec.boots != [Boot::Direct] {
         return Some("a RAM disk in a disk image cannot be damaged: leave boots out".into());
+    }
+    if !spec.inputs.is_empty() && (!spec.damage.is_empty() || spec.boots != [Boot::Direct]) {
+        return Some("only machines that are neither damaged nor booted from a disk are typed at".into());
     }
     spec.vms.iter().find_map(|vm| {
         if vm.count == 0 {

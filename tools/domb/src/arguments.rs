@@ -138,6 +138,9 @@ pub(crate) struct Pack {
     /// For real machines: do not have db-boot write the machine's status to QEMU's exit device
     #[arg(long)]
     pub(crate) no_exit_port: bool,
+    /// Have what is typed at the machine's console go to a VM, and to db-boot's prompt behind Ctrl-]
+    #[arg(long)]
+    pub(crate) interactive: bool,
 }
 
 #[derive(Args)]
@@ -382,6 +385,10 @@ Examples:
     domb run hello.cfg --print-command --keep d the QEMU command, to run or debug by hand
     domb run hello.cfg --dom0-args loglevel=debug --xen-args loglvl=all
 
+On a terminal the keyboard goes to the first VM (--dom0-args keyboard=NAME: to that one). Ctrl-] opens
+db-boot's prompt: `help` shows its commands, `poweroff` ends all VMs. Ctrl-\\ three times within a second
+stops the machine at once. Without a terminal, or with --no-input, the machine has no input.
+
 The console goes to standard output, everything else to standard error. With --json, standard output
 has one object instead, when the machine has ended (schema \"domb-run-1\"; the manual describes the
 fields), and the console goes to standard error.
@@ -394,6 +401,7 @@ Exit status:
     4  db-boot failed, or the machine ended without a word from it
     5  the machine was still running at the time limit
     130  interrupted (Ctrl-C)")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 pub(crate) struct Run {
     /// The VM files, in the order in which db-boot builds them; or one disk image
     #[arg(required = true, value_name = "VM.cfg|DISK.img")]
@@ -406,9 +414,15 @@ pub(crate) struct Run {
     /// The folder with GRUB, for --disk [default: $DOMB_GRUB, or build/grub, or the system's]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) grub: Option<PathBuf>,
-    /// Seconds after which the machine is stopped
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub(crate) timeout: u64,
+    /// Seconds after which the machine is stopped [default: 60; none when you have its keyboard on a terminal]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// Hand what is typed, or piped in, to a VM [default: only on a terminal]
+    #[arg(long, conflicts_with = "no_input")]
+    pub(crate) interactive: bool,
+    /// Keep the keyboard: nothing that is typed goes to the machine
+    #[arg(long)]
+    pub(crate) no_input: bool,
     /// Show the QEMU command on standard output instead of running it; its files are kept
     #[arg(long)]
     pub(crate) print_command: bool,

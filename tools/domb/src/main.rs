@@ -8,6 +8,7 @@ mod commands;
 mod defaults;
 mod json;
 mod messages;
+mod terminal;
 
 use std::process::ExitCode;
 

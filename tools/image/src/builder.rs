@@ -65,10 +65,19 @@ pub fn xen_args_in_fresh_memory(xen_args: &str) -> String {
     format!("bootscrub=0 {xen_args}")
 }
 
-/// db-boot's command line: where to write the machine's status, then `more`.
-pub fn builder_args(exit_port: bool, more: &str) -> String {
+/// The word on db-boot's command line that has what is typed go to a VM.
+const INTERACTIVE: &str = "interactive";
+
+/// db-boot's command line: where to write the machine's status, whether to listen to the keyboard, then `more`.
+pub fn builder_args(exit_port: bool, interactive: bool, more: &str) -> String {
     let port = if exit_port { format!("exit-port={EXIT_PORT:#x} ") } else { String::new() };
-    format!("{port}{more}").trim_end().to_owned()
+    let interactive = if interactive { format!("{INTERACTIVE} ") } else { String::new() };
+    format!("{port}{interactive}{more}").trim_end().to_owned()
+}
+
+/// Whether a command line, or a menu that holds one with its words in quotes, has db-boot listen to the keyboard.
+pub fn is_interactive(text: &str) -> bool {
+    text.split_whitespace().any(|word| word.trim_matches('\'') == INTERACTIVE)
 }
 
 #[cfg(test)]
@@ -81,8 +90,15 @@ mod tests {
         assert!(xen_args(20, "").ends_with("dom0_mem=20M,max:20M"));
         let fresh = xen_args_in_fresh_memory(&xen_args(20, "bootscrub=1"));
         assert!(fresh.find("bootscrub=0") < fresh.find("bootscrub=1"), "{fresh}");
-        assert_eq!(builder_args(true, "policy=each"), "exit-port=0xf4 policy=each");
-        assert_eq!(builder_args(false, ""), "");
+        assert_eq!(builder_args(true, false, "policy=each"), "exit-port=0xf4 policy=each");
+        assert_eq!(builder_args(false, false, ""), "");
+        let interactive = builder_args(true, true, "escape=^T");
+        assert_eq!(interactive, "exit-port=0xf4 interactive escape=^T");
+        assert!(
+            is_interactive(&interactive)
+                && is_interactive("x 'interactive'\n")
+                && !is_interactive("keyboard=interactive")
+        );
     }
 
     #[test]

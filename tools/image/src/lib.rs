@@ -21,4 +21,5 @@ pub mod qemu;
 pub mod report;
 pub mod signing;
 pub mod source;
+pub mod typing;
 pub mod xen;

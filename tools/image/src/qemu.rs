@@ -11,6 +11,7 @@ use protocols::MachineStatus;
 use thiserror::Error;
 
 use crate::interrupt;
+use crate::typing::{Ear, Keyboard};
 
 /// The I/O port to which db-boot writes the machine's exit status.
 pub const EXIT_PORT: u16 = 0xf4;
@@ -261,18 +262,20 @@ pub enum RunError {
     },
 }
 
-/// Runs a machine until it ends, for at most `limit`, and gives its console to `console` as it comes.
+/// Runs a machine until it ends, for at most `limit` if there is one, and gives its console to `console` as it comes.
 ///
-/// The machine's input is empty. Whatever happens, QEMU has ended when this returns. Output that `console`
+/// Without a `keyboard` the machine's input is empty. Whatever happens, QEMU has ended when this returns. Output that `console`
 /// refuses is lost, but does not stop the machine.
 pub fn run(
     command: &QemuCommand,
-    limit: Duration,
+    limit: Option<Duration>,
     console: Box<dyn Write + Send>,
+    keyboard: Option<Keyboard>,
 ) -> Result<Outcome, RunError> {
+    let input = if keyboard.is_some() { Stdio::piped() } else { Stdio::null() };
     let child = Command::new(&command.program)
         .args(&command.args)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -282,7 +285,8 @@ pub fn run(
         })?;
     let mut child = KillOnDrop(child);
     let output = child.0.stdout.take();
-    let copier = thread::spawn(move || output.map(|output| copy(output, console)));
+    let ear = keyboard.zip(child.0.stdin.take()).map(|(keyboard, input)| keyboard.connect(input));
+    let copier = thread::spawn(move || output.map(|output| copy(output, console, ear)));
     let outcome = wait(&mut child, limit)?;
     drop(child);
     // QEMU has ended, so its end of the pipe is closed and the copier comes to an end too.
@@ -301,7 +305,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-fn wait(child: &mut KillOnDrop, limit: Duration) -> Result<Outcome, RunError> {
+fn wait(child: &mut KillOnDrop, limit: Option<Duration>) -> Result<Outcome, RunError> {
     // Short at first, so that a machine that ends after a second is not waited for longer than it takes.
     const PAUSE: Duration = Duration::from_millis(5);
     let start = Instant::now();
@@ -315,7 +319,7 @@ fn wait(child: &mut KillOnDrop, limit: Duration) -> Result<Outcome, RunError> {
             let ours = status.code().and_then(MachineStatus::from_qemu_status);
             return Ok(ours.map_or(Outcome::NoStatus(status), Outcome::Status));
         }
-        if start.elapsed() >= limit {
+        if let Some(limit) = limit.filter(|limit| start.elapsed() >= *limit) {
             return Ok(Outcome::Timeout(limit));
         }
         thread::sleep(PAUSE);
@@ -323,10 +327,13 @@ fn wait(child: &mut KillOnDrop, limit: Duration) -> Result<Outcome, RunError> {
 }
 
 /// Copies everything, at once as it comes; goes on reading when nobody listens any more.
-fn copy(mut from: impl Read, mut to: Box<dyn Write + Send>) {
+fn copy(mut from: impl Read, mut to: Box<dyn Write + Send>, mut ear: Option<Ear>) {
     let mut buffer = [0; 4096];
     let mut listening = true;
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if let Some(ear) = &mut ear {
+            ear.hear(&buffer[..count]);
+        }
         listening = listening && to.write_all(&buffer[..count]).and_then(|()| to.flush()).is_ok();
     }
 }
@@ -395,7 +402,7 @@ mod tests {
     }
 
     fn run_shell(script: &str, limit: Duration) -> Outcome {
-        run(&shell(script), limit, Box::new(io::sink())).unwrap()
+        run(&shell(script), Some(limit), Box::new(io::sink()), None).unwrap()
     }
 
     #[test]
@@ -416,7 +423,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named() {
         let command = QemuCommand { program: "/nonexistent/qemu".into(), args: Vec::new() };
-        let error = run(&command, Duration::ZERO, Box::new(io::sink())).unwrap_err();
+        let error = run(&command, Some(Duration::ZERO), Box::new(io::sink()), None).unwrap_err();
         assert!(error.to_string().contains("apt-get install qemu-system-x86"), "{error}");
     }
 }

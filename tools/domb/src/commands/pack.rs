@@ -17,7 +17,8 @@ pub(crate) fn run(arguments: &Pack) -> Result<ExitCode, Failure> {
         let archive = stack::archive(&platform, &arguments.stack)?;
         return write(arguments.archive_only.as_deref(), &archive);
     };
-    let stack = Stack::load(&arguments.files, &arguments.stack, !arguments.no_exit_port)?;
+    let stack =
+        Stack::load(&arguments.files, &arguments.stack, !arguments.no_exit_port, arguments.interactive)?;
     let disk = stack.disk(arguments.grub.as_deref())?;
     write(Some(output), &disk)?;
     write(arguments.archive_only.as_deref(), &stack.archive)

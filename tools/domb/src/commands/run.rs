@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use image::builder::{self, is_interactive};
+use image::disk::{self, DiskContents};
 use image::files::{self, FileError};
 use image::memory;
 use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
-use image::{builder, disk};
+use image::typing::Keyboard;
 use protocols::{BootSpec, MachineStatus};
 use tempfile::TempDir;
 
@@ -20,6 +22,7 @@ use self::result::Ended;
 use super::stack::Stack;
 use crate::arguments::{FirmwareChoice, Run};
 use crate::messages::{self, Failure, Progress};
+use crate::terminal::{self, RawTerminal};
 
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let result = boot(arguments);
@@ -31,18 +34,21 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
 
 fn boot(arguments: &Run) -> Result<ExitCode, Failure> {
     let work = WorkFolder::new(arguments)?;
+    let input = Input::of(arguments);
     let command = {
         let _progress = Progress::start("preparing the machine");
-        prepare(arguments, &work)?.command()
+        prepare(arguments, &work, input)?.command()
     };
     if arguments.print_command {
         messages::result(&format!("{command}\n"));
         return Ok(ExitCode::SUCCESS);
     }
-    let limit = Duration::from_secs(arguments.timeout);
     let captured = arguments.json.then(Captured::default);
     let console = console(arguments.log.as_deref(), captured.as_ref())?;
-    let outcome = qemu::run(&command, limit, console)?;
+    let outcome = {
+        let (keyboard, _raw) = input.take()?;
+        qemu::run(&command, input.limit(arguments), console, keyboard)?
+    };
     let switched_off =
         arguments.no_exit_port && matches!(outcome, Outcome::NoStatus(status) if status.success());
     if let Some(captured) = captured {
@@ -54,6 +60,54 @@ fn boot(arguments: &Run) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(conclude(&command, outcome))
+}
+
+/// What the machine gets as input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    None,
+    /// Whatever standard input has.
+    Script,
+    /// What is typed at the terminal, key by key.
+    Terminal,
+}
+
+impl Input {
+    fn of(arguments: &Run) -> Self {
+        let is_quiet = arguments.no_input || arguments.json || arguments.print_command;
+        if !arguments.interactive && is_quiet {
+            Self::None
+        } else if terminal::is_attended() {
+            Self::Terminal
+        } else if arguments.interactive {
+            Self::Script
+        } else {
+            Self::None
+        }
+    }
+
+    /// Takes the keyboard from the user; gives it back when the second value is dropped.
+    fn take(self) -> Result<(Option<Keyboard>, Option<RawTerminal>), Failure> {
+        match self {
+            Self::None => Ok((None, None)),
+            Self::Script => Ok((Some(Keyboard::script(Box::new(io::stdin()))), None)),
+            Self::Terminal => {
+                messages::note("the keyboard is the machine's; Ctrl-\\ three times stops it");
+                let raw = RawTerminal::enter().map_err(|cause| {
+                    Failure::new(format!("cannot set up the terminal: {cause}; try --no-input"))
+                })?;
+                Ok((Some(Keyboard::terminal(Box::new(io::stdin()))), Some(raw)))
+            }
+        }
+    }
+
+    /// How long the machine may run. Somebody who works at a terminal decides that.
+    fn limit(self, arguments: &Run) -> Option<Duration> {
+        /// Unless the command line says otherwise, in seconds.
+        const DEFAULT: u64 = 60;
+        let default = (self != Self::Terminal).then_some(DEFAULT);
+        arguments.timeout.or(default).map(Duration::from_secs)
+    }
 }
 
 /// The folder with the files that QEMU is given: the user's, or one that is gone afterwards.
@@ -104,13 +158,20 @@ impl WorkFolder {
 }
 
 /// The machine that the arguments describe; its files are in `work`.
-fn prepare(arguments: &Run, work: &WorkFolder) -> Result<Machine, Failure> {
+fn prepare(arguments: &Run, work: &WorkFolder, input: Input) -> Result<Machine, Failure> {
     if let Some(image) = disk_image(&arguments.inputs)? {
-        let memory_mib = memory_of(&image)?;
+        let contents = disk::read(&files::read_bounded(&image, MAX_DISK)?)?;
+        if input != Input::None && !is_interactive(&contents.menu) {
+            messages::note(
+                "this disk image was packed without --interactive: its VMs hear nothing that you type",
+            );
+        }
+        let memory_mib = memory_of(&contents)?;
         let firmware = firmware(arguments.disk.unwrap_or(FirmwareChoice::Seabios))?;
         return Ok(machine(arguments, Boot::Disk { image, firmware }, memory_mib));
     }
-    let stack = Stack::load(&arguments.inputs, &arguments.stack, !arguments.no_exit_port)?;
+    let stack =
+        Stack::load(&arguments.inputs, &arguments.stack, !arguments.no_exit_port, input != Input::None)?;
     let boot = match arguments.disk {
         Some(choice) => Boot::Disk {
             image: work.put("disk.img", &stack.disk(arguments.grub.as_deref())?)?,
@@ -145,11 +206,11 @@ fn disk_image(inputs: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
     }
 }
 
-/// The memory of a machine that boots the disk image at `path`, in MiB: what its RAM disk asks for.
-fn memory_of(path: &Path) -> Result<u64, Failure> {
-    /// The largest disk image that is looked into.
-    const MAX_LEN: u64 = 8 << 30;
-    let contents = disk::read(&files::read_bounded(path, MAX_LEN)?)?;
+/// The largest disk image that is looked into.
+const MAX_DISK: u64 = 8 << 30;
+
+/// The memory of a machine that boots a disk image with these contents, in MiB: what its RAM disk asks for.
+fn memory_of(contents: &DiskContents) -> Result<u64, Failure> {
     let archive = ramdisk::Archive::parse(&contents.archive).map_err(Failure::new)?;
     let entries = archive.entries().iter();
     let specs = entries.filter(|entry| protocols::archive::vm_of_spec_entry(entry.name()).is_some());

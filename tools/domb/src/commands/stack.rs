@@ -31,6 +31,7 @@ impl Stack {
         files: &[PathBuf],
         chosen: &arguments::Stack,
         exit_port: bool,
+        interactive: bool,
     ) -> Result<Self, Failure> {
         let platform = load_platform(files, chosen.keep_packed)?;
         if !chosen.no_check {
@@ -44,7 +45,11 @@ impl Stack {
             xen,
             xen_args: builder::xen_args(dom0_mib, &chosen.xen_args),
             builder,
-            builder_args: builder::builder_args(exit_port, &(trust_args(chosen)? + &chosen.dom0_args)),
+            builder_args: builder::builder_args(
+                exit_port,
+                interactive,
+                &(trust_args(chosen)? + &chosen.dom0_args),
+            ),
             archive,
             machine_mib: memory::machine_mib(platform.vms().iter().map(|vm| &vm.spec), dom0_mib),
         })
