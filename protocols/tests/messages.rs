@@ -12,6 +12,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use protocols::SpecError;
+use protocols::digest::Digest;
 use protocols::message::{
     BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource, Kind,
     MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message,
@@ -182,7 +183,8 @@ fn refused<M: Message + core::fmt::Debug + PartialEq>(message: &M, expected: &st
 fn what_is_out_of_bounds_is_refused_at_both_ends() {
     let hello = |name: &str| ServerRequest::Hello { lowest: 1, highest: 1, name: name.into() };
     refused(&hello("-"), "message: name \"-\"");
-    let chunk = |length| ServerRequest::PutImageChunk { digest: [0; 32], offset: 0, bytes: vec![0; length] };
+    let chunk =
+        |length| ServerRequest::PutImageChunk { digest: Digest([0; 32]), offset: 0, bytes: vec![0; length] };
     assert!(encode(1, &chunk(MAX_CHUNK_LEN)).is_ok());
     refused(&chunk(MAX_CHUNK_LEN + 1), "message: a part of an image of 32769");
     let build = |spec: Vec<u8>, name: &str, label: usize| {

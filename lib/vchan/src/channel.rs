@@ -98,24 +98,20 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
         let Parts { xen, memory, port, role, peer, sizes } = parts;
         let wanted = sizes.pages().saturating_add(1);
         let shared = memory.page(0).ok_or(ChannelError::TooFewPages { peer, wanted, given: 0 })?;
-        let (left, right) = (sizes.left_place(), sizes.right_place());
-        let load = |offset| shared.load_u32(offset);
-        // Which of the two rings is written, with the word that has its other index.
-        let (left, right) = ((LEFT, left, sizes.left), (RIGHT, right, sizes.right));
-        let (written, read) = match role {
-            Role::Server => (right, left),
-            Role::Client => (left, right),
-        };
-        let (indices, place, order) = written;
-        let writes = Stream::to_write(indices, place, order, load(indices.producer), load(indices.consumer));
-        let (indices, place, order) = read;
-        let reads = Stream::to_read(indices, place, order, load(indices.consumer), load(indices.producer));
-        let (writes, reads) = match (writes, reads) {
-            (Ok(writes), Ok(reads)) => (writes, reads),
-            (Err(error), _) => return Err(ChannelError::Broken { peer, lie: consumer_lie(error) }),
-            (_, Err(error)) => return Err(ChannelError::Broken { peer, lie: producer_lie(error) }),
-        };
+        let (writes, reads) =
+            streams(role, sizes, shared).map_err(|lie| ChannelError::Broken { peer, lie })?;
         Ok(Self { xen, memory, port, role, peer, sizes, writes, reads, broken: None, gone: false })
+    }
+
+    /// Forgets the peer and everything that it did: the shared page was filled anew, for another one.
+    pub(crate) fn start_again(&mut self) -> Result<(), ChannelError> {
+        if let Some(shared) = self.memory.page(0) {
+            let found = streams(self.role, self.sizes, shared);
+            let peer = self.peer;
+            (self.writes, self.reads) = found.map_err(|lie| ChannelError::Broken { peer, lie })?;
+        }
+        (self.broken, self.gone) = (None, false);
+        Ok(())
     }
 
     /// The other domain.
@@ -253,6 +249,12 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
         Ok(woken)
     }
 
+    /// Whether the server has not seen a client yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        let (own, _) = Role::Client.live_bytes();
+        byte(self.state(), own) == LIVE_AWAITED
+    }
+
     /// Says that this end does not use the channel any more, and wakes the peer.
     pub(crate) fn say_closed(&mut self) -> Result<(), ChannelError> {
         let (own, _) = self.role.live_bytes();
@@ -367,6 +369,22 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
         }
         Err(self.break_off(Lie::Restless))
     }
+}
+
+/// The ring that is written and the one that is read, with the indices in the shared page.
+fn streams(role: Role, sizes: Sizes, shared: &impl SharedMemory) -> Result<(Stream, Stream), Lie> {
+    let left = (LEFT, sizes.left_place(), sizes.left);
+    let right = (RIGHT, sizes.right_place(), sizes.right);
+    let (written, read) = match role {
+        Role::Server => (right, left),
+        Role::Client => (left, right),
+    };
+    let load = |offset| shared.load_u32(offset);
+    let (indices, place, order) = written;
+    let writes = Stream::to_write(indices, place, order, load(indices.producer), load(indices.consumer));
+    let (indices, place, order) = read;
+    let reads = Stream::to_read(indices, place, order, load(indices.consumer), load(indices.producer));
+    Ok((writes.map_err(consumer_lie)?, reads.map_err(producer_lie)?))
 }
 
 fn consumer_lie(OutOfRange { index, before, limit }: OutOfRange) -> Lie {

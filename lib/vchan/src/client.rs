@@ -33,6 +33,10 @@ pub type Client<'x, H, P> = Channel<'x, H, Mapped<'x, H, P>>;
 impl<'x, H: RawHypercall, P: GrantSlot> Channel<'x, H, Mapped<'x, H, P>> {
     /// Connects to the channel whose shared page `server` granted as `reference` and whose port there is `port`.
     ///
+    /// [`Taken`](ChannelError::Taken) says that a client was there before, perhaps an earlier life of this VM: unlike libxenvchan's, this
+    /// client does not go on in the middle of somebody else's stream. It is worth trying again, as is [`Grant`](ChannelError::Grant)
+    /// with a server that has not started yet.
+    ///
     /// `slot` gives a page of address space each time it is called, and `None` when there is none left. An error leaves nothing
     /// mapped and no port open.
     pub fn connect(
@@ -74,6 +78,9 @@ impl<'x, H: RawHypercall, P: GrantSlot> Channel<'x, H, Mapped<'x, H, P>> {
         let mut channel = Self::new(Parts { xen, memory, port, role: Role::Client, peer: server, sizes })?;
         if channel.peer_state()? == Peer::Closed {
             return Err(ChannelError::Closed { peer: server });
+        }
+        if !channel.is_awaited() {
+            return Err(ChannelError::Taken { peer: server });
         }
         channel.say_open()?;
         Ok(channel)

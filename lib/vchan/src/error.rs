@@ -134,6 +134,15 @@ pub enum ChannelError {
         /// What is wrong.
         error: LayoutError,
     },
+    /// The server has had a client already.
+    #[error(
+        "channel with domain {peer}: another client has used it, or an earlier life of this one; try again when the server has \
+         renewed it"
+    )]
+    Taken {
+        /// The peer.
+        peer: DomId,
+    },
     /// The peer broke the protocol. The channel is not used any more.
     #[error("channel with domain {peer}: the peer is broken: {lie}; close the channel")]
     Broken {

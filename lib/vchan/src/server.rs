@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use event_channel::LocalPort;
 use grant_table::{Access, GrantError, GrantTable, Shareable};
 use hypercall::{RawHypercall, SharedMemory, Xen};
+use xen_abi::grant_table::RESERVED_ENTRIES;
 use xen_abi::{DomId, GrantRef, PAGE_SIZE};
 
 use crate::ChannelError;
@@ -91,6 +92,42 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Channel<'x, H, Offered<P>
         self.memory.pages.first().map_or(GrantRef::new(u32::MAX), |(_, reference)| *reference)
     }
 
+    /// Makes the channel what it was when it was offered, for a client that comes after one that has closed it or is gone: by the same
+    /// port and, if it is a reserved one, the same [`reference`](Self::reference). What was not read is lost.
+    ///
+    /// `false` as long as the client before has pages mapped; nothing has changed for it then, and it can be tried again.
+    pub fn renew<S>(&mut self, table: &mut GrantTable<S>) -> Result<bool, ChannelError>
+    where
+        S: SharedMemory,
+    {
+        let (peer, sizes) = (self.peer(), self.sizes());
+        let failed = |error| ChannelError::Grant { peer, error };
+        if self.memory.pages.iter().any(|(_, reference)| table.is_mapped(*reference)) {
+            return Ok(false);
+        }
+        let Some((_, reference)) = self.memory.pages.first() else { return Ok(false) };
+        let reference = *reference;
+        // From here on nobody can connect, until the page is filled anew.
+        match table.revoke(reference) {
+            Ok(()) => {}
+            Err(GrantError::InUse { .. }) => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        }
+        for (page, _) in &self.memory.pages {
+            page.write(0, &[0; PAGE_SIZE]);
+        }
+        let list: Vec<GrantRef> = self.memory.pages.iter().skip(1).map(|(_, reference)| *reference).collect();
+        if let Some((shared, _)) = self.memory.pages.first() {
+            prepare(shared, sizes, list.into_iter());
+        }
+        self.start_again()?;
+        let known = Some(reference).filter(|reference| reference.raw() < RESERVED_ENTRIES);
+        if let Some((shared, reference)) = self.memory.pages.first_mut() {
+            *reference = grant_shared(table, peer, shared, known).map_err(failed)?;
+        }
+        Ok(true)
+    }
+
     /// Closes the channel: the client reads what was written, and then its end. Gives the pages back, or, as long as the client
     /// has some of them mapped, what is left to be taken back later.
     pub fn close<S>(mut self, table: &mut GrantTable<S>) -> Result<Vec<P>, Leftover<P>>
@@ -121,15 +158,24 @@ fn grant_all<P: SharedMemory + Shareable, S: SharedMemory>(
         granted.push((page, reference));
     }
     prepare(&shared, sizes, granted.iter().map(|(_, reference)| *reference));
-    let reference = match reference {
-        None => table.grant(client, &shared, Access::ReadWrite)?,
-        Some(reference) => {
-            table.grant_reserved(reference, client, &shared, Access::ReadWrite)?;
-            reference
-        }
-    };
+    let reference = grant_shared(table, client, &shared, reference)?;
     granted.insert(0, (shared, reference));
     Ok(())
+}
+
+/// Grants the shared page, by the reference that the client knows or by any.
+fn grant_shared<P: Shareable, S: SharedMemory>(
+    table: &mut GrantTable<S>,
+    client: DomId,
+    shared: &P,
+    known: Option<GrantRef>,
+) -> Result<GrantRef, GrantError> {
+    match known {
+        None => table.grant(client, shared, Access::ReadWrite),
+        Some(reference) => {
+            table.grant_reserved(reference, client, shared, Access::ReadWrite).map(|()| reference)
+        }
+    }
 }
 
 /// Fills the shared page for a client that has not connected yet.

@@ -5,6 +5,7 @@ mod support;
 
 use event_channel::LocalPort;
 use grant_table::GrantError;
+use hypercall::SharedMemory;
 use proptest::prelude::*;
 use support::{SimClient, SimServer, World, bytes_of, pattern, sizes};
 use vchan::{CHECK_INTERVAL, Channel, ChannelError, Memory, Peer, Server, Sizes, Terms};
@@ -257,6 +258,72 @@ fn a_reference_that_the_client_knows_beforehand_is_used_once() {
 }
 
 #[test]
+fn a_channel_is_renewed_for_the_next_client() {
+    let world = World::new();
+    let mut table = world.server.table();
+    let terms = Terms { reference: Some(GrantRef::new(3)), ..world.terms(sizes(12, 11)) };
+    let listening = LocalPort::listen(&world.server.xen, world.client.domain()).unwrap();
+    let pages = world.server.own_pages(2);
+    let mut server = Server::offer(&world.server.xen, &mut table, listening, &terms, pages).unwrap();
+    let port = server.port();
+    for round in 0..3 {
+        let mut client = world.connect(&server).unwrap();
+        assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "nothing of an earlier round is there");
+        client.write(b"left behind").unwrap();
+        server.write(b"unread").unwrap();
+        assert_eq!(server.renew(&mut table), Ok(false), "it is in use");
+        assert_eq!(server.read(&mut [0; 4]).unwrap(), 4, "and goes on");
+        if round == 1 {
+            client.close().unwrap();
+        } else {
+            drop(client);
+            assert_eq!(server.check_peer(), Ok(Peer::Gone));
+        }
+        assert_eq!(server.renew(&mut table), Ok(true));
+        assert_eq!((server.reference(), server.port()), (GrantRef::new(3), port));
+        assert_eq!(server.peer_state(), Ok(Peer::Awaited));
+        let data = world.server.guest.own_page(world.server.guest.frames()[1]);
+        assert_eq!(bytes_of(&data, 0..16), [0; 16], "what was written is wiped");
+    }
+    assert_eq!(server.close(&mut table).unwrap().len(), 2);
+}
+
+#[test]
+fn a_client_that_comes_back_too_early_does_not_go_on_in_the_middle() {
+    let world = World::new();
+    let mut table = world.server.table();
+    let mut server = world.offer(&mut table, sizes(12, 11));
+    let mut first = world.connect(&server).unwrap();
+    server.write(b"for the first").unwrap();
+    assert_eq!(first.read(&mut [0; 4]).unwrap(), 4);
+    drop(first);
+    let peer = world.server.domain();
+    assert_eq!(world.connect(&server).unwrap_err(), ChannelError::Taken { peer });
+    assert_eq!(server.check_peer(), Ok(Peer::Gone), "the try has changed nothing");
+    assert_eq!(server.renew(&mut table), Ok(true));
+    let second = world.connect(&server).unwrap();
+    second.close().unwrap();
+    assert_eq!(world.connect(&server).unwrap_err(), ChannelError::Taken { peer }, "closed by the second");
+}
+
+#[test]
+fn a_broken_peer_is_forgotten_when_the_channel_is_renewed() {
+    let world = World::new();
+    let mut table = world.server.table();
+    let mut server = world.offer(&mut table, sizes(10, 11));
+    let client = world.connect(&server).unwrap();
+    world.server.guest.own_page(world.server.guest.frames()[0]).store_u32(4, 9999);
+    assert!(matches!(server.read(&mut [0; 8]), Err(ChannelError::Broken { .. })));
+    assert_eq!(server.renew(&mut table), Ok(false));
+    assert!(matches!(server.read(&mut [0; 8]), Err(ChannelError::Broken { .. })), "not forgotten yet");
+    drop(client);
+    assert_eq!(server.renew(&mut table), Ok(true));
+    let mut client = world.connect(&server).unwrap();
+    client.write(b"honest").unwrap();
+    assert_eq!(server.read(&mut [0; 8]).unwrap(), 6);
+}
+
+#[test]
 fn too_few_pages_are_refused() {
     let world = World::new();
     let mut table = world.server.table();
@@ -273,9 +340,10 @@ fn too_few_pages_are_refused() {
 fn whatever_call_of_connecting_fails_nothing_stays_mapped() {
     let world = World::new();
     let mut table = world.server.table();
-    let server = world.offer(&mut table, sizes(13, 12));
+    let mut server = world.offer(&mut table, sizes(13, 12));
     let before = world.machine.calls();
     world.connect(&server).unwrap().close().unwrap();
+    assert_eq!(server.renew(&mut table), Ok(true));
     // Connecting makes a call for the port, four for the pages, and one to wake the server.
     let mut failed = 0;
     for index in 0..6 {
@@ -286,7 +354,9 @@ fn whatever_call_of_connecting_fails_nothing_stays_mapped() {
         assert!(refused.unwrap_err().to_string().contains("ENOMEM"), "call {index}");
         world.machine.clear_faults();
         failed += 1;
+        assert_eq!(server.renew(&mut table), Ok(true), "nothing is mapped after call {index} failed");
         world.connect(&server).unwrap().close().unwrap();
+        assert_eq!(server.renew(&mut table), Ok(true));
     }
     assert_eq!(failed, 6);
     assert_eq!(server.close(&mut table).unwrap().len(), 4, "nothing is mapped");

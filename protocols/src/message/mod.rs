@@ -25,10 +25,8 @@ pub use server::{
     ServerRequest, VmEntry, VmState,
 };
 
+use crate::digest::Digest;
 use crate::spec::{self, check_name};
-
-/// A SHA-256 digest.
-pub type Digest = [u8; 32];
 
 /// The most bytes of an image in one message.
 pub const MAX_CHUNK_LEN: usize = 32 << 10;

@@ -4,14 +4,15 @@
 
 use std::path::PathBuf;
 
+use protocols::digest::Digest;
 use protocols::message::{
     BuildRequest, Built, ControlNotice, ControlReply, ControlRequest, ControlVm, EndReason, Facts, Failure,
     Frame, ImageSource, Kind, Measurement, MessageError, Quota, Reason, RingPlace, ServerNotice, ServerReply,
     ServerRequest, Stream, VmEntry, VmState, encode,
 };
 
-const KERNEL: [u8; 32] = [0xa1; 32];
-const RAMDISK: [u8; 32] = [0xb2; 32];
+const KERNEL: Digest = Digest([0xa1; 32]);
+const RAMDISK: Digest = Digest([0xb2; 32]);
 
 /// Stands for an encoded boot spec, which is pinned elsewhere: messages carry it as it is.
 pub(crate) fn spec() -> Vec<u8> {
@@ -139,7 +140,8 @@ pub(crate) fn control_replies() -> Vec<(&'static str, ControlReply)> {
     let running =
         ControlVm { name: "web".into(), domid: Some(9), state: Some(VmState::Running), restarts: 2 };
     let waiting = ControlVm { name: "db".into(), domid: None, state: None, restarts: 0 };
-    let measurement = Measurement { vm: "web".into(), spec: [0xc3; 32], kernel: KERNEL, ramdisk: None };
+    let measurement =
+        Measurement { vm: "web".into(), spec: Digest([0xc3; 32]), kernel: KERNEL, ramdisk: None };
     vec![
         ("control-reply-hello", R::Hello { version: 1, name: "control".into() }),
         ("control-reply-platform-created", R::PlatformCreated { vms: 2 }),
@@ -148,7 +150,7 @@ pub(crate) fn control_replies() -> Vec<(&'static str, ControlReply)> {
         ("control-reply-done", R::Done),
         (
             "control-reply-measured",
-            R::Measured { measurements: vec![measurement], more: false, total: [0xd4; 32] },
+            R::Measured { measurements: vec![measurement], more: false, total: Digest([0xd4; 32]) },
         ),
         ("control-reply-failed", R::Failed(failure())),
     ]

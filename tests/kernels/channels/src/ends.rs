@@ -70,6 +70,11 @@ impl Machine {
         Ok(())
     }
 
+    /// Sleeps for a moment.
+    pub(crate) fn pause(&self) -> Result<(), Verdict> {
+        self.xen.poll(&[], Some(now() + PAUSE)).map_err(Verdict::error)
+    }
+
     fn connect(&self, word: &ChannelWord) -> Result<Channel<'_>, Verdict> {
         let (server, reference, port) =
             (DomId::new(word.domid), GrantRef::new(word.reference), Port::new(word.port));
@@ -78,9 +83,10 @@ impl Machine {
             let slot = || GrantPage::new().ok();
             match Client::connect(&self.xen, server, reference, port, slot) {
                 Ok(client) => return Ok(Channel::Client(client)),
-                // The port is there from the start; the page is once the server has granted it.
-                Err(ChannelError::Grant { .. }) if now() < deadline => {
-                    self.xen.poll(&[], Some(now() + PAUSE)).map_err(Verdict::error)?;
+                // The port is there from the start; the page is once the server has granted it, and it is this client's once the
+                // server has noticed the end of the one before.
+                Err(ChannelError::Grant { .. } | ChannelError::Taken { .. }) if now() < deadline => {
+                    self.pause()?;
                 }
                 Err(error) => return Err(Verdict::failure(error)),
             }
@@ -103,7 +109,10 @@ impl Machine {
 }
 
 /// Opens every channel of the command line.
-pub(crate) fn open_all<'x>(machine: &'x Machine, boot: &mut Boot) -> Result<Vec<Named<'x>>, Verdict> {
+pub(crate) fn open_all<'x>(
+    machine: &'x Machine,
+    boot: &mut Boot,
+) -> Result<(Vec<Named<'x>>, GrantTable<SharedFrames>), Verdict> {
     let mut window = boot.window().ok_or_else(|| Verdict::error("no window"))?.map_err(Verdict::error)?;
     let mut table = GrantTable::open(&machine.xen, &mut window, TABLE_FRAMES).map_err(Verdict::error)?;
     let sizes = sizes(boot)?;
@@ -114,8 +123,8 @@ pub(crate) fn open_all<'x>(machine: &'x Machine, boot: &mut Boot) -> Result<Vec<
         };
         Ok(Named { peer: word.name, channel })
     };
-    // The grants stay when the table is let go of: entries are in Xen's memory.
-    ChannelWord::on(boot.command_line()).map(open).collect()
+    let channels: Result<Vec<_>, _> = ChannelWord::on(boot.command_line()).map(open).collect();
+    Ok((channels?, table))
 }
 
 /// The sizes of a server's rings.

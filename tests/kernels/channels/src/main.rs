@@ -6,6 +6,8 @@
 //! | `client` | sends 1 MiB and checks that it comes back whole | that is done, and the channel closed |
 //! | `quit` | sends and receives a little | then at once, in mid-stream, without closing anything |
 //! | `witness` | reads | the peer is gone without having closed the channel |
+//! | `keeper` | tells its client which of its lives this is, and renews the channel after each | the client has closed it |
+//! | `phoenix` | asks which life this is | at once by a crash, in all lives before the third |
 //!
 //! A server's rings are `left=` and `right=` bytes.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -24,7 +26,7 @@ verdict::test!(run);
 
 fn run(boot: &mut Boot) -> Outcome {
     let machine = Machine::new()?;
-    let channels = open_all(&machine, boot)?;
+    let (channels, mut table) = open_all(&machine, boot)?;
     if channels.is_empty() {
         return Err(Verdict::Skip("there is no vchan= on the command line".into()));
     }
@@ -32,9 +34,11 @@ fn run(boot: &mut Boot) -> Outcome {
         Some("echo") => roles::echo(&machine, channels),
         Some("client") => roles::client(&machine, channels),
         Some("quit") => roles::quit(&machine, channels),
+        Some("keeper") => roles::keeper(&machine, channels, &mut table),
+        Some("phoenix") => roles::phoenix(&machine, channels),
         Some("witness") => roles::witness(&machine, channels),
         other => Err(Verdict::Error(alloc::format!(
-            "role={}: echo, client, quit or witness",
+            "role={}: echo, client, quit, witness, keeper or phoenix",
             other.unwrap_or("-")
         ))),
     }

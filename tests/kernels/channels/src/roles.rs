@@ -5,7 +5,8 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use pv_runtime::println;
+use grant_table::GrantTable;
+use pv_runtime::{Ending, SharedFrames, println};
 use vchan::ChannelError;
 use verdict::{Outcome, Verdict, require, success};
 
@@ -179,4 +180,56 @@ pub(crate) fn witness(machine: &Machine, channels: Vec<Named<'_>>) -> Outcome {
             }
         }
     }
+}
+
+/// Tells a client that keeps crashing which of its lives this is, until it closes the channel.
+pub(crate) fn keeper(
+    machine: &Machine,
+    channels: Vec<Named<'_>>,
+    table: &mut GrantTable<SharedFrames>,
+) -> Outcome {
+    let Some(Named { mut channel, .. }) = channels.into_iter().next() else {
+        return Err(Verdict::error("there is no channel"));
+    };
+    for life in 1..=u8::MAX {
+        channel.write(&[life]).map_err(Verdict::failure)?;
+        loop {
+            match channel.read(&mut [0; 16]) {
+                Ok(_) => machine.wait(vec![&mut channel])?,
+                Err(ChannelError::Closed { .. }) => return success!("closed in life {life}"),
+                Err(ChannelError::Gone { .. }) => break,
+                Err(error) => return Err(Verdict::failure(error)),
+            }
+        }
+        println!("life {life} is over");
+        let Channel::Server(server) = &mut channel else {
+            return Err(Verdict::error("a keeper is a server"));
+        };
+        while !server.renew(table).map_err(Verdict::failure)? {
+            machine.pause()?;
+        }
+    }
+    Err(Verdict::failure("the client has more lives than a cat"))
+}
+
+/// The life in which a [`phoenix`] ends well.
+const LAST_LIFE: u8 = 3;
+
+/// Asks which life this is, and crashes in all but the last.
+pub(crate) fn phoenix(machine: &Machine, channels: Vec<Named<'_>>) -> Outcome {
+    let Some(Named { mut channel, .. }) = channels.into_iter().next() else {
+        return Err(Verdict::error("there is no channel"));
+    };
+    let mut life = [0];
+    while channel.read(&mut life).map_err(Verdict::failure)? == 0 {
+        machine.wait(vec![&mut channel])?;
+    }
+    let [life] = life;
+    if life < LAST_LIFE {
+        pv_runtime::end(Ending::Crash);
+    }
+    if let Channel::Client(end) = channel {
+        end.close().map_err(Verdict::failure)?;
+    }
+    success!("this is life {life}")
 }
