@@ -17,6 +17,7 @@ mod channels;
 mod console;
 mod ending;
 mod environment;
+mod event_log;
 mod held;
 mod keyboard;
 mod operator;

@@ -32,7 +32,8 @@ pub struct Options {
     pub escape: EscapeKey,
     /// `keyboard=NAME`: the VM that has the keyboard first; the first one unless set.
     pub keyboard: Option<String>,
-    /// `trust=measure`, `trust=require:PUBLIC-KEY` and `trust-version=NUMBER`: what is asked of the RAM disk.
+    /// `trust=measure`, `trust=require:PUBLIC-KEY`, `trust-version=NUMBER` and `event-log=VM,...`: what is asked of the RAM disk,
+    /// and who is told.
     pub trust: Trust,
     /// The whole line, which is measured.
     pub line: String,
@@ -72,6 +73,10 @@ impl Options {
                 // A slip in these is no reason to go on without them: `trust` refuses every RAM disk then.
                 "trust" => {
                     options.trust.ask(value);
+                    true
+                }
+                "event-log" => {
+                    options.trust.show_to(value);
                     true
                 }
                 "trust-version" => {
@@ -130,7 +135,9 @@ fn complaint(key: &str, word: &str) -> String {
         "interactive" => "the word alone",
         "escape" => "escape=^] or another control key, ^A to ^_ but for ^H ^I ^J ^M ^[",
         "keyboard" => "keyboard= and a VM's name",
-        _ => "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=, trust=, trust-version=",
+        _ => {
+            "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=, trust=, trust-version=, event-log="
+        }
     };
     alloc::format!("`{word}` on the command line is ignored: expected {expected}")
 }

@@ -15,6 +15,7 @@ use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
 
+use crate::event_log::SharedLog;
 use crate::store::{Image, Needed, may_restart};
 
 /// The most that one kernel may unpack to. The largest distribution kernels unpack to less than 100 MiB; the bound keeps
@@ -93,6 +94,16 @@ pub enum VmError {
         /// Bytes that the builder can still allocate.
         spare: usize,
     },
+    /// There is not enough memory for its RAM disk with the event log behind it.
+    #[error(
+        "step=image: a RAM disk with the event log takes {} KiB, which the builder does not have: raise dom0_mem, or \
+         leave the VM out of event-log=",
+        needed.div_ceil(1024)
+    )]
+    NoRoomForLog {
+        /// Bytes that it takes.
+        needed: usize,
+    },
     /// Its kernel was not among those that were unpacked: the specs changed since, which is a defect of the caller.
     #[error("step=image: the kernel was not unpacked; this is a defect in the builder, please report it")]
     NotUnpacked,
@@ -119,6 +130,7 @@ pub struct VmFailure {
 #[derive(Default)]
 pub struct Images<'a> {
     kernels: BTreeMap<String, Result<Cow<'a, [u8]>, Unusable>>,
+    event_log: SharedLog,
 }
 
 impl<'a> Images<'a> {
@@ -138,7 +150,12 @@ impl<'a> Images<'a> {
                 kernels.insert(spec.kernel.clone(), unpack(file, spare_memory()));
             }
         }
-        Self { kernels }
+        Self { kernels, event_log: SharedLog::default() }
+    }
+
+    /// Has some VMs get the event log with their RAM disks.
+    pub(crate) fn with_event_log(self, event_log: SharedLog) -> Self {
+        Self { event_log, ..self }
     }
 
     /// What those of `vms` that may be restarted will need again.
@@ -159,7 +176,7 @@ impl<'a> Images<'a> {
             let ramdisk = spec.ramdisk.as_ref().and_then(|name| Some((name.clone(), range(name)?)));
             needed.ramdisks.extend(ramdisk);
         }
-        needed
+        Needed { event_log: self.event_log, ..needed }
     }
 }
 
@@ -176,7 +193,7 @@ pub struct Recipe<'a> {
     /// Its start-of-day picture.
     pub plan: GuestPlan<'a>,
     /// Its RAM disk; empty without one.
-    pub ramdisk: &'a [u8],
+    pub ramdisk: Cow<'a, [u8]>,
 }
 
 impl PlannedVm {
@@ -289,8 +306,8 @@ fn plan_vm<'a>(
     images: &'a Images<'a>,
 ) -> Result<Recipe<'a>, VmError> {
     let ramdisk = match &spec.ramdisk {
-        Some(name) => archive.file(name).map_err(VmError::Missing)?,
-        None => &[],
+        Some(name) => Some(archive.file(name).map_err(VmError::Missing)?),
+        None => None,
     };
     let file = || spec.kernel.clone();
     let elf = match images.kernels.get(&spec.kernel) {
@@ -303,21 +320,24 @@ fn plan_vm<'a>(
         }
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
-    plan_image(spec, elf, ramdisk)
+    plan_image(spec, elf, ramdisk, &images.event_log)
 }
 
-/// Plans the VM that `spec` describes with the kernel `elf`.
+/// Plans the VM that `spec` describes with the kernel `elf` and a RAM disk, behind which the event log may come.
 pub(crate) fn plan_image<'a>(
     spec: &BootSpec,
     elf: &'a [u8],
-    ramdisk: &'a [u8],
+    ramdisk: Option<&'a [u8]>,
+    event_log: &SharedLog,
 ) -> Result<Recipe<'a>, VmError> {
+    let ramdisk =
+        event_log.ramdisk(&spec.name, ramdisk).map_err(|needed| VmError::NoRoomForLog { needed })?;
     let bad_kernel = |error| VmError::Kernel { file: spec.kernel.clone(), error };
     let image = KernelImage::parse(elf).map_err(bad_kernel)?;
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
         command_line: &spec.command_line,
-        ramdisk: spec.ramdisk.is_some().then_some(ramdisk.len() as u64),
+        ramdisk: ramdisk.as_ref().map(|ramdisk| ramdisk.len() as u64),
     };
     let plan = match spec.kind {
         GuestKind::Pv => GuestPlan::pv(&image, &request),
@@ -327,5 +347,5 @@ pub(crate) fn plan_image<'a>(
         PlanError::Image(error) => bad_kernel(error),
         other => VmError::Plan(other),
     })?;
-    Ok(Recipe { plan, ramdisk })
+    Ok(Recipe { plan, ramdisk: ramdisk.unwrap_or_default() })
 }

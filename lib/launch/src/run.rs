@@ -73,15 +73,20 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
 ) -> Result<Built<'e, 'x, 'p, H, W>, Refused> {
     let unplanned = |status| Refused { status, planned: false };
     let archive = Archive::parse(ramdisk).map_err(|error| unplanned(refuse(&error)))?;
-    if let Err(refusal) = examine(&options.trust, &options.line, ramdisk, &archive, environment.now) {
+    let examined = examine(&options.trust, &options.line, ramdisk, &archive, environment.now);
+    let event_log = examined.map_err(|refusal| {
         log::error!("step=trust {refusal}");
-        return Err(unplanned(report(MachineStatus::BuildFailed, 0, 0)));
-    }
+        unplanned(report(MachineStatus::BuildFailed, 0, 0))
+    })?;
     let platform = Platform::read(&archive);
     if platform.is_empty() {
         return Err(unplanned(refuse(&no_vms(&archive))));
     }
-    let images = Images::unpack(&archive, platform.specs(), environment.spare_memory);
+    for name in event_log.unknown(|name| platform.specs().any(|spec| spec.name == name)) {
+        log::warn!("`event-log=` names {name:?}, and there is no such VM");
+    }
+    let images =
+        Images::unpack(&archive, platform.specs(), environment.spare_memory).with_event_log(event_log);
     let (planned, failures) = platform.plan(&archive, &images);
     for failure in &failures {
         log::error!("vm={} {}", failure.name, failure.error);

@@ -11,6 +11,7 @@ use hypercall::{KeptRamdisk, Ramdisk, RawHypercall, Xen};
 use protocols::{BootSpec, ExitAction};
 use xen_abi::PageCount;
 
+use crate::event_log::SharedLog;
 use crate::platform::{VmError, plan_image};
 use crate::{PlannedVm, Recipe};
 
@@ -27,6 +28,7 @@ pub(crate) enum Image {
 pub(crate) struct Needed {
     pub(crate) kernels: BTreeMap<String, Image>,
     pub(crate) ramdisks: BTreeMap<String, Range<usize>>,
+    pub(crate) event_log: SharedLog,
 }
 
 /// The images that may be needed again, and the memory they lie in.
@@ -85,10 +87,10 @@ impl<'k> Store<'k> {
             None => None,
         };
         let ramdisk = match &spec.ramdisk {
-            Some(name) => self.images.ramdisks.get(name).and_then(stored),
-            None => Some(&[][..]),
+            Some(name) => self.images.ramdisks.get(name).and_then(stored).map(Some),
+            None => Some(None),
         };
         let (kernel, ramdisk) = kernel.zip(ramdisk).ok_or(VmError::NotKept)?;
-        plan_image(spec, kernel, ramdisk)
+        plan_image(spec, kernel, ramdisk, &self.images.event_log)
     }
 }

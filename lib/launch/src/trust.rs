@@ -10,6 +10,7 @@ use thiserror::Error;
 use trust::{EventLog, PublicKey, RegisterIndex, TrustError, measure, sha256, verify};
 
 use crate::build::micros;
+use crate::event_log::SharedLog;
 
 /// What is asked of the RAM disk before anything is built from it.
 ///
@@ -19,6 +20,7 @@ pub struct Trust {
     asked: Option<Asked>,
     built_in: Option<PublicKey>,
     least_version: u64,
+    shown_to: Vec<String>,
     faults: Vec<String>,
 }
 
@@ -77,6 +79,12 @@ impl Trust {
         }
     }
 
+    /// Takes the value of `event-log=`: names of VMs.
+    pub(crate) fn show_to(&mut self, value: &str) {
+        let names = value.split(',').filter(|name| !name.is_empty());
+        self.shown_to.extend(names.map(ToString::to_string));
+    }
+
     /// Requires the key of these 32 bytes, which are part of the builder itself: the command line cannot take it back.
     pub fn build_in(&mut self, key: [u8; 32]) {
         match PublicKey::new(key) {
@@ -89,6 +97,7 @@ impl Trust {
         match (self.built_in, self.asked) {
             (Some(key), _) | (None, Some(Asked::Require(key))) => Policy::Require(key),
             (None, Some(Asked::Measure)) => Policy::Measure,
+            (None, None) if !self.shown_to.is_empty() => Policy::Measure,
             (None, None) => Policy::Nothing,
         }
     }
@@ -96,7 +105,7 @@ impl Trust {
     /// What is wrong without being dangerous.
     fn warn(&self) {
         match (self.built_in, self.asked) {
-            (Some(key), Some(asked)) if asked != Asked::Require(key) => {
+            (Some(key), Some(Asked::Require(asked))) if asked != key => {
                 log::warn!("`trust=` on the command line is ignored: this builder requires key {}", key.id());
             }
             _ => {}
@@ -120,21 +129,21 @@ impl Trust {
 }
 
 /// Measures the files of the RAM disk `archive`, parsed from `bytes`, and verifies them if that is asked; the log of what
-/// was measured, if anything was.
+/// was measured, for those VMs that are to get it.
 pub(crate) fn examine(
     trust: &Trust,
     command_line: &str,
     bytes: &[u8],
     archive: &Archive<'_>,
     now: &dyn Fn() -> u64,
-) -> Result<Option<EventLog>, Refusal> {
+) -> Result<SharedLog, Refusal> {
     trust.warn();
     if !trust.faults.is_empty() {
         return Err(Refusal::Settings(trust.faults.clone()));
     }
     let policy = trust.policy();
     if policy == Policy::Nothing {
-        return Ok(None);
+        return Ok(SharedLog::default());
     }
     let begin = now();
     let files = measure(archive);
@@ -157,7 +166,7 @@ pub(crate) fn examine(
             );
         }
     }
-    Ok(Some(log))
+    Ok(SharedLog::new(&log, &trust.shown_to))
 }
 
 /// The log of settings and files. A file's event has the digest of its bytes alone; what is called how is in the list.

@@ -5,12 +5,13 @@
 mod support;
 
 use launch::Options;
-use protocols::MachineStatus;
+use protocols::{BootSpec, ExitAction, MachineStatus};
 use ramdisk::{Archive, Writer};
-use support::{archive, logged, run_with, spec, then_end};
-use trust::{SigningKey, sha256, sign};
-use xen_abi::sched::SHUTDOWN_POWEROFF;
-use xen_sim::Machine;
+use support::{archive, logged, run_with, spec, then_end, when_running};
+use trust::{SigningKey, read_event_log, replay, sha256, sign};
+use xen_abi::GuestVirt;
+use xen_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+use xen_sim::{Guest, Machine};
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed([seed; 32]).unwrap()
@@ -113,7 +114,11 @@ fn the_command_line_cannot_take_a_built_in_key_back() {
         options.trust.build_in(key(1).public().unwrap().bytes());
         let (status, log) = launched(&signed(), &options);
         assert_eq!(status, MachineStatus::Success, "{line}: {log}");
-        assert_eq!(log.contains("`trust=` on the command line is ignored"), !line.is_empty(), "{log}");
+        assert_eq!(
+            log.contains("`trust=` on the command line is ignored"),
+            line.contains("require"),
+            "{log}"
+        );
     }
     let mut options = Options::parse("trust=measure");
     options.trust.build_in(key(1).public().unwrap().bytes());
@@ -123,6 +128,41 @@ fn the_command_line_cannot_take_a_built_in_key_back() {
     let (status, log) = launched(&signed(), &options);
     assert_eq!(status, MachineStatus::BuildFailed);
     assert!(log.contains("the key in this builder: "), "{log}");
+}
+
+#[test]
+fn the_vms_that_are_to_know_get_the_event_log() {
+    fn assert_has_log(guest: &Guest) {
+        let view = guest.view().unwrap();
+        let start = view.start_info().unwrap();
+        let disk =
+            view.read(GuestVirt::new(start.mod_start), usize::try_from(start.mod_len).unwrap()).unwrap();
+        let disk = Archive::parse(&disk).unwrap();
+        let events = read_event_log(disk.file("db-boot/event-log").unwrap()).unwrap();
+        let registers: Vec<_> = replay(&events).values().map(ToString::to_string).collect();
+        let said = format!("pcr8={} pcr9={} ", registers[0], registers[1]);
+        assert!(logged().contains(&said), "{said}\n{}", logged());
+    }
+    let machine = Machine::builder().build();
+    when_running(&machine, 1, |guest| {
+        assert_has_log(guest);
+        guest.shut_down(SHUTDOWN_REBOOT);
+    });
+    // The same VM, built again when the RAM disk is gone.
+    when_running(&machine, 3, |guest| {
+        assert_has_log(guest);
+        guest.shut_down(SHUTDOWN_POWEROFF);
+    });
+    when_running(&machine, 2, |guest| {
+        assert_eq!(guest.view().unwrap().start_info().unwrap().mod_len, 0);
+        guest.shut_down(SHUTDOWN_POWEROFF);
+    });
+    let again = BootSpec { on_reboot: ExitAction::Restart, ..spec("a") };
+    let options = Options::parse("event-log=a,nobody");
+    let status = run_with(&machine, &archive(&[again, spec("b")]), &options);
+    assert_eq!(status, MachineStatus::Success, "{}", logged());
+    assert!(logged().contains("`event-log=` names \"nobody\", and there is no such VM"), "{}", logged());
+    machine.assert_clean();
 }
 
 #[test]

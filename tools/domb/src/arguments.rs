@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// Compile a VM file to the boot spec that db-boot reads
     Compile(Compile),
     /// Pack Xen, db-boot and VMs into a bootable disk image
-    Pack(Pack),
+    Pack(Box<Pack>),
     /// Show what is in an archive, a kernel, a boot spec or a disk image
     Inspect(Inspect),
     /// Run VMs, or a packed disk image, under Xen in QEMU
@@ -366,6 +366,9 @@ pub(crate) struct Stack {
     pub(crate) trust: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) release: ReleaseChoice,
+    /// Measure all files, and give this VM the event log behind its RAM disk; may be given several times
+    #[arg(long, value_name = "VM")]
+    pub(crate) event_log: Vec<String>,
 }
 
 /// The firmware that boots a disk image.

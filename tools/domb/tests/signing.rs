@@ -102,6 +102,30 @@ fn a_signed_pack_requires_its_key() {
 }
 
 #[test]
+fn a_vm_is_given_the_event_log_by_name() {
+    let (shop, _) = with_keys();
+    shop.write("ram", &vec![7; 40 << 20]);
+    let pack = |more: &[&str]| shop.domb(&[&["pack", "web.cfg", "-o", "d.img", "--no-check"], more].concat());
+    let dom0 = |name: &str| {
+        let shown = stdout(&shop.domb(&["inspect", name]));
+        let (_, rest) = shown.split_once("dom0_mem=").unwrap();
+        (rest.split_once('M').unwrap().0.parse::<u32>().unwrap(), shown)
+    };
+    assert_eq!(pack(&[]).status.code(), Some(0));
+    let (without, _) = dom0("d.img");
+    assert_eq!(pack(&["--event-log", "web"]).status.code(), Some(0));
+    let (with, shown) = dom0("d.img");
+    assert!(shown.contains("'event-log=web'"), "{shown}");
+    assert!(with >= without + 40, "db-boot needs room for a copy: {without} MiB, {with} MiB");
+    let unknown = pack(&["--event-log", "wep"]);
+    assert!(
+        stderr(&unknown).contains("--event-log wep: there is no VM of that name"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
 fn signing_a_disk_changes_its_ram_disk_alone() {
     let (shop, _) = with_keys();
     let run = |arguments: &[&str]| {

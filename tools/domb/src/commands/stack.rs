@@ -40,7 +40,8 @@ impl Stack {
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
         let archive = archive(&platform, chosen)?;
-        let dom0_mib = dom0_mem_mib(&platform, &builder, &archive);
+        let event_log = event_log(&platform, &chosen.event_log)?;
+        let dom0_mib = dom0_mem_mib(&platform, &builder, &archive, event_log.copies);
         Ok(Self {
             xen,
             xen_args: builder::xen_args(dom0_mib, &chosen.xen_args),
@@ -48,7 +49,7 @@ impl Stack {
             builder_args: builder::builder_args(
                 exit_port,
                 interactive,
-                &(trust_args(chosen)? + &chosen.dom0_args),
+                &(trust_args(chosen)? + &event_log.args + &chosen.dom0_args),
             ),
             archive,
             machine_mib: memory::machine_mib(platform.vms().iter().map(|vm| &vm.spec), dom0_mib),
@@ -91,7 +92,31 @@ fn trust_args(chosen: &arguments::Stack) -> Result<String, Failure> {
     Ok(format!("trust=require:{key} "))
 }
 
-fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8]) -> u64 {
-    let archive = u64::try_from(archive.len()).unwrap_or(u64::MAX);
+/// The event log for VMs.
+struct EventLogs {
+    /// The words that have db-boot give it to them, with a blank behind them.
+    args: String,
+    /// Bytes of the RAM disks that db-boot has to copy for that.
+    copies: usize,
+}
+
+fn event_log(platform: &Platform, names: &[String]) -> Result<EventLogs, Failure> {
+    let mut copies = 0_usize;
+    for name in names {
+        let vm = platform.vms().iter().find(|vm| vm.spec.name == *name);
+        let vm =
+            vm.ok_or_else(|| Failure::new(format!("--event-log {name}: there is no VM of that name")))?;
+        let own = platform.ramdisk(vm).map_or(0, |image| image.bytes.len());
+        copies = copies.saturating_add(own).saturating_add(EVENT_LOG_ROOM);
+    }
+    let args = if names.is_empty() { String::new() } else { format!("event-log={} ", names.join(",")) };
+    Ok(EventLogs { args, copies })
+}
+
+/// Room for an event log: more than a thousand events with names of usual lengths.
+const EVENT_LOG_ROOM: usize = 128 << 10;
+
+fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8], copies: usize) -> u64 {
+    let archive = u64::try_from(archive.len().saturating_add(copies)).unwrap_or(u64::MAX);
     BuilderNeed { image: builder.memory, archive, unpacking: platform.unpacking_cost() }.dom0_mem_mib()
 }
