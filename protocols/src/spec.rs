@@ -31,7 +31,7 @@ pub const VERSION: u16 = 1;
 pub const HEADER_LEN: usize = 16;
 /// The longest body. The bounds of the single fields add up to less than 17000 bytes; the rest is room to
 /// grow within the version.
-pub const MAX_BODY_LEN: usize = 65536;
+pub const MAX_BODY_LEN: usize = 32768;
 
 /// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
 pub const MAX_NAME_LEN: usize = 63;

@@ -203,7 +203,7 @@ fn what_is_out_of_bounds_is_refused_at_both_ends() {
     refused(&build(spec(), "k", MAX_TEXT_LEN + 1), "message: a label of 1025");
     refused(&build(spec(), "../k", 0), "message: kernel \"../k\"");
     assert!(encode(1, &build(vec![0; MAX_SPEC_LEN], "k", 0)).is_ok());
-    refused(&build(vec![0; MAX_SPEC_LEN + 1], "k", 0), "message: a boot spec of 16401");
+    refused(&build(vec![0; MAX_SPEC_LEN + 1], "k", 0), "message: a boot spec of 32785");
     let failed = |length| ServerReply::Failed(Failure { reason: Reason::Xen, detail: "x".repeat(length) });
     refused(&failed(MAX_TEXT_LEN + 1), "message: the detail of a failure of 1025");
     let ended =
