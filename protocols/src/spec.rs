@@ -35,6 +35,8 @@ pub const MAX_BODY_LEN: usize = 32768;
 
 /// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
 pub const MAX_NAME_LEN: usize = 63;
+/// The characters that a name may have besides letters and digits: those that need no quotes in a log or a file's name.
+pub const NAME_PUNCTUATION: &str = "._-~+@:";
 /// Xen's `DOMID_FIRST_RESERVED`: domain ids from here on are not those of domains.
 pub const FIRST_RESERVED_DOMID: u16 = 0x7ff0;
 /// The most vCPUs of a VM. Xen itself allows 8192 for PV; nothing we boot on has more than 512 CPUs.
@@ -69,7 +71,8 @@ pub enum ExitAction {
 /// One VM. The order of the fields is the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootSpec {
-    /// 1 to [`MAX_NAME_LEN`] of `A-Z a-z 0-9 . _ -`, the first a letter or digit. Unique in a platform.
+    /// 1 to [`MAX_NAME_LEN`] of `A-Z a-z 0-9` and [`NAME_PUNCTUATION`], the first a letter or digit, and not in the form of
+    /// db-boot's time stamps, `1.234567`. Unique in a platform.
     pub name: String,
     /// What kind of guest it is.
     pub kind: GuestKind,
@@ -186,10 +189,16 @@ pub enum SpecError {
     },
     /// The name is empty, too long, or has a character it must not have.
     #[error(
-        "name {name:?}: must be 1 to {MAX_NAME_LEN} letters, digits, dots, underscores or dashes and start with \
+        "name {name:?}: must be 1 to {MAX_NAME_LEN} letters, digits or characters of \"{NAME_PUNCTUATION}\" and start with \
          a letter or digit"
     )]
     BadName {
+        /// The name.
+        name: String,
+    },
+    /// The name could be taken for the time in a line of db-boot's.
+    #[error("name {name:?}: lines of db-boot's begin with such a time; add a letter to it")]
+    NameIsTime {
         /// The name.
         name: String,
     },
@@ -392,13 +401,24 @@ fn body_of(bytes: &[u8]) -> Result<&[u8], SpecError> {
 
 /// Checks a VM's name; see [`BootSpec::name`].
 pub fn check_name(name: &str) -> Result<(), SpecError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let allowed = |c: char| c.is_ascii_alphanumeric() || NAME_PUNCTUATION.contains(c);
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if starts_well && name.len() <= MAX_NAME_LEN && name.chars().all(allowed) {
+    if is_time_stamp(name) {
+        Err(SpecError::NameIsTime { name: name.into() })
+    } else if starts_well && name.len() <= MAX_NAME_LEN && name.chars().all(allowed) {
         Ok(())
     } else {
         Err(SpecError::BadName { name: name.into() })
     }
+}
+
+/// Whether `text` is the time in seconds that db-boot's log lines begin with: digits, a dot, six digits.
+///
+/// A guest's lines begin with the guest's name at that place, so no name has this form.
+pub fn is_time_stamp(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.')
+        .is_some_and(|(seconds, micros)| digits(seconds) && digits(micros) && micros.len() == 6)
 }
 
 /// Checks a domain id; see [`BootSpec::domid`].

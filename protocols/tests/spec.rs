@@ -8,7 +8,7 @@ use protocols::settings::{
     Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Limits, MAX_CAP, MAX_CPU_RANGES,
     MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Placement,
 };
-use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS};
+use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
 use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, SettingsError, SpecError};
 
 fn sample() -> BootSpec {
@@ -132,6 +132,19 @@ fn no_changed_byte_panics_or_reads_as_the_same_spec() {
                 assert_eq!(spec.encode().unwrap(), bytes, "byte {at} = {value:#x}");
             }
         }
+    }
+}
+
+#[test]
+fn a_name_is_no_time_stamp_and_needs_no_quotes() {
+    for good in ["a", "1", "1.5", "12.345678x", "1.23456", "1.2345678", "a~b+c@d:e"] {
+        assert_eq!(check_name(good), Ok(()), "{good}");
+    }
+    for bad in ["", ".a", "-a", "a b", "a/b", "a'b", "a\n"] {
+        assert!(matches!(check_name(bad), Err(SpecError::BadName { .. })), "{bad}");
+    }
+    for time in ["0.123456", "12.345678"] {
+        assert!(matches!(check_name(time), Err(SpecError::NameIsTime { .. })), "{time}");
     }
 }
 

@@ -139,7 +139,8 @@ fn parse_header(elf: &[u8]) -> Result<(Header, Class), ImageError> {
     }
     let header =
         Elf::parse_header(elf).map_err(|error| ImageError::BadElfHeader { detail: format!("{error}") })?;
-    if header.e_machine != class.machine {
+    // A 64-bit program in a 32-bit file is what loaders are given that know no others.
+    if header.e_machine != class.machine && header.e_machine != EM_X86_64 {
         return Err(ImageError::WrongMachine { machine: header.e_machine, expected: class.machine });
     }
     match header.e_type {

@@ -73,8 +73,6 @@ mistakes! {
          built without CONFIG_PV32): use the 64-bit kernel, or type = \"pvh\" if the kernel has the note PHYS32_ENTRY";
     thirty_two_bit_cut_off: refusal_of_bytes(Elf::kernel().bytes_of_32_bits()[..51]) =>
         "the ELF file ends at 0x33, within its header of 0x34 bytes; it was cut off: copy it again";
-    sixty_four_bit_program_in_a_32_bit_file: refusal(Elf::kernel().with(|elf| elf.class = 1)) =>
-        "the kernel is for another processor (ELF machine 62, not 3); use a kernel for x86-64";
     class_unknown: refusal(Elf::kernel().with(|elf| elf.class = 3)) =>
         "the ELF header's class is 3, neither 32 nor 64 bits; the file is damaged";
     big_endian: refusal(Elf::kernel().with(|elf| elf.encoding = 2)) =>

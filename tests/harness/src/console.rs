@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use protocols::spec::{check_name, is_time_stamp};
 use sha2::{Digest, Sha256};
 
 /// Everything that a machine printed.
@@ -99,14 +100,13 @@ fn is_builder_line(line: &str) -> bool {
     let Some((stamp, rest)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
         return line.starts_with("db-boot: ");
     };
-    rest.starts_with("db-boot: ") && stamp.trim().parse::<f64>().is_ok()
+    rest.starts_with("db-boot: ") && is_time_stamp(stamp.trim_start())
 }
 
 /// Whether a line begins with a VM's name, which a time stamp is not.
 fn has_name(line: &str) -> bool {
     let name = line.strip_prefix('[').and_then(|line| line.split_once(']')).map_or("", |(name, _)| name);
-    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-    !name.is_empty() && is_word && name.parse::<f64>().is_err()
+    check_name(name).is_ok()
 }
 
 /// The first of `texts` that does not follow the ones before it in `lines`.
@@ -162,7 +162,7 @@ mod tests {
     const LOG: &str = "(XEN) Xen version 4.17\r\n\
         [    0.000100] db-boot: info: platform=start vms=2\r\n\
         [a] one\r\n\
-        [a] [    0.5] db-boot: info: vm=b event=ended reason=crash\r\n\
+        [a] [    0.500000] db-boot: info: vm=b event=ended reason=crash\r\n\
         [b] two\r\n\
         [a]\r\n\
         [    0.200000] db-boot: info: vm=a event=ended reason=exit status=7 code=0x87\r\n\
@@ -179,9 +179,15 @@ mod tests {
     #[test]
     fn lines_without_a_name_are_whose_the_keyboard_is() {
         let log = "nobody\ndb-boot: keyboard=a: what you type goes there\none\n[b] two\n[    1.0] linux\n\
-            [    2.0] db-boot: info: x\ndb-boot> list\n  a 1 running\ndb-boot: keyboard=b: what\nthree\n[a] four\n";
+            [    2.000000] db-boot: info: x\ndb-boot> list\n  a 1 running\ndb-boot: keyboard=b: what\nthree\n[a] four\n";
         assert_eq!(Console::new(log).of_vm("a"), ["one", "[    1.0] linux", "four"]);
         assert_eq!(Console::new(log).of_vm("b"), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_vm_with_a_number_for_a_name_is_not_the_builder() {
+        let log = "[1.5] db-boot: info: one\r\n[inf] db-boot: info: two\r\n[12] db-boot: three\r\n";
+        assert_eq!(Console::new(log).of_builder(), Vec::<&str>::new());
     }
 
     #[test]
@@ -189,7 +195,7 @@ mod tests {
         let console = Console::new(LOG);
         assert_eq!(console.end_of_vm("a").as_deref(), Some("exit status=7"));
         assert_eq!(console.end_of_vm("b").as_deref(), Some("poweroff"));
-        let again = format!("{LOG}[    0.4] db-boot: info: vm=b event=ended reason=reboot\r\n");
+        let again = format!("{LOG}[    0.400000] db-boot: info: vm=b event=ended reason=reboot\r\n");
         assert_eq!(Console::new(&again).end_of_vm("b").as_deref(), Some("reboot"));
         assert_eq!(console.end_of_vm("c"), None);
     }
@@ -197,17 +203,17 @@ mod tests {
     #[test]
     fn free_memory_is_read_unless_a_vm_was_kept() {
         let memory =
-            "[    0.1] db-boot: info: event=memory free-before=8KiB free-after=4KiB released=12KiB\n";
+            "[    0.100000] db-boot: info: event=memory free-before=8KiB free-after=4KiB released=12KiB\n";
         assert_eq!(Console::new(memory).free_memory(), Some((20, 4)));
-        let kept = format!("[    0.1] db-boot: info: vm=a domid=1 event=preserved\n{memory}");
+        let kept = format!("[    0.100000] db-boot: info: vm=a domid=1 event=preserved\n{memory}");
         assert_eq!(Console::new(&kept).free_memory(), None);
     }
 
     #[test]
     fn a_vm_that_was_not_started_has_a_reason() {
-        let started = "[    0.1] db-boot: info: vm=a domid=1 event=started\n";
-        let about_b = "[    0.1] db-boot: error: vm=b step=image: it is no kernel\n";
-        let refused = "[    0.1] db-boot: error: platform=refused: not every VM can be\n";
+        let started = "[    0.100000] db-boot: info: vm=a domid=1 event=started\n";
+        let about_b = "[    0.100000] db-boot: error: vm=b step=image: it is no kernel\n";
+        let refused = "[    0.100000] db-boot: error: platform=refused: not every VM can be\n";
         let log = format!("{about_b}{refused}{started}");
         let console = Console::new(&log);
         assert_eq!(console.not_started("a"), None);

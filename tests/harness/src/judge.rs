@@ -240,9 +240,9 @@ mod tests {
     const OK: Outcome = Outcome::Ended(Status::Success);
     const BAD: Outcome = Outcome::Ended(Status::VmFailed);
     const SUCCESS: &str = "[vm] TEST k 1 VERDICT SUCCESS: fine\n";
-    const POWEROFF: &str = "[    0.5] db-boot: info: vm=vm event=ended reason=poweroff\n";
-    const STARTED: &str = "[    0.1] db-boot: info: vm=vm domid=1 event=started\n";
-    const CRASH: &str = "[    0.5] db-boot: info: vm=vm event=ended reason=crash\n";
+    const POWEROFF: &str = "[    0.500000] db-boot: info: vm=vm event=ended reason=poweroff\n";
+    const STARTED: &str = "[    0.100000] db-boot: info: vm=vm domid=1 event=started\n";
+    const CRASH: &str = "[    0.500000] db-boot: info: vm=vm event=ended reason=crash\n";
 
     #[test]
     fn a_success_with_its_end_is_a_success() {
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn memory_that_is_left_behind_is_a_failure() {
         let memory =
-            "[    0.9] db-boot: info: event=memory free-before=8KiB free-after=12KiB released=4KiB\n";
+            "[    0.900000] db-boot: info: event=memory free-before=8KiB free-after=12KiB released=4KiB\n";
         let lines = format!("{SUCCESS}{POWEROFF}{memory}");
         assert_eq!(verdict_on("", &lines, OK).0, Verdict::Success);
         assert_eq!(verdict_on("", &lines.replace("after=12", "after=8"), OK).0, Verdict::Failure);

@@ -20,7 +20,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 /// What a well-behaved VM and db-boot print; `$nonce` is the VM's.
 const GOOD: &str = "echo \"[k] TEST k $nonce VERDICT SUCCESS: fine\"\n\
-                    echo '[    0.1] db-boot: info: vm=k event=ended reason=poweroff'\n";
+                    echo '[    0.100000] db-boot: info: vm=k event=ended reason=poweroff'\n";
 
 impl Forged {
     /// `name` keeps parallel tests apart; `script` is what domb does; `toml` is more for test.toml's VM.
@@ -101,7 +101,7 @@ fn every_way_to_fail_has_its_exit_code() {
 
 #[test]
 fn an_expected_failure_is_a_success() {
-    let script = "echo '[    0.1] db-boot: info: vm=k event=ended reason=exit status=9'\n";
+    let script = "echo '[    0.100000] db-boot: info: vm=k event=ended reason=exit status=9'\n";
     let forged = Forged::new("expected", script, "verdict = \"none\"\nend = \"exit status=9\"");
     assert_eq!(forged.run().0, Some(0));
 }

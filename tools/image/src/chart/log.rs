@@ -1,10 +1,12 @@
 //! db-boot's lines in a console log, and what they say.
 //!
 //! A line is `[SECONDS.MICROS] db-boot: LEVEL: WORD...`; a word `key=value` is a field. Everything else in a log (Xen's
-//! lines, the guests', the firmware's) is passed over. Guests' lines start with `[NAME] `, so that a guest cannot
-//! write a line that is taken for db-boot's unless its VM is named like a time.
+//! lines, the guests', the firmware's) is passed over. Guests' lines start with `[NAME] `, and no VM is named like a time, so that a
+//! guest cannot write a line that is taken for db-boot's.
 
 /// What stands between the time and the level.
+use protocols::spec::is_time_stamp;
+
 const WHO: &str = "] db-boot: ";
 
 /// How much a line matters.
@@ -53,11 +55,11 @@ impl<'a> Line<'a> {
 
 /// `    1.019113` in microseconds.
 fn micros(text: &str) -> Option<u64> {
-    let (seconds, fraction) = text.trim_start().split_once('.')?;
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if fraction.len() != 6 || !digits(fraction) || !digits(seconds) {
+    let text = text.trim_start();
+    if !is_time_stamp(text) {
         return None;
     }
+    let (seconds, fraction) = text.split_once('.')?;
     seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(fraction.parse().ok()?)
 }
 
