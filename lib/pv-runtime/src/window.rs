@@ -25,7 +25,7 @@ const WINDOW_TABLES: usize = 2;
 /// Frames that the window maps at once.
 pub const WINDOW_FRAMES: usize = WINDOW_TABLES * TABLE_ENTRIES;
 /// Page tables of the area for frames that stay mapped.
-const KEPT_TABLES: usize = 2;
+const KEPT_TABLES: usize = 4;
 /// Frames that can stay mapped.
 pub const KEPT_FRAMES: usize = KEPT_TABLES * TABLE_ENTRIES;
 
