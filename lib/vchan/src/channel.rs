@@ -93,23 +93,18 @@ pub(crate) struct Parts<'x, H: RawHypercall, M> {
 }
 
 impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
-    /// An end of a channel whose shared page is filled; goes on where the indices there say.
-    pub(crate) fn new(parts: Parts<'x, H, M>) -> Result<Self, ChannelError> {
+    /// An end of a channel that goes on where the indices say that `load` gives for their offsets.
+    pub(crate) fn new(parts: Parts<'x, H, M>, load: impl Fn(&M, usize) -> u32) -> Result<Self, ChannelError> {
         let Parts { xen, memory, port, role, peer, sizes } = parts;
-        let wanted = sizes.pages().saturating_add(1);
-        let shared = memory.page(0).ok_or(ChannelError::TooFewPages { peer, wanted, given: 0 })?;
-        let (writes, reads) =
-            streams(role, sizes, shared).map_err(|lie| ChannelError::Broken { peer, lie })?;
+        let found = streams(role, sizes, |offset| load(&memory, offset));
+        let (writes, reads) = found.map_err(|lie| ChannelError::Broken { peer, lie })?;
         Ok(Self { xen, memory, port, role, peer, sizes, writes, reads, broken: None, gone: false })
     }
 
     /// Forgets the peer and everything that it did: the shared page was filled anew, for another one.
     pub(crate) fn start_again(&mut self) -> Result<(), ChannelError> {
-        if let Some(shared) = self.memory.page(0) {
-            let found = streams(self.role, self.sizes, shared);
-            let peer = self.peer;
-            (self.writes, self.reads) = found.map_err(|lie| ChannelError::Broken { peer, lie })?;
-        }
+        let (found, peer) = (streams(self.role, self.sizes, |_| 0), self.peer);
+        (self.writes, self.reads) = found.map_err(|lie| ChannelError::Broken { peer, lie })?;
         (self.broken, self.gone) = (None, false);
         Ok(())
     }
@@ -258,7 +253,7 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
     /// Says that this end does not use the channel any more, and wakes the peer.
     pub(crate) fn say_closed(&mut self) -> Result<(), ChannelError> {
         let (own, _) = self.role.live_bytes();
-        // Not even a restless peer keeps this byte from being written: its neighbours are written along once nothing else works.
+        // A peer that changes the word without pause does not keep this byte from being written: it is then written alone.
         if self.update(own, |_| LIVE_CLOSED).is_err()
             && let Some(shared) = self.memory.page(0)
         {
@@ -371,15 +366,14 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
     }
 }
 
-/// The ring that is written and the one that is read, with the indices in the shared page.
-fn streams(role: Role, sizes: Sizes, shared: &impl SharedMemory) -> Result<(Stream, Stream), Lie> {
+/// The ring that is written and the one that is read; `load` gives the indices by their offsets in the shared page.
+fn streams(role: Role, sizes: Sizes, load: impl Fn(usize) -> u32) -> Result<(Stream, Stream), Lie> {
     let left = (LEFT, sizes.left_place(), sizes.left);
     let right = (RIGHT, sizes.right_place(), sizes.right);
     let (written, read) = match role {
         Role::Server => (right, left),
         Role::Client => (left, right),
     };
-    let load = |offset| shared.load_u32(offset);
     let (indices, place, order) = written;
     let writes = Stream::to_write(indices, place, order, load(indices.producer), load(indices.consumer));
     let (indices, place, order) = read;

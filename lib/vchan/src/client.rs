@@ -75,7 +75,10 @@ impl<'x, H: RawHypercall, P: GrantSlot> Channel<'x, H, Mapped<'x, H, P>> {
             pages.push(map(index, reference, access)?);
         }
         let memory = Mapped { pages };
-        let mut channel = Self::new(Parts { xen, memory, port, role: Role::Client, peer: server, sizes })?;
+        let parts = Parts { xen, memory, port, role: Role::Client, peer: server, sizes };
+        let load =
+            |memory: &Mapped<'x, H, P>, offset| memory.page(0).map_or(0, |shared| shared.load_u32(offset));
+        let mut channel = Self::new(parts, load)?;
         if channel.peer_state()? == Peer::Closed {
             return Err(ChannelError::Closed { peer: server });
         }

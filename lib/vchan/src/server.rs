@@ -77,7 +77,8 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Channel<'x, H, Offered<P>
         match grant_all(table, terms, shared, pages, &mut leftover.pages) {
             Ok(()) => {
                 let memory = Offered { pages: leftover.pages };
-                Self::new(Parts { xen, memory, port, role: Role::Server, peer, sizes })
+                // From the start: what the client may have written into the page meanwhile does not count.
+                Self::new(Parts { xen, memory, port, role: Role::Server, peer, sizes }, |_, _| 0)
             }
             Err(error) => {
                 // The client knows none of the references, so that it has mapped none in good faith.

@@ -274,3 +274,17 @@ fn a_state_that_changes_without_pause_is_found() {
     drop(client);
     assert!(server.close(&mut table).is_ok(), "what is broken can be closed");
 }
+
+#[test]
+fn a_client_that_scribbles_before_the_offer_is_complete_does_not_spoil_it() {
+    let world = World::new();
+    let mut table = world.server.table();
+    let port = LocalPort::listen(&world.server.xen, world.client.domain()).unwrap();
+    let scribble = Rc::new(Scribble { writes: RefCell::new(vec![(4, 9999), (12, 77)]), next: Cell::new(0) });
+    let restless = |page| Restless { page, scribble: Rc::clone(&scribble) };
+    let pages = world.server.own_pages(1).into_iter().map(restless).collect();
+    let terms = world.terms(sizes(10, 11));
+    let mut server = Server::offer(&world.server.xen, &mut table, port, &terms, pages).unwrap();
+    assert!(matches!(server.read(&mut [0; 10]), Err(ChannelError::Broken { .. })), "told when it is used");
+    assert!(server.close(&mut table).is_ok(), "nothing is left granted");
+}
