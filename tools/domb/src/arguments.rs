@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Pack(Box<Pack>),
     /// Show what is in an archive, a kernel, a boot spec or a disk image
     Inspect(Inspect),
+    /// Explain why Xen refused a call of db-boot's
+    Explain(Explain),
     /// Run VMs, or a packed disk image, under Xen in QEMU
     Run(Box<Run>),
     /// Draw the timeline of a boot from its log
@@ -161,6 +163,19 @@ pub(crate) struct Inspect {
     /// Write what is in them as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+    domb explain XEN_DOMCTL_createdomain EINVAL
+    domb explain < boot.log                     the first refusal in a log, for the Xen that the log names
+
+Exit status: 0 when there was a call and an error number in the text, 1 otherwise.")]
+pub(crate) struct Explain {
+    /// A line of db-boot's log, or a call and an error number; standard input without
+    #[arg(value_name = "TEXT", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 #[derive(Args)]

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Compile(arguments) => commands::compile::run(&arguments),
         Command::Completions(arguments) => Ok(commands::documents::completions(&arguments)),
+        Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
         Command::Man(arguments) => commands::documents::man(&arguments),
