@@ -26,7 +26,7 @@ fn kernel(boot: &mut Boot) -> Ending {
     if let Some(key) = trust_key::BUILT_IN {
         options.trust.build_in(key);
     }
-    log::set_max_level(options.level);
+    log::set_max_level(options.level(None));
     before_each_line(begin_line);
     let status = run(boot, &options).unwrap_or_else(|| {
         log::error!("platform=ended status=builder-failed vms=0 preserved=0");

@@ -1,5 +1,6 @@
 //! What the entries of db-boot's RAM disk are called.
 //!
+//! What holds for all VMs together is at [`PLATFORM_ENTRY`], if it is not as usual.
 //! A VM named `web` has its boot spec at `vms/web.spec`; the spec names the VM's images, which `domb pack`
 //! puts below `images/`. The order of the specs in the archive is the order of the VMs.
 
@@ -12,6 +13,9 @@ pub const SPEC_FOLDER: &str = "vms/";
 pub const SPEC_SUFFIX: &str = ".spec";
 /// The folder into which `domb pack` puts kernels and RAM disks.
 pub const IMAGE_FOLDER: &str = "images/";
+
+/// The platform spec.
+pub const PLATFORM_ENTRY: &str = "platform.spec";
 
 /// The entry that holds the boot spec of the VM called `vm`.
 pub fn spec_entry(vm: &str) -> String {

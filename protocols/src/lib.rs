@@ -1,9 +1,10 @@
 //! The wire formats of the project.
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
-//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`] over several), the names it has there
-//! ([`archive`]), the manifest that such a RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine
-//! ([`status`]), and the messages that db-server and the control domain exchange with others ([`message`]).
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`]
+//! over several), the platform spec over all of them ([`platform`]), the names they have there ([`archive`]), the manifest that such a
+//! RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine ([`status`]), and the messages that db-server and
+//! the control domain exchange with others ([`message`]).
 //!
 //! Every format starts with a magic and a version, has a named bound for everything that has a length, and
 //! decodes totally: any sequence of bytes gives a valid value or an error, never a panic. The tests pin the
@@ -17,10 +18,12 @@ extern crate alloc;
 pub mod archive;
 pub mod channel;
 pub mod digest;
+pub mod header;
 pub mod life;
 pub mod manifest;
 pub mod message;
 pub mod order;
+pub mod platform;
 pub mod settings;
 pub mod spec;
 pub mod status;
@@ -29,6 +32,7 @@ pub use channel::Channels;
 pub use digest::Digest;
 pub use life::Life;
 pub use manifest::{FileRecord, Manifest, ManifestError, ManifestSignature};
+pub use platform::PlatformSpec;
 pub use settings::{Settings, SettingsError};
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;

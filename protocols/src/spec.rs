@@ -1,14 +1,7 @@
 //! The boot spec: everything db-boot needs to know about one VM, apart from its images.
 //!
-//! On the wire: a header of [`HEADER_LEN`] bytes, little endian, then a body, then nothing.
-//!
-//! | offset | size | field |
-//! |---|---|---|
-//! | 0 | 8 | magic, [`MAGIC`] |
-//! | 8 | 2 | format version, [`VERSION`] |
-//! | 10 | 2 | reserved, 0 |
-//! | 12 | 4 | length of the body in bytes, at most [`MAX_BODY_LEN`] |
-//! | 16 | | body: [`BootSpec`] in the postcard encoding, fields in the order of the struct |
+//! On the wire: a [header](crate::header) with [`MAGIC`] and [`VERSION`], a body of at most [`MAX_BODY_LEN`] bytes, then
+//! nothing. The body is a [`BootSpec`] in the postcard encoding, fields in the order of the struct.
 //!
 //! Postcard's wire format is published and stable: integers are LEB128 varints, strings carry their length,
 //! options a tag byte, enums the index of their variant. Only the shortest encoding of a value is accepted,
@@ -20,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::channel::{Channels, MAX_CHANNELS};
+pub use crate::header::HEADER_LEN;
+use crate::header::{Header, HeaderError};
 use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use crate::settings::{Settings, SettingsError};
 
@@ -27,11 +22,11 @@ use crate::settings::{Settings, SettingsError};
 pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
 /// The format version that this crate writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
-/// Bytes before the body.
-pub const HEADER_LEN: usize = 16;
 /// The longest body. The bounds of the single fields add up to less than 17000 bytes; the rest is room to
 /// grow within the version.
 pub const MAX_BODY_LEN: usize = 32768;
+
+const HEADER: Header = Header { magic: MAGIC, version: VERSION, max_body_len: MAX_BODY_LEN };
 
 /// The longest name of a VM in bytes: the console prefix `[name]` must leave room for a line.
 pub const MAX_NAME_LEN: usize = 63;
@@ -127,45 +122,11 @@ impl core::fmt::Display for ImageRole {
 /// Why a spec is not valid, or bytes are not a spec.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SpecError {
-    /// Fewer bytes than the header, or fewer than the header promises.
-    #[error(
-        "boot spec: {have} bytes, {need} needed: the file is cut short; compile it again with `domb compile`"
-    )]
-    Truncated {
-        /// Bytes that are there.
-        have: usize,
-        /// Bytes that the header or the format asks for.
-        need: usize,
-    },
-    /// The first eight bytes are not [`MAGIC`].
-    #[error("boot spec: starts with {found:02x?}, not with \"DBSPEC\": not a file that `domb compile` wrote")]
-    BadMagic {
-        /// The bytes found.
-        found: [u8; 8],
-    },
-    /// A format version that this program does not read.
-    #[error(
-        "boot spec: format version {found}, this program reads version {VERSION}; compile the spec with the domb \
-         of the same release"
-    )]
-    UnknownVersion {
-        /// The version in the header.
-        found: u16,
-    },
-    /// The reserved field of the header is set.
-    #[error("boot spec: the header's reserved field is {found:#06x}, must be 0: the file is corrupt")]
-    ReservedNotZero {
-        /// The value found.
-        found: u16,
-    },
-    /// The header promises a longer body than any spec has.
-    #[error("boot spec: a body of {length} bytes, at most {MAX_BODY_LEN} are allowed: the file is corrupt")]
-    BodyTooLong {
-        /// The length found in the header, or that encoding would need.
-        length: usize,
-    },
-    /// Bytes follow the body.
-    #[error("boot spec: {count} bytes follow its end: the file is corrupt, or two files were joined")]
+    /// The bytes around the body are wrong.
+    #[error("boot spec: {0}")]
+    Header(#[from] HeaderError),
+    /// Bytes of the body follow the spec.
+    #[error("boot spec: {count} bytes follow its end within the body: the file is corrupt")]
     TrailingBytes {
         /// How many.
         count: usize,
@@ -336,23 +297,12 @@ impl BootSpec {
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.
     pub fn encode(&self) -> Result<Vec<u8>, SpecError> {
         self.validate()?;
-        let body = self.encode_body()?;
-        let length = u32::try_from(body.len())
-            .ok()
-            .filter(|_| body.len() <= MAX_BODY_LEN)
-            .ok_or(SpecError::BodyTooLong { length: body.len() })?;
-        let mut bytes = Vec::with_capacity(HEADER_LEN.saturating_add(body.len()));
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&0_u16.to_le_bytes());
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(&body);
-        Ok(bytes)
+        Ok(HEADER.wrap(&self.encode_body()?)?)
     }
 
     /// Reads a spec back. Total: any bytes give a spec that [`validate`](Self::validate)s, or an error.
     pub fn decode(bytes: &[u8]) -> Result<Self, SpecError> {
-        let body = body_of(bytes)?;
+        let body = HEADER.unwrap(bytes)?;
         let bad_body = |cause| SpecError::BadBody { length: body.len(), cause };
         let (spec, rest) = postcard::take_from_bytes::<Self>(body).map_err(bad_body)?;
         if !rest.is_empty() {
@@ -367,35 +317,6 @@ impl BootSpec {
 
     fn encode_body(&self) -> Result<Vec<u8>, SpecError> {
         postcard::to_allocvec(self).map_err(|cause| SpecError::Encode { cause })
-    }
-}
-
-/// Checks the header and returns the body, which is all that follows it.
-fn body_of(bytes: &[u8]) -> Result<&[u8], SpecError> {
-    let truncated = |need| SpecError::Truncated { have: bytes.len(), need };
-    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(truncated(HEADER_LEN))?;
-    if *magic != MAGIC {
-        return Err(SpecError::BadMagic { found: *magic });
-    }
-    let (version, rest) = rest.split_first_chunk::<2>().ok_or(truncated(HEADER_LEN))?;
-    let (reserved, rest) = rest.split_first_chunk::<2>().ok_or(truncated(HEADER_LEN))?;
-    let (length, body) = rest.split_first_chunk::<4>().ok_or(truncated(HEADER_LEN))?;
-    let version = u16::from_le_bytes(*version);
-    if version != VERSION {
-        return Err(SpecError::UnknownVersion { found: version });
-    }
-    let reserved = u16::from_le_bytes(*reserved);
-    if reserved != 0 {
-        return Err(SpecError::ReservedNotZero { found: reserved });
-    }
-    let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
-    if length > MAX_BODY_LEN {
-        return Err(SpecError::BodyTooLong { length });
-    }
-    match body.len().checked_sub(length) {
-        None => Err(truncated(HEADER_LEN.saturating_add(length))),
-        Some(0) => Ok(body),
-        Some(count) => Err(SpecError::TrailingBytes { count }),
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "a test's name says what it checks")]
 
 use proptest::prelude::*;
+use protocols::header::HeaderError;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::settings::{
     Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Limits, MAX_CAP, MAX_CPU_RANGES,
@@ -109,7 +110,10 @@ fn variant_numbers_are_pinned() {
 fn every_truncation_is_an_error() {
     for length in 0..GOLDEN.len() {
         let error = BootSpec::decode(&GOLDEN[..length]).unwrap_err();
-        assert!(matches!(error, SpecError::Truncated { have, .. } if have == length), "{length}: {error}");
+        assert!(
+            matches!(error, SpecError::Header(HeaderError::Truncated { have, .. }) if have == length),
+            "{length}: {error}"
+        );
     }
 }
 
@@ -164,19 +168,19 @@ fn each_lie_of_the_header_has_its_error() {
         bytes[at] = value;
         BootSpec::decode(&bytes).unwrap_err()
     };
-    assert!(matches!(with(0, b'X'), SpecError::BadMagic { .. }));
-    assert_eq!(with(8, 2), SpecError::UnknownVersion { found: 2 });
-    assert_eq!(with(11, 1), SpecError::ReservedNotZero { found: 0x100 });
-    assert_eq!(with(15, 0xff), SpecError::BodyTooLong { length: 0xff00_0069 });
-    assert_eq!(with(12, 104), SpecError::TrailingBytes { count: 1 });
-    assert_eq!(with(12, 106), SpecError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 });
+    assert!(matches!(with(0, b'X'), SpecError::Header(HeaderError::BadMagic { .. })));
+    assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
+    assert_eq!(with(11, 1), HeaderError::ReservedNotZero { found: 0x100 }.into());
+    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0069, most: MAX_BODY_LEN }.into());
+    assert_eq!(with(12, 104), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(with(12, 106), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
 }
 
 #[test]
 fn bytes_after_the_body_are_an_error() {
     let mut bytes = GOLDEN.to_vec();
     bytes.push(0);
-    assert_eq!(BootSpec::decode(&bytes), Err(SpecError::TrailingBytes { count: 1 }));
+    assert_eq!(BootSpec::decode(&bytes), Err(HeaderError::TrailingBytes { count: 1 }.into()));
     bytes[12] += 1;
     assert_eq!(BootSpec::decode(&bytes), Err(SpecError::TrailingBytes { count: 1 }));
 }

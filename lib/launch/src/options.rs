@@ -4,26 +4,19 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use log::LevelFilter;
+use protocols::PlatformSpec;
+use protocols::platform::{LogLevel, Policy};
 
 use crate::{EscapeKey, Trust};
 
-/// What happens to the other VMs when one cannot be planned or built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// None is started: a platform is all its VMs.
-    #[default]
-    All,
-    /// The others are started.
-    Each,
-}
-
-/// Settings from the builder's command line: words and `key=value`, separated by spaces.
+/// Settings from the builder's command line: words and `key=value`, separated by spaces. What is not given there is the platform
+/// spec's to say, or has a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// `policy=all` (default) or `policy=each`.
-    pub policy: Policy,
-    /// `loglevel=error`, `warn`, `info` (default) or `debug`.
-    pub level: LevelFilter,
+    /// `policy=all` or `policy=each`.
+    pub policy: Option<Policy>,
+    /// `loglevel=error`, `warn`, `info` or `debug`.
+    pub level: Option<LevelFilter>,
     /// `exit-port=0xf4`: the I/O port to write the machine's exit status to, where something listens there.
     pub exit_port: Option<u16>,
     /// `interactive`: what is typed at Xen's console goes to a VM.
@@ -44,8 +37,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            policy: Policy::All,
-            level: LevelFilter::Info,
+            policy: None,
+            level: None,
             exit_port: None,
             interactive: false,
             escape: EscapeKey::DEFAULT,
@@ -64,8 +57,8 @@ impl Options {
         for word in line.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let understood = match key {
-                "policy" => set(&mut options.policy, parse_policy(value)),
-                "loglevel" => set(&mut options.level, parse_level(value)),
+                "policy" => set(&mut options.policy, parse_policy(value).map(Some)),
+                "loglevel" => set(&mut options.level, parse_level(value).map(Some)),
                 "exit-port" => set(&mut options.exit_port, parse_port(value).map(Some)),
                 "interactive" => set(&mut options.interactive, (word == key).then_some(true)),
                 "escape" => set(&mut options.escape, EscapeKey::parse(value)),
@@ -90,6 +83,26 @@ impl Options {
             }
         }
         options
+    }
+
+    /// How much is logged: before the platform spec is read, without one.
+    pub fn level(&self, platform: Option<&PlatformSpec>) -> LevelFilter {
+        let from_platform = platform.and_then(|platform| platform.log_level).map(level_filter);
+        self.level.or(from_platform).unwrap_or(LevelFilter::Info)
+    }
+
+    /// Puts into the platform spec what the command line says otherwise.
+    pub(crate) fn override_in(&self, platform: &mut PlatformSpec) {
+        platform.policy = self.policy.unwrap_or(platform.policy);
+    }
+}
+
+fn level_filter(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
     }
 }
 
@@ -158,11 +171,26 @@ mod tests {
         assert!(options.interactive);
         assert_eq!(Some(options.escape), EscapeKey::parse("^t"));
         assert_eq!(options.keyboard.as_deref(), Some("web"));
-        assert_eq!(options.policy, Policy::Each);
-        assert_eq!(options.level, LevelFilter::Debug);
+        assert_eq!(options.policy, Some(Policy::Each));
+        assert_eq!(options.level, Some(LevelFilter::Debug));
         assert_eq!(options.exit_port, Some(0xf4));
         assert!(options.complaints.is_empty());
         assert_eq!(Options::parse("exit-port=244").exit_port, Some(244));
+    }
+
+    #[test]
+    fn the_command_line_has_its_way_over_the_platform() {
+        let mut platform =
+            PlatformSpec { policy: Policy::Each, log_level: Some(LogLevel::Warn), ..PlatformSpec::default() };
+        let silent = Options::default();
+        silent.override_in(&mut platform);
+        assert_eq!(platform.policy, Policy::Each);
+        assert_eq!(silent.level(Some(&platform)), LevelFilter::Warn);
+        assert_eq!(silent.level(None), LevelFilter::Info);
+        let options = Options::parse("policy=all loglevel=error");
+        options.override_in(&mut platform);
+        assert_eq!(platform.policy, Policy::All);
+        assert_eq!(options.level(Some(&platform)), LevelFilter::Error);
     }
 
     #[test]

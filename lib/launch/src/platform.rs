@@ -8,9 +8,10 @@ use alloc::vec::Vec;
 use domain_builder::DomainSpec;
 use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
-use protocols::archive::{SPEC_FOLDER, vm_of_spec_entry};
+use protocols::archive::{PLATFORM_ENTRY, SPEC_FOLDER, vm_of_spec_entry};
 use protocols::order::{OrderError, disorders};
-use protocols::{BootSpec, GuestKind, SpecError};
+use protocols::platform::PlatformSpecError;
+use protocols::{BootSpec, GuestKind, PlatformSpec, SpecError};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
@@ -115,6 +116,17 @@ pub enum VmError {
     Plan(#[from] PlanError),
 }
 
+/// Why it is not known what holds for all VMs.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The entry is not a file.
+    #[error(transparent)]
+    Entry(#[from] RamdiskError),
+    /// It holds something else.
+    #[error("{PLATFORM_ENTRY}: {0}; pack the RAM disk again with domb")]
+    Spec(#[from] PlatformSpecError),
+}
+
 /// A VM that cannot be part of the platform.
 #[derive(Debug)]
 pub struct VmFailure {
@@ -209,17 +221,21 @@ impl PlannedVm {
     }
 }
 
-/// The VMs of a RAM disk, in the order in which they stand there.
+/// The VMs of a RAM disk, in the order in which they stand there, and what holds for all of them.
 #[derive(Debug, Default)]
 pub struct Platform {
+    settings: PlatformSpec,
     specs: Vec<BootSpec>,
     failures: Vec<VmFailure>,
 }
 
 impl Platform {
-    /// Reads the boot specs in `archive`.
-    pub fn read(archive: &Archive<'_>) -> Self {
+    /// Reads the platform spec, if there is one, and the boot specs in `archive`.
+    pub fn read(archive: &Archive<'_>) -> Result<Self, ReadError> {
         let mut platform = Self::default();
+        if archive.entry(PLATFORM_ENTRY).is_some() {
+            platform.settings = PlatformSpec::decode(archive.file(PLATFORM_ENTRY)?)?;
+        }
         let mut domids = BTreeMap::new();
         for entry in archive.entries() {
             if let Some(name) = vm_of_spec_entry(entry.name()) {
@@ -233,7 +249,12 @@ impl Platform {
             }
         }
         platform.refuse_disorder();
-        platform
+        Ok(platform)
+    }
+
+    /// What holds for all VMs.
+    pub fn settings(&self) -> &PlatformSpec {
+        &self.settings
     }
 
     /// Takes out the VMs that could never start because of those that they start after.
@@ -264,7 +285,7 @@ impl Platform {
         archive: &Archive<'a>,
         images: &'a Images<'a>,
     ) -> (Vec<(PlannedVm, Recipe<'a>)>, Vec<VmFailure>) {
-        let Self { specs, mut failures } = self;
+        let Self { specs, mut failures, .. } = self;
         let mut planned = Vec::new();
         for spec in specs {
             match plan_vm(&spec, archive, images) {

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use hypercall::{FrameWindow, Ramdisk, RawHypercall};
-use protocols::MachineStatus;
+use protocols::platform::Policy;
+use protocols::{MachineStatus, PlatformSpec};
 use ramdisk::Archive;
 use xen_abi::PageCount;
 
@@ -12,13 +13,13 @@ use crate::platform::no_vms;
 use crate::store::{Needed, Store};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
-use crate::{Environment, Images, Options, PlannedVm, Platform, Policy};
+use crate::{Environment, Images, Options, PlannedVm, Platform};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
 ///
 /// Every VM is planned before any is built, and all are built before any is started. What happens when one of them fails
-/// is `options.policy`. Whatever fails, nothing half-built stays behind. Once the VMs run, the memory of the RAM disk goes back
-/// to Xen, but for what VMs may be restarted from.
+/// is the policy of the platform, or of `options`. Whatever fails, nothing half-built stays behind. Once the VMs run, the memory of
+/// the RAM disk goes back to Xen, but for what VMs may be restarted from.
 pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     environment: &mut Environment<'_, H, W>,
     options: &Options,
@@ -30,7 +31,8 @@ pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     let free = free_memory(environment);
     let begin = (environment.now)();
     let mut vms = Vec::new();
-    let built = match build(environment, options, ramdisk.bytes(), &mut vms, begin) {
+    let mut settings = PlatformSpec::default();
+    let built = match build(environment, options, ramdisk.bytes(), &mut vms, &mut settings, begin) {
         Ok(built) => built,
         Err(Refused { status, planned }) => {
             if planned {
@@ -69,6 +71,7 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
     options: &Options,
     ramdisk: &[u8],
     vms: &'p mut Vec<PlannedVm>,
+    settings: &'p mut PlatformSpec,
     begin: u64,
 ) -> Result<Built<'e, 'x, 'p, H, W>, Refused> {
     let unplanned = |status| Refused { status, planned: false };
@@ -78,12 +81,21 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
         log::error!("step=trust {refusal}");
         unplanned(report(MachineStatus::BuildFailed, 0, 0))
     })?;
-    let platform = Platform::read(&archive);
+    let platform = Platform::read(&archive).map_err(|error| unplanned(refuse(&error)))?;
     if platform.is_empty() {
         return Err(unplanned(refuse(&no_vms(&archive))));
     }
     for name in event_log.unknown(|name| platform.specs().any(|spec| spec.name == name)) {
         log::warn!("`event-log=` names {name:?}, and there is no such VM");
+    }
+    settings.clone_from(platform.settings());
+    options.override_in(settings);
+    let settings: &'p PlatformSpec = settings;
+    if settings.log_level.is_some() {
+        log::set_max_level(options.level(Some(settings)));
+    }
+    if !agree(settings, &platform) {
+        return Err(unplanned(report(MachineStatus::BuildFailed, platform.specs().count(), 0)));
     }
     let images =
         Images::unpack(&archive, platform.specs(), environment.spare_memory).with_event_log(event_log);
@@ -94,17 +106,20 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
     let took = micros(begin, (environment.now)());
     log::info!("platform=planned vms={} failed={} took={took}us", planned.len(), failures.len());
     let count = planned.len();
-    if failures.iter().any(|failure| refuses(options, failure.critical)) {
-        log_refusal(options);
+    if failures.iter().any(|failure| refuses(settings, failure.critical)) {
+        log_refusal(settings);
         return Err(unplanned(report(MachineStatus::BuildFailed, count + failures.len(), 0)));
     }
     let recipes: Vec<_>;
     (*vms, recipes) = planned.into_iter().unzip();
     let vms: &'p [PlannedVm] = vms;
-    warn_of_memory(environment, vms);
+    if !fits(free_memory(environment), vms) && settings.policy == Policy::All {
+        log_refusal(settings);
+        return Err(unplanned(report(MachineStatus::BuildFailed, count, 0)));
+    }
     let mut failed = !failures.is_empty();
     // Before the first VM is built: one that nobody hears of when it ends must not exist.
-    let mut supervisor = Supervisor::new(environment).map_err(|error| {
+    let mut supervisor = Supervisor::new(environment, settings).map_err(|error| {
         log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
         Refused { status: report(MachineStatus::BuilderFailed, count, 0), planned: true }
     })?;
@@ -115,9 +130,9 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
             Err(error) => {
                 log::error!("vm={} {error}", vm.spec.name);
                 failed = true;
-                if refuses(options, vm.spec.life.critical) {
+                if refuses(settings, vm.spec.life.critical) {
                     take_back(&mut built);
-                    log_refusal(options);
+                    log_refusal(settings);
                     supervisor.wait_until_gone();
                     let status = report(MachineStatus::BuildFailed, count, 0);
                     return Err(Refused { status, planned: true });
@@ -138,6 +153,7 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     released: &mut PageCount,
 ) -> MachineStatus {
     let Built { mut supervisor, vms, needed, count: planned, mut failed } = built;
+    let settings = supervisor.settings;
     let mut count = 0;
     let mut built = vms.into_iter();
     while let Some(vm) = built.next() {
@@ -147,8 +163,8 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
         } else if let Err(error) = supervisor.start(vm) {
             log::error!("vm={} {error}", spec.name);
             failed = true;
-            if refuses(options, spec.life.critical) {
-                log_refusal(options);
+            if refuses(settings, spec.life.critical) {
+                log_refusal(settings);
                 take_back(&mut built.collect());
                 supervisor.destroy_all();
                 supervisor.wait_until_gone();
@@ -195,14 +211,26 @@ fn release<'p, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'p>>(
     released
 }
 
+/// Whether the VMs are what the platform says of all of them; says so if not.
+fn agree(settings: &PlatformSpec, platform: &Platform) -> bool {
+    let disagreements = settings.disagreements(&platform.specs().collect::<Vec<_>>());
+    for disagreement in &disagreements {
+        log::error!("step=platform {disagreement}");
+    }
+    if !disagreements.is_empty() {
+        log::error!("platform=refused: no VM is started because the platform file and its VMs do not agree");
+    }
+    disagreements.is_empty()
+}
+
 /// Whether no VM is to run when one, critical or not, cannot.
-fn refuses(options: &Options, critical: bool) -> bool {
-    critical || options.policy == Policy::All
+fn refuses(settings: &PlatformSpec, critical: bool) -> bool {
+    critical || settings.policy == Policy::All
 }
 
 /// Logs that no VM is started.
-fn log_refusal(options: &Options) {
-    match options.policy {
+fn log_refusal(settings: &PlatformSpec) {
+    match settings.policy {
         Policy::All => log::error!(
             "platform=refused: no VM is started because not every VM can be (policy=all; policy=each starts the others)"
         ),
@@ -248,21 +276,17 @@ fn free_memory<H: RawHypercall, W: FrameWindow>(environment: &Environment<'_, H,
     environment.xen.machine_memory().ok().flatten().map(|memory| memory.free)
 }
 
-/// Warns when the VMs want more memory than Xen has; building them says precisely which does not fit.
-fn warn_of_memory<H: RawHypercall, W: FrameWindow>(
-    environment: &Environment<'_, H, W>,
-    planned: &[PlannedVm],
-) {
+/// Whether Xen has the memory that the VMs start with; says so if not. Where Xen does not tell, building them will show.
+fn fits(free: Option<PageCount>, planned: &[PlannedVm]) -> bool {
     let wanted = total_memory(planned);
-    if let Some(free) = free_memory(environment)
-        && wanted > free
-    {
-        log::warn!(
-            "event=memory wanted={}KiB free={}KiB: the VMs do not fit the machine together",
-            wanted.kib(),
-            free.kib()
-        );
-    }
+    let Some(free) = free.filter(|free| wanted > *free) else { return true };
+    log::error!(
+        "event=memory wanted={}KiB free={}KiB: the VMs do not fit the machine together; lower their `memory`, start fewer, lower \
+         dom0_mem, or give the machine more memory",
+        wanted.kib(),
+        free.kib()
+    );
+    false
 }
 
 /// Logs Xen's free memory before and after, and what of the builder's own was given back in between: when nothing was left

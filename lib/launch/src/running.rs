@@ -30,6 +30,8 @@ pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
     pub(crate) open_since: Option<u64>,
     /// Whether the VMs that start after it may.
     pub(crate) is_ready: bool,
+    /// Whether it had its time to become ready and was not.
+    pub(crate) is_late: bool,
     /// The line that was begun, as the guest wrote it.
     pub(crate) open: OpenLine,
     /// What was typed for it and does not fit its ring yet.

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use domain_builder::BuildError;
 use event_channel::{LocalPort, Offer, wait};
 use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
-use protocols::ExitAction;
+use protocols::{ExitAction, PlatformSpec};
 use thiserror::Error;
 use xen_abi::domctl::DomainState;
 use xen_abi::event_channel::VIRQ_DOM_EXC;
@@ -50,6 +50,7 @@ pub(crate) enum AttachError {
 /// The VMs that run, and what happened to those that do not any more.
 pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     pub(crate) environment: &'e mut Environment<'x, H, W>,
+    pub(crate) settings: &'p PlatformSpec,
     exits: LocalPort<'x, H>,
     /// Whoever types at Xen's console, if that is listened to.
     pub(crate) operator: Option<Operator<'x, H>>,
@@ -63,22 +64,28 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     destroyed: Vec<DomId>,
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
-    bad: usize,
+    pub(crate) bad: usize,
     preserved: usize,
     /// A VM could not be started.
     missing: bool,
     /// Domains that Xen did not destroy.
     leaked: usize,
     /// A critical VM has ended badly, or could not be started.
-    lost: bool,
+    pub(crate) lost: bool,
+    /// A VM has ended whose end ends the platform.
+    pub(crate) ended: bool,
 }
 
 impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// A supervisor of nothing yet, which hears of domains that end.
-    pub(crate) fn new(environment: &'e mut Environment<'x, H, W>) -> Result<Self, CallError> {
+    pub(crate) fn new(
+        environment: &'e mut Environment<'x, H, W>,
+        settings: &'p PlatformSpec,
+    ) -> Result<Self, CallError> {
         let exits = LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT)?;
         Ok(Self {
             environment,
+            settings,
             exits,
             operator: None,
             running: Vec::new(),
@@ -92,6 +99,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             missing: false,
             leaked: 0,
             lost: false,
+            ended: false,
         })
     }
 
@@ -125,6 +133,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             open: OpenLine::default(),
             typed: Typed::default(),
             is_paused: false,
+            is_late: false,
         });
         Ok(())
     }
@@ -156,19 +165,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             log::error!("vm={} event=critical: it was not started, and the platform ends", vm.spec.name);
             self.lost = true;
         }
-    }
-
-    /// Enters the VMs that have shown that they are ready.
-    pub(crate) fn note_ready(&mut self) {
-        for vm in self.running.iter().filter(|vm| vm.is_ready) {
-            self.held.note(vm.vm);
-        }
-    }
-
-    /// Whether the VM called `name` runs, or will be started again.
-    pub(crate) fn comes(&self, name: &str) -> bool {
-        let waiting = self.waiting.iter().map(|waiting| waiting.vm);
-        self.running.iter().map(|vm| vm.vm).chain(waiting).any(|vm| vm.spec.name == name)
+        self.note_end(vm);
     }
 
     /// VMs that are kept although they ended.
@@ -198,6 +195,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
                 self.refresh();
             }
             self.show_prompts();
+            self.note_late();
             let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
             if events.take(self.exits.port()) || asked_again {
                 self.reap();
@@ -209,16 +207,11 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         Ok(())
     }
 
-    /// Whether there is nothing left to look after.
-    fn is_over(&self) -> bool {
-        let is_ended = self.operator.as_ref().is_some_and(|operator| operator.wants_end);
-        self.lost || is_ended || self.running.is_empty() && self.waiting.is_empty()
-    }
-
     /// When to wake up although nothing has happened; never, if there is nothing to do then.
     fn deadline(&self) -> Option<u64> {
         let restarts = self.waiting.iter().map(Waiting::due);
-        self.prompt_deadline().into_iter().chain(self.ask_again).chain(restarts).min()
+        let times = self.prompt_deadline().into_iter().chain(self.ask_again).chain(self.late_deadline());
+        times.chain(restarts).min()
     }
 
     /// Destroys every VM that still runs, and starts none again.
@@ -354,7 +347,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         vm.relay(self.xen(), self.time(), view);
         vm.flush(self.xen(), view);
         if vm.is_ready {
-            self.held.note(vm.vm);
+            self.held.note(vm.vm, vm.is_late);
         }
         let unread = vm.typed.waiting.len();
         if unread > 0 {
@@ -379,12 +372,16 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm) {
         if vm.spec.life.critical {
             self.count_bad(vm);
+        } else {
+            self.note_end(vm);
         }
     }
 
     /// Enters how a VM ended that does not come back.
     fn count(&mut self, vm: &PlannedVm, ending: Ending) {
-        if !ending.is_good() {
+        if ending.is_good() {
+            self.note_end(vm);
+        } else {
             self.count_bad(vm);
         }
     }
@@ -395,6 +392,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             log::error!("vm={} event=critical: it ended badly, and the platform ends with it", vm.spec.name);
             self.lost = true;
         }
+        self.note_end(vm);
     }
 
     /// Makes up a time for the next restart of a VM that is destroyed, or was not completed, after it ran for `ran` nanoseconds.

@@ -149,13 +149,15 @@ fn a_vm_that_does_not_fit_keeps_all_from_starting_or_only_itself() {
     let machine = Machine::builder().lingering().build();
     assert_eq!(run(&machine, &specs, ""), MachineStatus::BuildFailed);
     machine.assert_clean();
-    assert!(logged().contains("vm=large step=populate: Xen gave domain 2"), "{}", logged());
+    assert!(logged().contains("event=memory wanted=1056768KiB free="), "{}", logged());
+    assert!(!logged().contains("step=create"), "{}", logged());
 
     let machine = Machine::builder().lingering().build();
     then(&machine, 1, |guest| _ = guest.write_console(b"alone\n"));
     then_end(&machine, 1, SHUTDOWN_POWEROFF);
     assert_eq!(run(&machine, &specs, "policy=each"), MachineStatus::BuildFailed);
     assert_eq!(machine.console(), "[small] alone\n");
+    assert!(logged().contains("vm=large step=populate: Xen gave domain 2"), "{}", logged());
     machine.assert_clean();
 }
 

@@ -277,7 +277,7 @@ fn damaged_machine(domb: &mut Command, job: &Job, folder: &Path) -> Result<Strin
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Writes this run's copy of every VM file into `folder`.
+/// Writes this run's copy of every VM file into `folder`, and of the platform file; gives the VMs, and what domb is to be given.
 fn write_vm_files<'a>(test: &'a Test, folder: &Path) -> Result<(Vec<RunVm<'a>>, Vec<PathBuf>), HostError> {
     let at = |path: &Path| {
         let path = path.to_owned();
@@ -302,6 +302,11 @@ fn write_vm_files<'a>(test: &'a Test, folder: &Path) -> Result<(Vec<RunVm<'a>>, 
             let test = spec.test.clone().unwrap_or(file.kernel);
             vms.push(RunVm { name: file.name, test, nonce, spec });
         }
+    }
+    if let Some(platform) = &test.spec.platform {
+        let (from, to) = (test.folder.join(platform), folder.join(platform));
+        fs::copy(&from, &to).map_err(at(&from))?;
+        return Ok((vms, vec![to]));
     }
     Ok((vms, configs))
 }

@@ -82,6 +82,8 @@ pub(crate) struct TestSpec {
     /// How the machine must end.
     #[serde(default)]
     pub(crate) status: Status,
+    /// The platform file beside `test.toml`, if the VMs have one.
+    pub(crate) platform: Option<String>,
     /// More for db-boot's command line.
     pub(crate) db_boot_args: Option<String>,
     /// Whether the machine has the device that takes its status; without it, the machine must switch itself off.
@@ -293,7 +295,13 @@ fn nonsense(test: &Test) -> Option<String> {
     if !spec.inputs.is_empty() && (!spec.damage.is_empty() || spec.boots != [Boot::Direct]) {
         return Some("only machines that are neither damaged nor booted from a disk are typed at".into());
     }
+    if let Some(platform) = spec.platform.as_ref().filter(|name| !test.folder.join(name).is_file()) {
+        return Some(format!("platform = {platform:?}: there is no such file beside it"));
+    }
     spec.vms.iter().find_map(|vm| {
+        if spec.platform.is_some() && vm.count > 1 {
+            return Some(format!("{}: the VMs of a platform file are counted there", vm.config));
+        }
         if vm.count == 0 {
             return Some(format!("{}: count = 0 makes no VM; leave the entry out", vm.config));
         }
@@ -325,6 +333,7 @@ mod tests {
         assert_eq!(spec.vms[0].end.as_deref(), Some("exit status=7"));
         assert_eq!(spec.db_boot_args.as_deref(), Some("policy=each"));
         assert!(!spec.exit_port);
+        assert_eq!(spec.platform.as_deref(), Some("platform.toml"));
     }
 
     #[test]

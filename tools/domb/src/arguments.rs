@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     max_term_width = 100,
     after_help = "\
-A VM is described by a file in xl.cfg syntax:
+A VM is described by a file in xl.cfg syntax (several VMs, by a platform file: `domb new --platform`):
 
     name   = \"hello\"
     kernel = \"build/kernels/hello\"      # relative to this file
@@ -27,6 +27,7 @@ Examples:
     domb chart boot.log -o boot.svg     what took how long?
     domb new mine                       a folder with VM files to start from
     domb pack web.cfg -o d.img --sign shop.key      a disk that boots what this key signed
+    domb run platform.toml              the VMs of a platform file, which says what holds for all
 
 Exit status: 0 done, 1 something was wrong with the input or on this machine;
 `domb run` has more (see `domb run --help`)."
@@ -86,8 +87,8 @@ and vms, if they can be built. The manual describes the fields.
 
 Exit status: 0 the VMs can be built, 1 they cannot.")]
 pub(crate) struct Check {
-    /// The VM files; together they are one platform, so no two may share a name or a domain id
-    #[arg(required = true, value_name = "VM.cfg")]
+    /// The VM files; together they are one platform, so no two may share a name or a domain id. Or one platform file
+    #[arg(required = true, value_name = "VM.cfg|PLATFORM.toml")]
     pub(crate) files: Vec<PathBuf>,
     /// Show each VM's start-of-day picture: what is where in its memory
     #[arg(long)]
@@ -105,10 +106,11 @@ Example:
 The kernel and the RAM disk are not read. In the spec they are called images/FILE-NAME,
 which is also what `domb pack` calls them.")]
 pub(crate) struct Compile {
-    /// The VM file
-    #[arg(value_name = "VM.cfg")]
+    /// The VM file, or the platform file
+    #[arg(value_name = "VM.cfg|PLATFORM.toml")]
     pub(crate) file: PathBuf,
-    /// Where to write the boot spec [default: VM.spec in the current folder]
+    /// Where to write the boot spec [default: VM.spec in the current folder]; of a platform, the folder for platform.spec and
+    /// vms/VM.spec [default: the current folder]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 }
@@ -123,8 +125,8 @@ Examples:
 Equal inputs give equal bytes. Nothing is installed, mounted or run as root. GRUB comes from
 $DOMB_GRUB, from build/grub (`make build/grub` fetches it), or from the system.")]
 pub(crate) struct Pack {
-    /// The VM files, in the order in which db-boot builds them
-    #[arg(required = true, value_name = "VM.cfg")]
+    /// The VM files, in the order in which db-boot builds them; or one platform file
+    #[arg(required = true, value_name = "VM.cfg|PLATFORM.toml")]
     pub(crate) files: Vec<PathBuf>,
     /// Where to write the disk image
     #[arg(short, long, value_name = "FILE", required_unless_present = "archive_only")]
@@ -208,8 +210,8 @@ spec, and of the whole RAM disk, which is what `domb pack --archive-only` writes
 
 Exit status: 0 reported, 1 the VMs cannot be built.")]
 pub(crate) struct Report {
-    /// The VM files, in the order in which db-boot builds them
-    #[arg(required = true, value_name = "VM.cfg")]
+    /// The VM files, in the order in which db-boot builds them; or one platform file
+    #[arg(required = true, value_name = "VM.cfg|PLATFORM.toml")]
     pub(crate) files: Vec<PathBuf>,
     /// Write the report as JSON
     #[arg(long)]
@@ -225,6 +227,7 @@ Examples:
     domb new mine                               two VMs with a small kernel
     domb new mine --linux                       a Linux with a RAM disk
     domb new mine --kernel my-kernel            two VMs with your kernel
+    domb new mine --platform                    two VMs and a platform file that explains itself
 
 The folder must be new or empty. The kernel is copied into it, so that it can be moved. Without --kernel
 it comes from $DOMB_HELLO or build/kernels/hello, with --linux from $DOMB_LINUX or
@@ -236,6 +239,9 @@ pub(crate) struct New {
     /// Start from Linux
     #[arg(long)]
     pub(crate) linux: bool,
+    /// Write a platform file too
+    #[arg(long)]
+    pub(crate) platform: bool,
     /// The kernel to copy
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -421,8 +427,8 @@ Exit status:
     130  interrupted (Ctrl-C)")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 pub(crate) struct Run {
-    /// The VM files, in the order in which db-boot builds them; or one disk image
-    #[arg(required = true, value_name = "VM.cfg|DISK.img")]
+    /// The VM files, in the order in which db-boot builds them; or one platform file; or one disk image
+    #[arg(required = true, value_name = "VM.cfg|PLATFORM.toml|DISK.img")]
     pub(crate) inputs: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) stack: Stack,

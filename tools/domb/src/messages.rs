@@ -5,6 +5,7 @@ use std::io::{IsTerminal as _, Write as _, stderr, stdout};
 
 use image::config::ConfigError;
 use image::platform::PlatformError;
+use image::platform_file::PlatformFileError;
 use image::report::ReportError;
 use image::source::Severity;
 
@@ -46,6 +47,12 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<PlatformFileError> for Failure {
+    fn from(error: PlatformFileError) -> Self {
+        Self(error.messages)
+    }
+}
+
 impl From<PlatformError> for Failure {
     fn from(error: PlatformError) -> Self {
         Self(error.messages())
@@ -81,6 +88,7 @@ failure_from!(
     image::signing::SigningError,
     image::xen::XenError,
     protocols::SpecError,
+    protocols::platform::PlatformSpecError,
 );
 
 /// Shows a result on standard output. A reader that has gone away, as `head` does, is no error.

@@ -2,21 +2,25 @@
 
 mod facts;
 mod kernel;
+pub(crate) mod platform;
 mod settings;
 mod signed;
 
 use std::fmt::Write as _;
 
 use kernel_image::{Format, ImageError};
-use protocols::archive::vm_of_spec_entry;
+use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::platform::{self as platform_spec, PlatformSpecError};
 use protocols::spec::MAGIC;
-use protocols::{BootSpec, ExitAction, SpecError};
+use protocols::{BootSpec, ExitAction, PlatformSpec, SpecError};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 
 use crate::check::summary;
 use crate::disk::{self, DiskError};
 use crate::xen;
+
+pub use platform::PlatformFacts;
 
 pub use facts::{
     DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, SpecFacts,
@@ -31,6 +35,9 @@ pub enum InspectError {
     /// It is a boot spec, but a bad one.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// It is a platform spec, but a bad one.
+    #[error(transparent)]
+    Platform(#[from] PlatformSpecError),
     /// It is a disk image, but not one of ours.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -38,13 +45,14 @@ pub enum InspectError {
     #[error(transparent)]
     Archive(#[from] RamdiskError),
     /// It is taken for a kernel, but is none.
-    #[error("not an archive, boot spec or disk image, and as a kernel: {0}")]
+    #[error("not an archive, boot or platform spec or disk image, and as a kernel: {0}")]
     Kernel(#[from] ImageError),
 }
 
 /// What a file is, by its first bytes.
 enum FileKind {
     Spec,
+    Platform,
     Disk,
     Archive,
     Xen,
@@ -56,6 +64,8 @@ impl FileKind {
     fn of(bytes: &[u8]) -> Self {
         if bytes.starts_with(&MAGIC) {
             Self::Spec
+        } else if bytes.starts_with(&platform_spec::MAGIC) {
+            Self::Platform
         } else if disk::is_disk_image(bytes) {
             Self::Disk
         } else if bytes.starts_with(b"0707") {
@@ -73,6 +83,10 @@ pub fn describe(bytes: &[u8]) -> Result<String, InspectError> {
     match FileKind::of(bytes) {
         FileKind::Spec => {
             Ok(format!("boot spec, {} bytes\n{}", bytes.len(), indent(&spec(&BootSpec::decode(bytes)?))))
+        }
+        FileKind::Platform => {
+            let text = platform::describe(&PlatformSpec::decode(bytes)?);
+            Ok(format!("platform spec, {} bytes\n{}", bytes.len(), indent(&text)))
         }
         FileKind::Disk => describe_disk(bytes),
         FileKind::Archive => archive(bytes),
@@ -146,6 +160,10 @@ fn archive(bytes: &[u8]) -> Result<String, InspectError> {
             out += &indent(&indent(&text));
         } else if let Some(text) = signed::entry(entry.name(), data) {
             out += &indent(&indent(&text));
+        } else if entry.name() == PLATFORM_ENTRY {
+            let decoded = PlatformSpec::decode(data);
+            let text = decoded.map_or_else(|error| error.to_string(), |decoded| platform::describe(&decoded));
+            out += &indent(&indent(&text));
         } else if let Ok(format) = Format::detect(data) {
             let _ = writeln!(out, "    {format}");
         }
@@ -201,11 +219,13 @@ mod tests {
     #[test]
     fn an_archive_is_shown_with_its_specs_decoded() {
         let mut writer = ramdisk::Writer::new();
+        writer.file("platform.spec", &PlatformSpec::default().encode().unwrap()).unwrap();
         writer.file("vms/web.spec", &sample().encode().unwrap()).unwrap();
         writer.file("vms/bad.spec", b"DBSPEC").unwrap();
         writer.file("images/k", b"\x7fELF").unwrap();
         let text = describe(&writer.finish()).unwrap();
         for line in [
+            "    ends          with the last VM",
             "  vms/web.spec (",
             "    VM web: PV, 2 vCPUs, 64 MiB",
             "      command line  \"a \\\"b\\\"\"",
@@ -219,6 +239,9 @@ mod tests {
     #[test]
     fn what_is_nothing_known_says_so() {
         let error = describe(b"hello, I am a text file").unwrap_err().to_string();
-        assert!(error.starts_with("not an archive, boot spec or disk image, and as a kernel: "), "{error}");
+        assert!(
+            error.starts_with("not an archive, boot or platform spec or disk image, and as a kernel: "),
+            "{error}"
+        );
     }
 }

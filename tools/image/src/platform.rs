@@ -6,17 +6,20 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kernel_image::{UnpackingCost, Unwrapped};
-use protocols::archive::{IMAGE_FOLDER, spec_entry};
+use protocols::archive::{IMAGE_FOLDER, PLATFORM_ENTRY, spec_entry};
 use protocols::order::{self, OrderError};
+use protocols::platform::PlatformSpecError;
 use protocols::spec::{BootSpec, ImageRole, SpecError};
-use protocols::{Channels, Digest};
+use protocols::{Channels, Digest, PlatformSpec};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::channels;
+use crate::config::keys::Key;
 use crate::config::{VmConfig, VmFile};
 use crate::files;
 use crate::kernel::{MAX_UNPACKED, unpacking_cost};
+use crate::platform_file::PlatformFile;
 use crate::source::{Diagnostic, Severity, Spanned, nearest};
 
 /// The largest image: the CPIO format has 32 bits for a file's size.
@@ -61,6 +64,8 @@ pub struct Vm {
 /// VMs in the order in which they start, with their images.
 #[derive(Clone, Debug, Default)]
 pub struct Platform {
+    settings: Option<PlatformSpec>,
+    warnings: Vec<String>,
     vms: Vec<Vm>,
     images: Vec<Image>,
 }
@@ -91,6 +96,9 @@ pub enum ArchiveError {
         /// What is wrong with it.
         cause: SpecError,
     },
+    /// The platform spec cannot be encoded.
+    #[error(transparent)]
+    Platform(#[from] PlatformSpecError),
     /// An entry cannot be added.
     #[error(transparent)]
     Entry(#[from] ramdisk::WriterError),
@@ -99,8 +107,30 @@ pub enum ArchiveError {
 impl Platform {
     /// Reads the images of all VMs and checks what the VMs must not share: names and domain ids.
     pub fn load(files: Vec<VmFile>) -> Result<Self, PlatformError> {
+        let platform = Self::load_vms(files)?;
+        let vms: Vec<_> = platform.specs().collect();
+        let problems = PlatformSpec::default().disagreements(&vms).iter().map(ToString::to_string).collect();
+        platform.unless(problems)
+    }
+
+    /// The same for the VMs of a platform file, which also must agree with what that says of all of them.
+    pub fn load_file(file: PlatformFile) -> Result<Self, PlatformError> {
+        let mut platform = Self::load_vms(file.vms.clone())?;
+        let problems = file.disagreements(&platform.specs().collect::<Vec<_>>());
+        platform.warnings = file.warning_texts().collect();
+        platform.settings = Some(file.spec);
+        platform.unless(problems)
+    }
+
+    /// The platform, unless there are problems with it.
+    fn unless(self, problems: Vec<String>) -> Result<Self, PlatformError> {
+        if problems.is_empty() { Ok(self) } else { Err(PlatformError { problems }) }
+    }
+
+    fn load_vms(files: Vec<VmFile>) -> Result<Self, PlatformError> {
         let mut problems = conflicts(&files);
         problems.extend(disorders(&files));
+        let warnings = files.iter().flat_map(VmFile::warning_texts).collect();
         let mut store = ImageStore::default();
         let mut vms = Vec::new();
         for file in files {
@@ -123,11 +153,22 @@ impl Platform {
         if problems.is_empty() {
             problems = channels::settle(&mut vms);
         }
-        if problems.is_empty() {
-            Ok(Self { vms, images: store.images })
-        } else {
-            Err(PlatformError { problems })
-        }
+        Self { settings: None, warnings, vms, images: store.images }.unless(problems)
+    }
+
+    /// What a platform file says of all VMs, if there is one.
+    pub fn settings(&self) -> Option<&PlatformSpec> {
+        self.settings.as_ref()
+    }
+
+    /// What the authors of the files should know, although it stops nothing.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The boot specs, in the order of the VMs.
+    pub fn specs(&self) -> impl Iterator<Item = &BootSpec> {
+        self.vms.iter().map(|vm| &vm.spec)
     }
 
     /// The VMs, in the order in which they start.
@@ -183,9 +224,12 @@ impl Platform {
         })
     }
 
-    /// The RAM disk of db-boot: the specs in the order of the VMs, then the images.
+    /// The RAM disk of db-boot: the platform spec, the specs in the order of the VMs, then the images.
     pub fn archive(&self) -> Result<Vec<u8>, ArchiveError> {
         let mut writer = ramdisk::Writer::new();
+        if let Some(settings) = &self.settings {
+            writer.file(PLATFORM_ENTRY, &settings.encode()?)?;
+        }
         for vm in &self.vms {
             let spec =
                 vm.spec.encode().map_err(|cause| ArchiveError::Spec { vm: vm.spec.name.clone(), cause })?;
@@ -254,9 +298,17 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
     for file in files {
         let name = &file.config.name;
         if let Some(first) = names.insert(&name.value, file) {
-            let message =
-                format!("two VMs are called {:?}; the other is in {}", name.value, first.source.name());
-            problems.push(Diagnostic::error(name.span, message).render(&file.source));
+            let message = format!(
+                "two VMs are called {:?}; the other is in {}",
+                name.value,
+                first.source_of(Key::Name).name()
+            );
+            let mut problem = Diagnostic::error(name.span, message);
+            if file.is_in_platform_file() {
+                problem = problem
+                    .with_help("give one another `name` in the platform file, or make them by `count`");
+            }
+            problems.push(problem.render(file.source_of(Key::Name)));
         }
         let Some(domid) = &file.config.domid else { continue };
         if let Some(first) = domids.insert(domid.value, file) {
@@ -264,9 +316,9 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
                 "two VMs want domain id {}; the other is {:?} in {}",
                 domid.value,
                 first.config.name.value,
-                first.source.name()
+                first.source_of(Key::Domid).name()
             );
-            problems.push(Diagnostic::error(domid.span, message).render(&file.source));
+            problems.push(Diagnostic::error(domid.span, message).render(file.source_of(Key::Domid)));
         }
     }
     problems
@@ -291,7 +343,7 @@ fn disorders(files: &[VmFile]) -> Vec<String> {
         {
             problem = problem.with_help(format!("did you mean {near:?}?"));
         }
-        Some(problem.render(&file.source))
+        Some(problem.render(file.source_of(Key::After)))
     };
     order::disorders(&nodes).into_iter().filter_map(render).collect()
 }

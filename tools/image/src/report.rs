@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::check::{self, VmReport};
+use crate::inspect::{self, PlatformFacts};
 use crate::kernel::MAX_UNPACKED;
 use crate::platform::{ArchiveError, Image, Platform, PlatformError, hexadecimal};
 
@@ -186,10 +187,14 @@ pub struct VmDetails {
 pub struct Report {
     /// db-boot's RAM disk.
     pub archive: Contents,
+    /// What a platform file says of all VMs, if there is one.
+    pub platform: Option<PlatformFacts>,
     /// The images in it.
     pub images: Vec<ImageReport>,
     /// The VMs, in the order in which they are built.
     pub vms: Vec<VmDetails>,
+    #[serde(skip)]
+    platform_text: String,
 }
 
 /// Why there is no report.
@@ -233,6 +238,8 @@ impl Report {
             images: images.collect(),
             vms: vms.collect::<Result<_, ArchiveError>>()?,
             archive: Contents::of(&platform.archive()?),
+            platform: platform.settings().map(PlatformFacts::from),
+            platform_text: platform.settings().map(inspect::platform::describe).unwrap_or_default(),
         })
     }
 }
@@ -251,6 +258,12 @@ fn segments(image: &Image) -> Vec<SegmentReport> {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "RAM disk: {}", self.archive)?;
+        if self.platform.is_some() {
+            writeln!(f, "\nplatform")?;
+        }
+        for line in self.platform_text.lines() {
+            writeln!(f, "  {line}")?;
+        }
         for image in &self.images {
             writeln!(f, "\n{} from {}", image.entry, image.file)?;
             if image.stored != image.original {

@@ -8,8 +8,8 @@ use event_channel::EventWords;
 use hypercall::Xen;
 use launch::{Cursor, Environment, Options, launch};
 use log::{Log, Metadata, Record};
-use protocols::archive::spec_entry;
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, MachineStatus};
+use protocols::archive::{PLATFORM_ENTRY, spec_entry};
+use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, MachineStatus, PlatformSpec};
 use ramdisk::Writer;
 use xen_abi::{DomId, elfnote};
 use xen_sim::{Guest, Machine};
@@ -101,9 +101,17 @@ pub(crate) fn spec(name: &str) -> BootSpec {
     }
 }
 
-/// The RAM disk of a platform of `specs`.
+/// The RAM disk of VMs without a platform spec.
 pub(crate) fn archive(specs: &[BootSpec]) -> Vec<u8> {
+    platform_archive(None, specs)
+}
+
+/// The RAM disk of a platform of `specs`, with a platform spec if there is one.
+pub(crate) fn platform_archive(settings: Option<&PlatformSpec>, specs: &[BootSpec]) -> Vec<u8> {
     let mut writer = Writer::new();
+    if let Some(settings) = settings {
+        writer.file(PLATFORM_ENTRY, &settings.encode().unwrap()).unwrap();
+    }
     for spec in specs {
         writer.file(&spec_entry(&spec.name), &spec.encode().unwrap()).unwrap();
     }
@@ -111,12 +119,17 @@ pub(crate) fn archive(specs: &[BootSpec]) -> Vec<u8> {
     writer.finish()
 }
 
-/// Launches a platform to its end.
+/// Launches VMs without a platform spec to their end.
 pub(crate) fn run(machine: &Machine, specs: &[BootSpec], command_line: &str) -> MachineStatus {
     run_archive(machine, &archive(specs), command_line)
 }
 
-/// Launches the platform in a RAM disk to its end.
+/// Launches a platform to its end.
+pub(crate) fn run_platform(machine: &Machine, settings: &PlatformSpec, specs: &[BootSpec]) -> MachineStatus {
+    run_archive(machine, &platform_archive(Some(settings), specs), "")
+}
+
+/// Launches what is in a RAM disk to its end.
 pub(crate) fn run_archive(machine: &Machine, archive: &[u8], command_line: &str) -> MachineStatus {
     run_with(machine, archive, &Options::parse(command_line))
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use image::check::{self, VmReport};
+use image::inspect::PlatformFacts;
 use image::report::VmSummary;
 use image::source::Severity;
 use serde::Serialize;
@@ -18,7 +19,12 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
     if arguments.json {
         show_json(&checked, &warnings)?;
     }
-    let reports = checked?;
+    let Checks { platform, reports } = checked?;
+    if let Some(platform) = platform.filter(|_| !arguments.json) {
+        let memory = reports.iter().map(|report| report.spec.memory_kib / 1024).sum::<u64>();
+        let ends = if platform.ends == "with" { platform.ends_with.join(", ") } else { platform.ends };
+        messages::result(&format!("platform: {} VMs, {memory} MiB, ends: {ends}\n", reports.len()));
+    }
     for report in reports.iter().filter(|_| !arguments.json) {
         messages::result(&format!("{report}\n"));
         if arguments.plan {
@@ -29,23 +35,34 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
 }
 
 /// Checks the VMs; the warnings about their files, which were shown already, go to `warnings`.
-fn check(arguments: &Check, warnings: &mut Vec<String>) -> Result<Vec<VmReport>, Failure> {
+fn check(arguments: &Check, warnings: &mut Vec<String>) -> Result<Checks, Failure> {
     let _progress = Progress::start("checking");
     let platform = load_platform(&arguments.files, true)?;
-    warnings.extend(platform.vms().iter().flat_map(|vm| vm.file.warning_texts()));
-    Ok(check::check(&platform)?)
+    warnings.extend_from_slice(platform.warnings());
+    let reports = check::check(&platform)?;
+    Ok(Checks { platform: platform.settings().map(PlatformFacts::from), reports })
+}
+
+/// What was found to be right.
+struct Checks {
+    platform: Option<PlatformFacts>,
+    reports: Vec<VmReport>,
 }
 
 /// The value of `domb check --json`.
 #[derive(Serialize)]
-struct Checked {
+struct Checked<'c> {
+    platform: Option<&'c PlatformFacts>,
     vms: Vec<VmSummary>,
 }
 
-fn show_json(checked: &Result<Vec<VmReport>, Failure>, warnings: &[String]) -> Result<(), Failure> {
+fn show_json(checked: &Result<Checks, Failure>, warnings: &[String]) -> Result<(), Failure> {
     let mut messages: Vec<_> = warnings.iter().map(|text| Message::new(Severity::Warning, text)).collect();
     let value = match checked {
-        Ok(reports) => Some(Checked { vms: reports.iter().map(VmSummary::from).collect() }),
+        Ok(Checks { platform, reports }) => {
+            let vms = reports.iter().map(VmSummary::from).collect();
+            Some(Checked { platform: platform.as_ref(), vms })
+        }
         Err(failure) => {
             messages.extend(Message::all(failure));
             None

@@ -19,11 +19,34 @@ use std::path::PathBuf;
 
 use image::config::VmFile;
 use image::platform::Platform;
+use image::platform_file::{PlatformFile, is_platform_file};
 
 use crate::messages::{self, Failure};
 
-/// Reads all VM files, shows their warnings, and reports the mistakes of all of them at once.
-fn read_files(paths: &[PathBuf]) -> Result<Vec<VmFile>, Failure> {
+/// What VMs are described by.
+enum Inputs {
+    /// VM files.
+    Vms(Vec<VmFile>),
+    /// A platform file, with the VM files that it names.
+    Platform(PlatformFile),
+}
+
+/// Reads VM files, or one platform file; shows their warnings, and reports the mistakes of all of them at once.
+fn read_inputs(paths: &[PathBuf]) -> Result<Inputs, Failure> {
+    match paths {
+        [path] if is_platform_file(path) => {
+            let file = PlatformFile::read(path)?;
+            file.warning_texts().for_each(|text| messages::warn(&text));
+            return Ok(Inputs::Platform(file));
+        }
+        _ => {}
+    }
+    if let Some(platform) = paths.iter().find(|path| is_platform_file(path)) {
+        return Err(Failure::new(format!(
+            "{}: a platform file is given alone; name the other VM files in it, as file = \"...\" below a line [[vm]]",
+            platform.display()
+        )));
+    }
     let mut files = Vec::new();
     let mut failures = Vec::new();
     for path in paths {
@@ -35,12 +58,15 @@ fn read_files(paths: &[PathBuf]) -> Result<Vec<VmFile>, Failure> {
             Err(error) => failures.push(Failure::from(error)),
         }
     }
-    if failures.is_empty() { Ok(files) } else { Err(Failure::all(failures)) }
+    if failures.is_empty() { Ok(Inputs::Vms(files)) } else { Err(Failure::all(failures)) }
 }
 
-/// Reads VM files and their images, and unpacks packed kernels unless they are to be kept as they are.
+/// Reads VM files, or a platform file, and their images, and unpacks packed kernels unless they are to be kept as they are.
 fn load_platform(paths: &[PathBuf], keep_packed: bool) -> Result<Platform, Failure> {
-    let mut platform = Platform::load(read_files(paths)?)?;
+    let mut platform = match read_inputs(paths)? {
+        Inputs::Vms(files) => Platform::load(files)?,
+        Inputs::Platform(file) => Platform::load_file(file)?,
+    };
     if !keep_packed {
         platform.unpack_kernels();
     }

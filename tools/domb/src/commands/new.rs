@@ -14,7 +14,12 @@ use crate::messages::{self, Failure};
 const MAX_LEN: u64 = 1 << 30;
 
 pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
-    let start = if arguments.linux { linux(arguments)? } else { hello(arguments)? };
+    let mut start = if arguments.linux { linux(arguments)? } else { hello(arguments)? };
+    let described = if arguments.platform { "platform.toml" } else { "*.cfg" };
+    if arguments.platform {
+        let text = platform(start.texts.iter().map(|(name, _)| *name));
+        start.texts.push((described, text));
+    }
     let folder = &arguments.folder;
     let fail = |path: &Path, cause| FileError::new("make the folder", path, cause);
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -33,7 +38,7 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
     }
     let shown = folder.display();
     messages::result(&format!(
-        "{shown} is ready. Next:\n    domb check {shown}/*.cfg\n    domb run {shown}/*.cfg\n"
+        "{shown} is ready. Next:\n    domb check {shown}/{described}\n    domb run {shown}/{described}\n"
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -58,6 +63,12 @@ fn linux(arguments: &New) -> Result<Start, Failure> {
     let ramdisk = files::read_bounded(&defaults::initramfs(arguments.ramdisk.as_deref())?, MAX_LEN)?;
     let texts = vec![("linux.cfg", vm("linux", LINUX))];
     Ok(Start { texts, images: vec![("vmlinuz", kernel), ("initramfs", ramdisk)] })
+}
+
+/// A platform file for the VM files called `files`.
+fn platform<'n>(files: impl Iterator<Item = &'n str>) -> String {
+    let vms: Vec<_> = files.map(|file| format!("[[vm]]\nfile = \"{file}\"\n")).collect();
+    format!("{PLATFORM}{}{PLATFORM_VM}", vms.join("\n"))
 }
 
 fn vm(name: &str, rest: &str) -> String {
@@ -104,4 +115,43 @@ memory = 256
 
 # hvc0 is Xen's console; without it the VM is silent.
 extra = \"console=hvc0\"
+";
+
+const PLATFORM: &str = "\
+# A platform: the VMs that db-boot builds and starts together, and what holds for all of them. In TOML (https://toml.io).
+# Everything but [[vm]] and file may be left out; what is commented out shows the usual value.
+
+# When a VM cannot be built: \"all\" starts none, \"each\" starts the others.
+# policy = \"all\"
+
+# What ends the platform: the end of the \"last\" VM, of the last \"critical\" VM, of any VM of a list such as [\"first\"],
+# or \"never\". It also ends when a critical VM ends badly. VMs that still run then are destroyed.
+# ends = \"last\"
+
+# How long a VM that has a `ready` text may take to show it, in milliseconds, and what happens then to those that start
+# after it: \"give-up\", \"start\" them all the same, or \"end\" the platform. Without, they wait for ever.
+# ready_timeout = 10000
+# on_late = \"give-up\"
+
+# How much db-boot says: \"error\", \"warn\", \"info\" or \"debug\".
+# loglevel = \"info\"
+
+# What the VMs may have together; without, as much as the machine has.
+[limits]
+memory = 1024           # MiB
+# vcpus = 8
+# vms = 16
+
+# The VMs, in the order in which they are built. Paths are relative to this file.
+";
+
+const PLATFORM_VM: &str = "
+# What a VM file says of the VM among others can be said here instead, which then counts:
+# name = \"other\"
+# domid = 5
+# after = [\"first\"]       # starts once these have started, or shown their `ready` text
+# ready = \"listening\"
+# critical = true
+# on_poweroff, on_reboot, on_crash, on_watchdog, restart_limit, restart_delay
+# count = 3               # so many VMs of it, called NAME-1, NAME-2, NAME-3
 ";

@@ -129,6 +129,11 @@ pub const SUPPORTED: &[(&str, Key)] = &[
 ];
 
 impl Key {
+    /// The key that has this name in a file.
+    pub fn of_name(name: &str) -> Option<Self> {
+        SUPPORTED.iter().find(|(known, _)| *known == name).map(|(_, key)| *key)
+    }
+
     /// The name of the key in a file.
     pub fn name(self) -> &'static str {
         SUPPORTED.iter().find(|(_, key)| *key == self).map_or("", |(name, _)| name)

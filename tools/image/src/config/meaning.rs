@@ -4,7 +4,7 @@ mod hashes;
 mod life;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use protocols::SpecError;
@@ -12,6 +12,7 @@ use protocols::channel::MAX_CHANNELS;
 use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
 
 use super::keys::{self, Key};
+use super::overrides::Overrides;
 use super::syntax::{Assignment, Value};
 use super::{VmConfig, uuid};
 use crate::source::{Diagnostic, Span, Spanned, nearest};
@@ -69,6 +70,34 @@ pub(super) fn read(
         channels,
         settings,
     })
+}
+
+/// Reads the settings of a VM that a platform file may give anew, by the same rules.
+pub(super) fn read_overrides(assignments: &[Assignment], diagnostics: &mut Vec<Diagnostic>) -> Overrides {
+    let values = by_key(assignments, diagnostics);
+    let place = Span::new(0..0);
+    let mut reader =
+        Reader { values, folder: Path::new(""), end: place, broken_elsewhere: true, diagnostics };
+    let keys: BTreeSet<Key> = reader.values.keys().copied().collect();
+    let has = |key| keys.contains(&key);
+    let after = has(Key::After).then(|| reader.after());
+    let life = reader.overriding_life(after.as_deref().unwrap_or_default());
+    let mut action = |key| has(key).then(|| reader.exit_action(key));
+    let [on_poweroff, on_reboot, on_crash] = [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(&mut action);
+    Overrides {
+        name: reader.name(),
+        domid: reader.domid(),
+        after,
+        on_poweroff,
+        on_reboot,
+        on_crash,
+        on_watchdog: has(Key::OnWatchdog).then_some(life.on_watchdog),
+        restart_limit: has(Key::RestartLimit).then_some(life.restart_limit),
+        restart_delay_ms: has(Key::RestartDelay).then_some(life.restart_delay_ms),
+        critical: has(Key::Critical).then_some(life.critical),
+        ready: life.ready,
+        keys,
+    }
 }
 
 /// Sorts the assignments by key; reports keys that are unknown, unsupported or repeated.

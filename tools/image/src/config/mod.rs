@@ -2,6 +2,7 @@
 
 pub mod keys;
 mod meaning;
+pub mod overrides;
 pub mod syntax;
 mod uuid;
 
@@ -60,6 +61,13 @@ pub struct VmConfig {
     pub settings: Settings,
 }
 
+impl VmConfig {
+    /// Whether its UUID is the one that is derived from its name.
+    pub fn has_derived_uuid(&self) -> bool {
+        self.uuid == uuid::from_name(&self.name.value)
+    }
+}
+
 /// A VM file that was read without error.
 #[derive(Clone, Debug)]
 pub struct VmFile {
@@ -69,6 +77,8 @@ pub struct VmFile {
     pub config: VmConfig,
     /// What its author should know, although it stops nothing.
     pub warnings: Vec<Diagnostic>,
+    /// What a platform file says otherwise; `config` has it already.
+    overridden: Option<overrides::Overridden>,
 }
 
 impl VmFile {
@@ -76,7 +86,7 @@ impl VmFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = files::read_bounded(path, MAX_FILE_LEN).map_err(ConfigError::File)?;
         let name = path.display().to_string();
-        let text = text_of(&name, &bytes)?;
+        let text = text_of(&name, &bytes, "a VM file has lines like `name = \"web\"`")?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(SourceFile::new(name, text), folder)
     }
@@ -88,7 +98,7 @@ impl VmFile {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span);
         match config {
             Some(config) if diagnostics.iter().all(|d| d.severity == Severity::Warning) => {
-                Ok(Self { source, config, warnings: diagnostics })
+                Ok(Self { source, config, warnings: diagnostics, overridden: None })
             }
             _ => Err(ConfigError::Wrong(Report { source, diagnostics })),
         }
@@ -100,8 +110,9 @@ impl VmFile {
     }
 }
 
-/// The bytes as text, unless there is one that no text has: then where the first such byte is.
-fn text_of(name: &str, bytes: &[u8]) -> Result<String, ConfigError> {
+/// The bytes as text, unless there is one that no text has: then where the first such byte is. `expected` says what such a
+/// file looks like.
+pub(crate) fn text_of(name: &str, bytes: &[u8], expected: &'static str) -> Result<String, ConfigError> {
     let valid = str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
     let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
     let first = bytes.iter().position(control).map_or(valid, |control| control.min(valid));
@@ -110,7 +121,7 @@ fn text_of(name: &str, bytes: &[u8]) -> Result<String, ConfigError> {
     };
     let source = SourceFile::new(name, String::from_utf8_lossy(&bytes[..first]));
     let (line, column) = source.position(first);
-    Err(ConfigError::NotText { name: name.to_owned(), line, column, byte })
+    Err(ConfigError::NotText { name: name.to_owned(), line, column, byte, expected })
 }
 
 /// Everything that is wrong with one file.
@@ -137,6 +148,8 @@ pub enum ConfigError {
         column: usize,
         /// The byte.
         byte: u8,
+        /// What such a file looks like.
+        expected: &'static str,
     },
     /// It is text, but wrong.
     Wrong(Report),
@@ -160,10 +173,9 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => error.fmt(f),
-            Self::NotText { name, line, column, byte } => write!(
-                f,
-                "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text; a VM file has lines like `name = \"web\"`"
-            ),
+            Self::NotText { name, line, column, byte, expected } => {
+                write!(f, "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text; {expected}")
+            }
             Self::Wrong(_) => {
                 let texts: Vec<_> = self
                     .messages()

@@ -1,12 +1,12 @@
 //! What is in a file, for programs: the fields of `domb inspect --json`.
 
 use kernel_image::{Format, ImageError, KernelImage, NoteSource};
-use protocols::archive::vm_of_spec_entry;
-use protocols::{BootSpec, ExitAction};
+use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::{BootSpec, ExitAction, PlatformSpec};
 use ramdisk::Archive;
 use serde::Serialize;
 
-use super::{FileKind, InspectError, kernel};
+use super::{FileKind, InspectError, PlatformFacts, kernel};
 use crate::disk;
 use crate::kernel::MAX_UNPACKED;
 use crate::report::{Contents, SegmentReport};
@@ -28,6 +28,8 @@ pub struct Facts {
 pub enum KindFacts {
     /// A boot spec.
     BootSpec(SpecFacts),
+    /// A platform spec.
+    PlatformSpec(PlatformFacts),
     /// A RAM disk of db-boot, or any other CPIO archive.
     Archive {
         /// Its entries, in their order.
@@ -90,6 +92,8 @@ pub struct EntryFacts {
     pub contents: Contents,
     /// What it says, if it is the spec of a VM.
     pub spec: Option<SpecFacts>,
+    /// What it says, if it is the platform spec.
+    pub platform: Option<PlatformFacts>,
     /// Why it says nothing although it is named like one.
     pub problem: Option<String>,
     /// The format of its contents, if it is that of a kernel.
@@ -166,6 +170,7 @@ pub struct FileFacts {
 pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
     let kind = match FileKind::of(bytes) {
         FileKind::Spec => KindFacts::BootSpec((&BootSpec::decode(bytes)?).into()),
+        FileKind::Platform => KindFacts::PlatformSpec((&PlatformSpec::decode(bytes)?).into()),
         FileKind::Disk => KindFacts::DiskImage(disk_facts(bytes)?),
         FileKind::Archive => KindFacts::Archive { entries: entries(bytes)? },
         FileKind::Xen => KindFacts::Xen,
@@ -206,12 +211,16 @@ fn entries(bytes: &[u8]) -> Result<Vec<EntryFacts>, InspectError> {
     let archive = Archive::parse(bytes)?;
     let entries = archive.entries().iter().map(|entry| {
         let spec = vm_of_spec_entry(entry.name()).map(|_| BootSpec::decode(entry.data()));
+        let platform = (entry.name() == PLATFORM_ENTRY).then(|| PlatformSpec::decode(entry.data()));
+        let spec_problem = spec.as_ref().and_then(|spec| spec.as_ref().err()).map(ToString::to_string);
+        let platform_problem = platform.as_ref().and_then(|it| it.as_ref().err()).map(ToString::to_string);
         EntryFacts {
             path: entry.name().to_owned(),
             entry_kind: entry.kind().to_string(),
             contents: Contents::of(entry.data()),
             format: Format::detect(entry.data()).ok().map(|format| format.to_string()),
-            problem: spec.as_ref().and_then(|spec| spec.as_ref().err()).map(ToString::to_string),
+            problem: spec_problem.or(platform_problem),
+            platform: platform.and_then(Result::ok).as_ref().map(PlatformFacts::from),
             spec: spec.and_then(Result::ok).as_ref().map(SpecFacts::from),
         }
     });

@@ -45,11 +45,17 @@ impl Reader<'_> {
 
     /// What the spec keeps of all this beside the three oldest actions.
     pub(super) fn life(&mut self, after: &[Spanned<String>]) -> Life {
+        let life = self.overriding_life(after);
+        self.warn_of_no_restart();
+        life
+    }
+
+    /// The same of settings that a platform file gives anew: what asks for restarts may be in the VM file.
+    pub(super) fn overriding_life(&mut self, after: &[Spanned<String>]) -> Life {
         let limits = 1..=u64::from(MAX_RESTART_LIMIT);
         let delays = 0..=u64::from(MAX_RESTART_DELAY_MS);
         let limit = self.number_in(Key::RestartLimit, limits, "");
         let delay = self.number_in(Key::RestartDelay, delays, " milliseconds");
-        self.warn_of_no_restart();
         let or = |number: Option<u64>, default| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(default);
         Life {
             on_watchdog: self.exit_action(Key::OnWatchdog),
