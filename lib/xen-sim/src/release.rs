@@ -86,29 +86,29 @@ impl Release {
     }
 
     /// Whether getdomaininfo finds only the very domain asked for. Older releases answer with the next one that exists, and
-    /// call identifiers that no domain can have invalid. (Seen on 4.20; not on 4.17.)
+    /// call identifiers that no domain can have invalid. (Seen on 4.18; not on 4.17.)
     pub(crate) fn finds_exactly(self) -> bool {
-        self >= Self::V4_20
+        self >= Self::V4_18
     }
 
-    /// Whether a debug register wider than 32 bits is refused in DR6 and DR7. (Seen on 4.20; not on 4.17.)
+    /// Whether a debug register wider than 32 bits is refused in DR6 and DR7. (Seen on 4.18; not on 4.17.)
     pub(crate) fn checks_debug_registers(self) -> bool {
-        self >= Self::V4_20
+        self >= Self::V4_18
     }
 
-    /// Whether a grant table may be allowed more frames than Xen's own default. (Seen on 4.20; not on 4.17.)
+    /// Whether a grant table may be allowed more frames than Xen's own default. (Seen on 4.18; not on 4.17.)
     pub(crate) fn allows_large_grant_tables(self) -> bool {
-        self >= Self::V4_20
+        self >= Self::V4_18
     }
 
-    /// Whether S3 integrity may be asked for on a machine without trusted boot. (Seen on 4.14; not on 4.17.)
+    /// Whether S3 integrity may be asked for on a machine without trusted boot. (Seen on 4.16; not on 4.17.)
     pub(crate) fn ignores_s3_integrity(self) -> bool {
         self < Self::V4_17
     }
 
-    /// Whether a poll takes ports that are not open. (Seen on 4.14; not on 4.17.)
+    /// Whether a poll takes ports that are not open. (Seen on 4.14; not on 4.15.)
     pub(crate) fn polls_closed_ports(self) -> bool {
-        self < Self::V4_17
+        self < Self::V4_15
     }
 
     /// Whether `XEN_DOMCTL_set_paging_mempool_size` exists.

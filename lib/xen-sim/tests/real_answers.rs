@@ -47,7 +47,11 @@ macro_rules! releases {
 
 releases! {
     xen_4_14_is_simulated_as_it_is: V4_14 = "answers/4.14.txt";
+    xen_4_15_is_simulated_as_it_is: V4_15 = "answers/4.15.txt";
+    xen_4_16_is_simulated_as_it_is: V4_16 = "answers/4.16.txt";
     xen_4_17_is_simulated_as_it_is: V4_17 = "answers/4.17.txt";
+    xen_4_18_is_simulated_as_it_is: V4_18 = "answers/4.18.txt";
+    xen_4_19_is_simulated_as_it_is: V4_19 = "answers/4.19.txt";
     xen_4_20_is_simulated_as_it_is: V4_20 = "answers/4.20.txt";
     xen_4_21_is_simulated_as_it_is: V4_21 = "answers/4.21.txt";
     xen_4_22_is_simulated_as_it_is: V4_22 = "answers/4.22.txt";
