@@ -22,7 +22,7 @@ pub const VERSION: u16 = 1;
 pub const MAX_BODY_LEN: usize = 1 << 17;
 
 /// The most VMs of a platform: db-boot keeps the console page of every running VM mapped, and has room for so many.
-pub const MAX_VMS: usize = 1024;
+pub const MAX_VMS: usize = 2000;
 /// The most names that [`Ends::With`] holds.
 pub const MAX_ENDS: usize = 32;
 /// The longest time that a VM can be given to become ready, in milliseconds: an hour.

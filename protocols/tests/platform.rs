@@ -120,7 +120,7 @@ fn every_field_has_its_range() {
         (bad(|spec| spec.limits.memory_kib = Some(0)), "limit of 0 KiB"),
         (bad(|spec| spec.limits.memory_kib = Some(MAX_MEMORY_KIB + 1)), "KiB of memory: must be 1 to"),
         (bad(|spec| spec.limits.vcpus = Some(0)), "limit of 0 vCPUs"),
-        (bad(|spec| spec.limits.vms = Some(1025)), "limit of 1025 VMs: must be 1 to 1024"),
+        (bad(|spec| spec.limits.vms = Some(2001)), "limit of 2001 VMs: must be 1 to 2000"),
         (
             bad(|spec| spec.readiness = Some(Readiness { timeout_ms: 0, late: LateAction::End })),
             "0 ms to become",
@@ -135,7 +135,7 @@ fn the_longest_spec_fits() {
     let names = (0..MAX_ENDS).map(|number| format!("{number:0MAX_NAME_LEN$}")).collect();
     let spec = PlatformSpec {
         ends: Ends::With(names),
-        limits: Limits { memory_kib: Some(MAX_MEMORY_KIB), vcpus: Some(u32::MAX), vms: Some(1024) },
+        limits: Limits { memory_kib: Some(MAX_MEMORY_KIB), vcpus: Some(u32::MAX), vms: Some(2000) },
         readiness: Some(Readiness { timeout_ms: MAX_READY_TIMEOUT_MS, late: LateAction::End }),
         ..sample()
     };
@@ -179,7 +179,7 @@ fn limits_hold_for_the_sum_of_all_vms() {
     let expected = [over(Limited::Memory, 3072, 3071), over(Limited::Vcpus, 6, 5), over(Limited::Vms, 3, 2)];
     assert_eq!(limits(3071, 5, 2).disagreements(&all(&vms)), expected);
     let many: Vec<_> = (0..=MAX_VMS).map(|number| vm(&number.to_string())).collect();
-    assert_eq!(PlatformSpec::default().disagreements(&all(&many)), [over(Limited::Vms, 1025, 1024)]);
+    assert_eq!(PlatformSpec::default().disagreements(&all(&many)), [over(Limited::Vms, 2001, 2000)]);
     assert_eq!(PlatformSpec::default().disagreements(&all(&many[1..])), []);
 }
 
@@ -215,7 +215,7 @@ proptest! {
         ],
         memory_kib in prop::option::of(1..=MAX_MEMORY_KIB),
         vcpus in prop::option::of(1..=u32::MAX),
-        vms in prop::option::of(1..=1024_u32),
+        vms in prop::option::of(1..=2000_u32),
         timeout_ms in prop::option::of(1..=MAX_READY_TIMEOUT_MS),
     ) {
         let readiness = timeout_ms.map(|timeout_ms| Readiness { timeout_ms, late: LateAction::Start });
