@@ -2,9 +2,11 @@
 
 mod facts;
 mod kernel;
+mod planned;
 pub(crate) mod platform;
 mod settings;
 mod signed;
+mod spec;
 
 use std::fmt::Write as _;
 
@@ -18,16 +20,17 @@ use thiserror::Error;
 
 use crate::check::summary;
 use crate::disk::{self, DiskError};
+use crate::report::Contents;
 use crate::xen;
 
 pub use platform::PlatformFacts;
 
 pub use facts::{
-    DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, SpecFacts,
-    facts,
+    DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, facts,
 };
-
-pub use signed::manifest;
+pub use planned::{MapFacts, PlanFacts, PvhFacts};
+pub use signed::{ManifestFacts, SignatureFacts, SignedFile, manifest};
+pub use spec::{ChannelFacts, CpusFacts, IoMemoryFacts, IoPortsFacts, SettingsFacts, SpecFacts};
 
 /// Why a file cannot be described.
 #[derive(Debug, Error)]
@@ -153,7 +156,7 @@ fn archive(bytes: &[u8]) -> Result<String, InspectError> {
     let mut out = format!("RAM disk, {} bytes, {} entries\n", bytes.len(), archive.entries().len());
     for entry in archive.entries() {
         let data = entry.data();
-        let _ = writeln!(out, "  {} ({}, {} bytes)", entry.name(), entry.kind(), data.len());
+        let _ = writeln!(out, "  {} ({}, {})", entry.name(), entry.kind(), Contents::of(data));
         if vm_of_spec_entry(entry.name()).is_some() {
             let text =
                 BootSpec::decode(data).map_or_else(|error| error.to_string(), |decoded| spec(&decoded));

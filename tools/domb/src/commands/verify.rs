@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use image::report::Contents;
+use image::inspect::ManifestFacts;
 use image::{files, signing};
 use protocols::Manifest;
-use serde::Serialize;
 
 use super::inspect::MAX_LEN;
 use crate::arguments::Verify;
@@ -16,7 +15,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
     let verified = verify(arguments);
     if arguments.json {
         let messages = verified.as_ref().err().map(Message::all).unwrap_or_default();
-        let value = verified.as_ref().ok().map(Verified::from);
+        let value = verified.as_ref().ok().map(ManifestFacts::from);
         json::show("domb-verify-1", verified.is_ok(), &messages, value.as_ref())?;
         verified?;
     } else {
@@ -31,29 +30,4 @@ fn verify(arguments: &Verify) -> Result<Manifest, Failure> {
     let bytes = files::read_bounded(&arguments.file, MAX_LEN)?;
     signing::verify(&bytes, &key, arguments.least_version)
         .map_err(|error| Failure::new(format!("{}: {error}", arguments.file.display())))
-}
-
-/// The value of `domb verify --json`: the manifest.
-#[derive(Serialize)]
-struct Verified {
-    platform: String,
-    version: u64,
-    files: Vec<File>,
-}
-
-#[derive(Serialize)]
-struct File {
-    path: String,
-    #[serde(flatten)]
-    contents: Contents,
-}
-
-impl From<&Manifest> for Verified {
-    fn from(manifest: &Manifest) -> Self {
-        let files = manifest.files.iter().map(|file| File {
-            path: file.name.clone(),
-            contents: Contents { bytes: file.length, sha256: file.sha256.to_string() },
-        });
-        Self { platform: manifest.platform.clone(), version: manifest.version, files: files.collect() }
-    }
 }

@@ -2,10 +2,14 @@
 
 use kernel_image::{Format, ImageError, KernelImage, NoteSource};
 use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
-use protocols::{BootSpec, ExitAction, PlatformSpec};
+use protocols::manifest::SIGNATURE_ENTRY;
+use protocols::{BootSpec, GuestKind, PlatformSpec};
 use ramdisk::Archive;
 use serde::Serialize;
 
+use super::planned::PlanFacts;
+use super::signed::{ManifestFacts, SignatureFacts, Signed};
+use super::spec::SpecFacts;
 use super::{FileKind, InspectError, PlatformFacts, kernel};
 use crate::disk;
 use crate::kernel::MAX_UNPACKED;
@@ -32,6 +36,8 @@ pub enum KindFacts {
     PlatformSpec(PlatformFacts),
     /// A RAM disk of db-boot, or any other CPIO archive.
     Archive {
+        /// Whether it holds a signature. Looking does not verify it.
+        signed: bool,
         /// Its entries, in their order.
         entries: Vec<EntryFacts>,
     },
@@ -41,43 +47,6 @@ pub enum KindFacts {
     Kernel(KernelFacts),
     /// A disk image of `domb pack`.
     DiskImage(DiskFacts),
-}
-
-/// What a boot spec says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SpecFacts {
-    /// The VM's name.
-    pub name: String,
-    /// Its domain id, if it is fixed.
-    pub domid: Option<u16>,
-    /// Its UUID.
-    pub uuid: String,
-    /// Its vCPUs.
-    pub vcpus: u32,
-    /// Memory it starts with, in KiB.
-    pub memory_kib: u64,
-    /// Memory it may grow to, in KiB.
-    pub max_memory_kib: u64,
-    /// The name of its kernel in the archive.
-    pub kernel: String,
-    /// The name of its RAM disk in the archive, if it has one.
-    pub ramdisk: Option<String>,
-    /// Its kernel's command line.
-    pub command_line: String,
-    /// What happens when it powers off: `destroy`, `preserve`, ...
-    pub on_poweroff: String,
-    /// What happens when it asks for a reboot.
-    pub on_reboot: String,
-    /// What happens when it crashes.
-    pub on_crash: String,
-    /// What happens when its watchdog goes off.
-    pub on_watchdog: String,
-    /// How often in a row it is restarted, where it is.
-    pub restart_limit: u32,
-    /// How long before the first restart, in milliseconds.
-    pub restart_delay_ms: u32,
-    /// Whether the platform ends when it ends badly.
-    pub critical: bool,
 }
 
 /// An entry of an archive.
@@ -94,6 +63,10 @@ pub struct EntryFacts {
     pub spec: Option<SpecFacts>,
     /// What it says, if it is the platform spec.
     pub platform: Option<PlatformFacts>,
+    /// What it says, if it is the manifest.
+    pub manifest: Option<ManifestFacts>,
+    /// What it says, if it is the manifest's signature.
+    pub signature: Option<SignatureFacts>,
     /// Why it says nothing although it is named like one.
     pub problem: Option<String>,
     /// The format of its contents, if it is that of a kernel.
@@ -115,6 +88,12 @@ pub struct KernelFacts {
     pub pv_least_mib: Option<u64>,
     /// Why it cannot start as a PV guest, if it cannot.
     pub pv_problem: Option<String>,
+    /// How it starts as a PV guest with that memory.
+    pub pv_plan: Option<PlanFacts>,
+    /// Why it cannot start as a PVH guest, if it cannot.
+    pub pvh_problem: Option<String>,
+    /// How it starts as a PVH guest with one vCPU and the least memory.
+    pub pvh_plan: Option<PlanFacts>,
 }
 
 /// A Xen note.
@@ -137,6 +116,8 @@ pub struct DiskFacts {
     pub files: Vec<FileFacts>,
     /// GRUB's menu.
     pub menu: String,
+    /// Whether db-boot's RAM disk holds a signature. Looking does not verify it.
+    pub signed: bool,
     /// db-boot's RAM disk.
     pub archive: Vec<EntryFacts>,
 }
@@ -165,14 +146,16 @@ pub struct FileFacts {
     pub bytes: u64,
 }
 
-/// What [`super::describe`] says, for programs. Of a kernel without the picture of its memory at the start, which
-/// depends on the memory it is given: that is in a report.
+/// What [`super::describe`] says, for programs.
 pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
     let kind = match FileKind::of(bytes) {
         FileKind::Spec => KindFacts::BootSpec((&BootSpec::decode(bytes)?).into()),
         FileKind::Platform => KindFacts::PlatformSpec((&PlatformSpec::decode(bytes)?).into()),
         FileKind::Disk => KindFacts::DiskImage(disk_facts(bytes)?),
-        FileKind::Archive => KindFacts::Archive { entries: entries(bytes)? },
+        FileKind::Archive => {
+            let entries = entries(bytes)?;
+            KindFacts::Archive { signed: is_signed(&entries), entries }
+        }
         FileKind::Xen => KindFacts::Xen,
         FileKind::Other => KindFacts::Kernel(kernel_facts(bytes)?),
     };
@@ -183,46 +166,43 @@ fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-impl From<&BootSpec> for SpecFacts {
-    fn from(spec: &BootSpec) -> Self {
-        let word = |action: ExitAction| format!("{action:?}").to_lowercase();
-        Self {
-            on_poweroff: word(spec.on_poweroff),
-            on_reboot: word(spec.on_reboot),
-            on_crash: word(spec.on_crash),
-            on_watchdog: word(spec.life.on_watchdog),
-            restart_limit: spec.life.restart_limit,
-            restart_delay_ms: spec.life.restart_delay_ms,
-            critical: spec.life.critical,
-            name: spec.name.clone(),
-            domid: spec.domid,
-            uuid: ::uuid::Uuid::from_bytes(spec.uuid).to_string(),
-            vcpus: spec.vcpus,
-            memory_kib: spec.memory_kib,
-            max_memory_kib: spec.max_memory_kib,
-            kernel: spec.kernel.clone(),
-            ramdisk: spec.ramdisk.clone(),
-            command_line: spec.command_line.clone(),
-        }
-    }
+fn is_signed(entries: &[EntryFacts]) -> bool {
+    entries.iter().any(|entry| entry.path == SIGNATURE_ENTRY)
 }
 
 fn entries(bytes: &[u8]) -> Result<Vec<EntryFacts>, InspectError> {
     let archive = Archive::parse(bytes)?;
     let entries = archive.entries().iter().map(|entry| {
-        let spec = vm_of_spec_entry(entry.name()).map(|_| BootSpec::decode(entry.data()));
-        let platform = (entry.name() == PLATFORM_ENTRY).then(|| PlatformSpec::decode(entry.data()));
-        let spec_problem = spec.as_ref().and_then(|spec| spec.as_ref().err()).map(ToString::to_string);
-        let platform_problem = platform.as_ref().and_then(|it| it.as_ref().err()).map(ToString::to_string);
-        EntryFacts {
+        let mut facts = EntryFacts {
             path: entry.name().to_owned(),
             entry_kind: entry.kind().to_string(),
             contents: Contents::of(entry.data()),
+            spec: None,
+            platform: None,
+            manifest: None,
+            signature: None,
+            problem: None,
             format: Format::detect(entry.data()).ok().map(|format| format.to_string()),
-            problem: spec_problem.or(platform_problem),
-            platform: platform.and_then(Result::ok).as_ref().map(PlatformFacts::from),
-            spec: spec.and_then(Result::ok).as_ref().map(SpecFacts::from),
+        };
+        if vm_of_spec_entry(entry.name()).is_some() {
+            match BootSpec::decode(entry.data()) {
+                Ok(spec) => facts.spec = Some((&spec).into()),
+                Err(error) => facts.problem = Some(error.to_string()),
+            }
         }
+        if entry.name() == PLATFORM_ENTRY {
+            match PlatformSpec::decode(entry.data()) {
+                Ok(platform) => facts.platform = Some((&platform).into()),
+                Err(error) => facts.problem = Some(error.to_string()),
+            }
+        }
+        match Signed::read(entry.name(), entry.data()) {
+            None => {}
+            Some(Ok(Signed::Manifest(manifest))) => facts.manifest = Some((&manifest).into()),
+            Some(Ok(Signed::Signature(signature))) => facts.signature = Some((&signature).into()),
+            Some(Err(error)) => facts.problem = Some(error.to_string()),
+        }
+        facts
     });
     Ok(entries.collect())
 }
@@ -234,14 +214,21 @@ fn kernel_facts(bytes: &[u8]) -> Result<KernelFacts, ImageError> {
         NoteSource::None => Vec::new(),
         _ => kernel::values(image.notes()),
     };
-    let smallest = kernel::smallest_plan(&image);
+    let planned = |kind| match kernel::smallest_plan(&image, kind) {
+        Ok((plan, mib)) => (Some(PlanFacts::of(&plan, mib)), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let [as_pv, as_pvh] = [GuestKind::Pv, GuestKind::Pvh].map(planned);
     Ok(KernelFacts {
         format: unwrapped.format.to_string(),
         unpacked_bytes: count(unwrapped.elf.len()),
         segments: image.segments().iter().map(SegmentReport::from).collect(),
         notes: notes.into_iter().map(|(name, value)| NoteFacts { name: name.to_owned(), value }).collect(),
-        pv_least_mib: smallest.as_ref().ok().map(|(_, mib)| *mib),
-        pv_problem: smallest.err().map(|error| error.to_string()),
+        pv_least_mib: as_pv.0.as_ref().map(|plan| plan.least_mib),
+        pv_problem: as_pv.1,
+        pv_plan: as_pv.0,
+        pvh_problem: as_pvh.1,
+        pvh_plan: as_pvh.0,
     })
 }
 
@@ -256,11 +243,13 @@ fn disk_facts(bytes: &[u8]) -> Result<DiskFacts, InspectError> {
     });
     let files =
         contents.files.iter().map(|(path, bytes)| FileFacts { path: path.clone(), bytes: count(*bytes) });
+    let archive = entries(&contents.archive)?;
     Ok(DiskFacts {
+        signed: is_signed(&archive),
         guid: contents.guid.clone(),
         partitions: partitions.collect(),
         files: files.collect(),
         menu: contents.menu.clone(),
-        archive: entries(&contents.archive)?,
+        archive,
     })
 }

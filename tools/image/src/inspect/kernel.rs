@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use domain_plan::{GuestRequest, PlanError, PvKernel, PvPlan};
+use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, NoteSource, XenNotes};
+use protocols::GuestKind;
 use xen_abi::PageCount;
 
 use super::indent;
@@ -20,16 +21,18 @@ pub(super) fn describe(bytes: &[u8]) -> Result<String, ImageError> {
     let image = KernelImage::parse(&unwrapped.elf)?;
     segments(&mut out, &image);
     notes(&mut out, image.notes());
-    match smallest_plan(&image) {
-        Ok((plan, mib)) => {
-            let _ = writeln!(
-                out,
-                "  starts as a PV guest with {mib} MiB or more, plus its RAM disk; with {mib} MiB:"
-            );
-            out += &indent(&indent(&plan.to_string()));
-        }
-        Err(error) => {
-            let _ = writeln!(out, "  cannot start as a PV guest: {error}");
+    for (kind, name) in [(GuestKind::Pv, "PV"), (GuestKind::Pvh, "PVH")] {
+        match smallest_plan(&image, kind) {
+            Ok((plan, mib)) => {
+                let _ = writeln!(
+                    out,
+                    "  starts as a {name} guest with {mib} MiB or more, plus its RAM disk; with {mib} MiB:"
+                );
+                out += &indent(&indent(&plan.to_string()));
+            }
+            Err(error) => {
+                let _ = writeln!(out, "  cannot start as a {name} guest: {error}");
+            }
         }
     }
     Ok(out)
@@ -118,24 +121,30 @@ fn names(features: kernel_image::Features) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(" ") }
 }
 
-/// The plan for the least memory that this kernel starts with, and that memory in MiB.
-pub(super) fn smallest_plan<'a>(image: &KernelImage<'a>) -> Result<(PvPlan<'a>, u64), PlanError> {
+/// The plan for the least memory that this kernel starts with as a guest of this kind, and that memory in MiB.
+pub(super) fn smallest_plan<'a>(
+    image: &KernelImage<'a>,
+    kind: GuestKind,
+) -> Result<(GuestPlan<'a>, u64), PlanError> {
     /// Page tables grow with the memory, so the first answer may be a little too small.
     const TRIES: usize = 8;
-    let kernel = PvKernel::from_image(image)?;
     let mut mib = 1;
-    let mut result = plan(&kernel, mib);
+    let mut result = plan(image, kind, mib);
     for _ in 0..TRIES {
         match result {
             Err(PlanError::Memory { least_mib, .. }) => mib = least_mib.max(mib + 1),
             other => return other.map(|plan| (plan, mib)),
         }
-        result = plan(&kernel, mib);
+        result = plan(image, kind, mib);
     }
     result.map(|plan| (plan, mib))
 }
 
-fn plan<'a>(kernel: &PvKernel<'a>, mib: u64) -> Result<PvPlan<'a>, PlanError> {
+fn plan<'a>(image: &KernelImage<'a>, kind: GuestKind, mib: u64) -> Result<GuestPlan<'a>, PlanError> {
     let memory = PageCount::new(mib.saturating_mul(256));
-    PvPlan::new(kernel.clone(), &GuestRequest { memory, command_line: "", ramdisk: None })
+    let request = GuestRequest { memory, command_line: "", ramdisk: None };
+    match kind {
+        GuestKind::Pv => GuestPlan::pv(image, &request),
+        GuestKind::Pvh => GuestPlan::pvh(image, &request, 1),
+    }
 }

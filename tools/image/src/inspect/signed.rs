@@ -2,8 +2,78 @@
 
 use std::fmt::Write as _;
 
-use protocols::manifest::{MANIFEST_ENTRY, SIGNATURE_ENTRY};
+use protocols::manifest::{FileRecord, MANIFEST_ENTRY, ManifestError, SIGNATURE_ENTRY};
 use protocols::{Manifest, ManifestSignature};
+use serde::Serialize;
+
+use crate::report::Contents;
+
+/// What a manifest says, for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ManifestFacts {
+    /// What the signer calls the platform; empty: nothing.
+    pub platform: String,
+    /// The signer's number of this version of it.
+    pub version: u64,
+    /// The files of the RAM disk.
+    pub files: Vec<SignedFile>,
+}
+
+/// A file that a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignedFile {
+    /// Its path in the archive.
+    pub path: String,
+    /// What it must contain.
+    #[serde(flatten)]
+    pub contents: Contents,
+}
+
+/// Who has signed, for programs. Nothing is verified by looking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SignatureFacts {
+    /// `Ed25519`.
+    pub algorithm: String,
+    /// The SHA-256 of the public key.
+    pub key_id: String,
+}
+
+impl From<&Manifest> for ManifestFacts {
+    fn from(manifest: &Manifest) -> Self {
+        let file = |file: &FileRecord| SignedFile {
+            path: file.name.clone(),
+            contents: Contents { bytes: file.length, sha256: file.sha256.to_string() },
+        };
+        Self {
+            platform: manifest.platform.clone(),
+            version: manifest.version,
+            files: manifest.files.iter().map(file).collect(),
+        }
+    }
+}
+
+impl From<&ManifestSignature> for SignatureFacts {
+    fn from(signature: &ManifestSignature) -> Self {
+        Self { algorithm: "Ed25519".into(), key_id: signature.key_id.to_string() }
+    }
+}
+
+/// An entry that is about the RAM disk itself.
+pub(super) enum Signed {
+    Manifest(Manifest),
+    Signature(ManifestSignature),
+}
+
+impl Signed {
+    /// Reads an entry called `name`, if it is a manifest or a signature.
+    pub(super) fn read(name: &str, data: &[u8]) -> Option<Result<Self, ManifestError>> {
+        match name {
+            MANIFEST_ENTRY => Some(Manifest::decode(data).map(Self::Manifest)),
+            SIGNATURE_ENTRY => Some(ManifestSignature::decode(data).map(Self::Signature)),
+            _ => None,
+        }
+    }
+}
 
 /// A manifest: one line, then one for each file.
 pub fn manifest(manifest: &Manifest) -> String {
@@ -17,11 +87,11 @@ pub fn manifest(manifest: &Manifest) -> String {
 
 /// What an entry called `name` is, if it is a manifest or a signature.
 pub(super) fn entry(name: &str, data: &[u8]) -> Option<String> {
-    let said = match name {
-        MANIFEST_ENTRY => Manifest::decode(data).map(|decoded| manifest(&decoded)),
-        SIGNATURE_ENTRY => ManifestSignature::decode(data)
-            .map(|signature| format!("Ed25519, by key {} (domb verify checks it)\n", signature.key_id)),
-        _ => return None,
-    };
-    Some(said.unwrap_or_else(|error| format!("{error}\n")))
+    Some(match Signed::read(name, data)? {
+        Ok(Signed::Manifest(decoded)) => manifest(&decoded),
+        Ok(Signed::Signature(signature)) => {
+            format!("Ed25519, by key {} (domb verify checks it)\n", signature.key_id)
+        }
+        Err(error) => format!("{error}\n"),
+    })
 }
