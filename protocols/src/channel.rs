@@ -58,7 +58,8 @@ pub enum End {
     Client,
 }
 
-/// A word `vchan=END:NAME:DOMID:REFERENCE:PORT` on a VM's command line: one channel, as that VM has to know it.
+/// A word `vchan=END:NAME:DOMID:REFERENCE:PORT` on a VM's command line: one channel, as that VM has to know it. Only the name may
+/// have colons of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelWord {
     /// Which end this VM is.
@@ -93,18 +94,19 @@ impl ChannelWord {
 
     /// Reads a word of a command line; `None` for one that is none of these.
     pub fn parse(word: &str) -> Option<Self> {
-        let mut parts = word.strip_prefix(KEY)?.split(':');
-        let end = match parts.next()? {
+        // From the right: a name may have colons, and the numbers behind it have none.
+        let mut parts = word.strip_prefix(KEY)?.rsplitn(4, ':');
+        let (port, reference) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let domid = parts.next()?.parse().ok()?;
+        check_domid(Some(domid)).ok()?;
+        let (end, name) = parts.next()?.split_once(':')?;
+        let end = match end {
             "server" => End::Server,
             "client" => End::Client,
             _ => return None,
         };
-        let name = parts.next()?;
         check_name(name).ok()?;
-        let domid = parts.next()?.parse().ok()?;
-        check_domid(Some(domid)).ok()?;
-        let (reference, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        parts.next().is_none().then(|| Self { end, name: name.into(), domid, reference, port })
+        Some(Self { end, name: name.into(), domid, reference, port })
     }
 
     /// All of them on a command line, in order.
@@ -141,6 +143,15 @@ mod tests {
     }
 
     #[test]
+    fn every_name_that_a_vm_may_have_comes_back() {
+        for name in ["a:1", "a:1:2:3:4", "server:x", "a.b_c-d~e+f@g:"] {
+            check_name(name).unwrap();
+            let (word, _) = ChannelWord::pair(0, ("s", 1), (name, 9)).unwrap();
+            assert_eq!(ChannelWord::parse(&word.to_string()), Some(word));
+        }
+    }
+
+    #[test]
     fn the_builder_opens_the_ports_that_the_words_name() {
         let channels = Channels { clients: alloc::vec![9, 4] };
         for (index, (client, port)) in channels.ports().enumerate() {
@@ -155,7 +166,9 @@ mod tests {
             "vchan=",
             "vchan=server",
             "vchan=server:a:1:2",
-            "vchan=server:a:1:2:3:4",
+            "vchan=server:a 1:1:2:3",
+            "vchan=server::a:1:2:3",
+            "vchan=server:a:1:2:3:",
             "vchan=peer:a:1:2:3",
             "vchan=client::1:2:3",
             "vchan=client:a:0:2:3",

@@ -10,6 +10,7 @@ use std::path::Path;
 use protocols::message::{
     HEADER_LEN, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN,
 };
+use protocols::spec::{MAX_NAME_LEN, NAME_PUNCTUATION};
 
 fn specification() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocols.md");
@@ -56,6 +57,10 @@ fn the_bounds_are_those_of_the_code() {
     let bounds = [
         (format!("{HEADER_LEN} bytes, little endian"), "Header"),
         (format!("at most {MAX_BODY_LEN} |"), "Header"),
+        (
+            format!("1 to {MAX_NAME_LEN} ASCII letters, digits and characters of `{NAME_PUNCTUATION}`"),
+            "Encoding of bodies",
+        ),
         (format!("at most {MAX_SPEC_LEN}"), "Encoding of bodies"),
         (format!("(at most {MAX_CHUNK_LEN})"), "ServerRequest"),
         (format!("(at most {MAX_TEXT_LEN} bytes)"), "ServerRequest"),

@@ -1,6 +1,8 @@
 //! Guests' consoles: taking bytes out of their rings and making lines of them, putting in what was typed.
 
+use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use hypercall::SharedMemory;
@@ -121,7 +123,8 @@ impl LineBuffer {
     /// Adds bytes; calls `sink` with each line that is complete, without its end.
     ///
     /// Carriage returns, escape sequences and whatever else could drive a terminal are left out, tabs stay: the terminal is
-    /// the operator's, and shows other guests too.
+    /// the operator's, and shows other guests too. Bytes that are no UTF-8 become question marks: some are control characters
+    /// to terminals of other encodings.
     pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) {
         for byte in bytes {
             if !self.escape.step(*byte) {
@@ -151,15 +154,32 @@ impl LineBuffer {
     }
 
     fn flush_line(&mut self, sink: &mut impl FnMut(&[u8])) {
-        sink(&self.line);
+        sink(&legible(&self.line));
         self.line.clear();
     }
+}
+
+/// The text of `line`, in which the control characters of ASCII are dealt with already.
+///
+/// Beyond ASCII there are more of them, U+0080 to U+009F: terminals take U+009B for the start of a control sequence, and
+/// U+0085 for the end of the line.
+fn legible(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.is_ascii() {
+        return line.into();
+    }
+    let mut text = String::with_capacity(line.len());
+    for chunk in line.utf8_chunks() {
+        text.extend(chunk.valid().chars().filter(|character| *character == '\t' || !character.is_control()));
+        if !chunk.invalid().is_empty() {
+            text.push('?');
+        }
+    }
+    text.into_bytes().into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::String;
     use alloc::vec;
     use core::cell::RefCell;
 
@@ -333,6 +353,23 @@ mod tests {
         let parts =
             ["\x1b[1;31mred\x1b", "[0m plain\x1b]0;title\x07 \x1b(Bend\x08\n", "\x1b]never ended\nnext\n"];
         assert_eq!(lines(&parts).0, ["red plain end", "", "next"]);
+    }
+
+    #[test]
+    fn control_characters_beyond_ascii_do_not_drive_it_either() {
+        let mut buffer = LineBuffer::default();
+        let mut shown = vec![];
+        for (written, line) in [
+            (&b"caf\xc3\xa9 \xe2\x82\xac"[..], "caf\u{e9} \u{20ac}"),
+            (b"\xc2\x9b2Aup, \xc2\x85[other] forged, \xc2\x9d0;title", "2Aup, [other] forged, 0;title"),
+            (b"\x9b2Aup, \x85[other] forged", "?2Aup, ?[other] forged"),
+            (b"cut \xe2\x82", "cut ?"),
+            (b"a\tb\xff", "a\tb?"),
+        ] {
+            buffer.push(written, |_| unreachable!("the line goes on"));
+            buffer.push(b"\n", |line| shown.push(String::from_utf8(line.to_vec()).unwrap()));
+            assert_eq!(shown.pop().as_deref(), Some(line));
+        }
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub struct Keyboard {
 }
 
 const BELL: u8 = 0x07;
+const ESCAPE: u8 = 0x1b;
 /// Takes the last character away from the screen.
 const RUB_OUT: &[u8] = b"\x08 \x08";
 
@@ -88,6 +89,7 @@ impl Keyboard {
     /// Opens the prompt.
     pub fn open(&mut self) {
         self.line = Some(String::new());
+        self.sequence = Escape::default();
     }
 
     /// Closes the prompt.
@@ -113,6 +115,10 @@ impl Keyboard {
             let at_once = line.is_empty();
             self.close();
             return if at_once { Press::Guest(byte) } else { Press::Close };
+        }
+        if byte.is_ascii_control() && byte != ESCAPE {
+            // No key's sequence has one: what looked like its beginning was Alt with another key, such as Alt-P.
+            self.sequence = Escape::default();
         }
         if !self.sequence.step(byte) {
             return Press::Nothing;
@@ -257,6 +263,21 @@ mod tests {
     }
 
     #[test]
+    fn a_key_with_alt_does_not_deafen_the_prompt() {
+        for key in [b']', b'P', b'X', b'^', b'_', b'[', b'O'] {
+            let mut keyboard = Keyboard::new(EscapeKey::DEFAULT);
+            keyboard.open();
+            assert_eq!(
+                pressed(&mut keyboard, &[0x1b, key, b'\r']),
+                [Press::Line(String::new())],
+                "Alt-{key}"
+            );
+            assert_eq!(pressed(&mut keyboard, &[0x1b, key, 0x1d, 0x1d]), [Press::Guest(0x1d), Press::Open]);
+            assert_eq!(pressed(&mut keyboard, b"list\r"), [Press::Line("list".to_string())], "Alt-{key}");
+        }
+    }
+
+    #[test]
     fn a_line_ends_once_by_return_line_feed_or_both() {
         let mut keyboard = Keyboard::new(EscapeKey::DEFAULT);
         keyboard.open();
@@ -273,6 +294,7 @@ mod tests {
             (b"destroy a\x03", ""),
             (b"li\x1b[A\x1b[1;5Dst\x1bOP", "list"),
             (b"li\xc3\xa9\0st", "list"),
+            (b"lost\x1bP\x15list", "list"),
         ] {
             assert_eq!(shown(typed), (line.to_string(), Some(line.to_string())));
         }

@@ -224,8 +224,8 @@ impl<'x, H: RawHypercall, M: Memory> Channel<'x, H, M> {
 
     /// Sleeps until the peer has done something, at most until system time `deadline` (nanoseconds); says whether it has.
     ///
-    /// To be called after [`read`](Self::read) or [`write`](Self::write) has done less than was wanted: both ask the peer to
-    /// notify then. Finds out within [`CHECK_INTERVAL`] when the peer is gone; the next read or write tells.
+    /// To be called after [`read`](Self::read) has given nothing, or [`write`](Self::write) has taken less than it was given: they ask
+    /// the peer to notify then, and not otherwise. Finds out within [`CHECK_INTERVAL`] when the peer is gone; the next read or write tells.
     pub fn wait(
         &mut self,
         words: EventWords<'_>,

@@ -4,7 +4,7 @@
 //! somebody has the keyboard. Then they go slowly, for Xen keeps no more than 128 of them.
 
 use std::io::{Read, Write};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +18,9 @@ const LISTENS: &[u8] = b"db-boot: keyboard=";
 const PIECE: usize = 16;
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Pieces of what was typed that are kept before the terminal, or the script, has to wait.
-const PIECES_KEPT: usize = 64;
+/// Pieces of what was typed, of at most 1 KiB each, that are kept: the next one of a script has to wait, one of a terminal
+/// is lost. Who types is heard in any case, for one key is to stop the machine.
+const PIECES_KEPT: usize = 1024;
 
 /// Where typed bytes come from.
 pub struct Keyboard {
@@ -60,7 +61,12 @@ impl Keyboard {
             if self.is_terminal && quit.press(typed, Instant::now()) {
                 interrupt::request();
             }
-            if sender.send(typed.to_vec()).is_err() {
+            let is_gone = if self.is_terminal {
+                matches!(sender.try_send(typed.to_vec()), Err(TrySendError::Disconnected(_)))
+            } else {
+                sender.send(typed.to_vec()).is_err()
+            };
+            if is_gone {
                 return;
             }
         }
@@ -198,6 +204,33 @@ mod tests {
     fn a_machine_that_ends_unheard_lets_go_of_the_threads() {
         let (sender, got) = channel();
         drop(Keyboard::script(Box::new(std::io::Cursor::new(b"x"))).connect(Machine(sender)));
+        assert!(got.recv().is_err());
+    }
+
+    /// A source that gives one byte at a time, and tells how many are left.
+    struct Keys(usize, std::sync::mpsc::Sender<usize>);
+
+    impl Read for Keys {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let Some(left) = self.0.checked_sub(1) else { return Ok(0) };
+            self.0 = left;
+            buffer[0] = b'x';
+            self.1.send(left).unwrap();
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_terminal_is_heard_however_much_was_typed_that_nobody_listens_to() {
+        let (sender, got) = channel();
+        let (taken, left) = channel();
+        let ear = Keyboard::terminal(Box::new(Keys(PIECES_KEPT * 2, taken))).connect(Machine(sender));
+        let mut last = usize::MAX;
+        while let Ok(left) = left.recv_timeout(Duration::from_secs(5)) {
+            last = left;
+        }
+        assert_eq!(last, 0, "every key was taken");
+        drop(ear);
         assert!(got.recv().is_err());
     }
 
