@@ -23,15 +23,17 @@ all: tools db-boot
 db-boot: build/deps.ok
 	@mk/build-kernels db-boot
 
-# domb and the test runner. One cargo call, quiet when there is nothing to do.
+# domb and the test runner. One cargo call, which says what it is at the first time and is quiet later.
 tools: build/deps.ok
-	@[ -x $(host)/domb ] || echo "mk: building domb and the test runner (once)" >&2
-	@$(CARGO) build --quiet --target-dir target -p domb -p harness
+	@quiet=--quiet; if [ ! -x $(host)/domb ]; then quiet=; \
+	    echo "mk: building domb and the test runner (once)" >&2; fi; \
+	    $(CARGO) build $$quiet --target-dir target -p domb -p harness
 
 # The runner alone, for what looks at the source only.
 runner: build/deps.ok
-	@[ -x $(harness) ] || echo "mk: building the test runner (once)" >&2
-	@$(CARGO) build --quiet --target-dir target -p harness
+	@quiet=--quiet; if [ ! -x $(harness) ]; then quiet=; \
+	    echo "mk: building the test runner (once)" >&2; fi; \
+	    $(CARGO) build $$quiet --target-dir target -p harness
 
 # One boot: NAME.run [XEN=version or file] [BOOT=direct|seabios|ovmf].
 %.run: tools
