@@ -70,8 +70,12 @@ impl Parts {
         starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty())
     }
 
-    /// Whether all pages stay that hold the bytes in `range` of a RAM disk that begins `offset` bytes into its first page.
+    /// Whether all pages stay that hold the bytes in `range` of a RAM disk that begins `offset` bytes into its first page. An empty
+    /// file's range is in no page.
     pub fn keeps(&self, offset: usize, range: &Range<usize>) -> bool {
+        if range.is_empty() {
+            return true;
+        }
         let Some(end) = range.end.checked_add(offset) else { return false };
         let pages = range.start.saturating_add(offset) / PAGE_SIZE..end.div_ceil(PAGE_SIZE);
         self.kept.iter().any(|kept| kept.start <= pages.start && pages.end <= kept.end)
@@ -133,6 +137,7 @@ mod tests {
         let parts = Parts::new(16, 5 * 4096, &[4080..4081, 8176..9000]);
         assert!(parts.keeps(16, &(4080..4081)));
         assert!(parts.keeps(16, &(8176..9000)));
+        assert!(parts.keeps(16, &(0..0)));
         assert!(!parts.keeps(16, &(0..4081)));
         assert!(!parts.keeps(16, &(4080..usize::MAX)));
     }

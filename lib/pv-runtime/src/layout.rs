@@ -76,8 +76,13 @@ pub(crate) fn module(start: &StartInfo) -> Option<(Pfn, Pfn)> {
         return None;
     }
     let by_page = StartFlags::from_bits_truncate(start.flags).contains(StartFlags::MOD_START_PFN);
-    let first = if by_page { Pfn::new(start.mod_start) } else { page_of(start.mod_start) };
-    let end = first.checked_add(PageCount::for_bytes(start.mod_len))?;
+    // By address it may begin within a page, and end within one page more than its length takes.
+    let (first, offset) = if by_page {
+        (Pfn::new(start.mod_start), 0)
+    } else {
+        (page_of(start.mod_start), start.mod_start % PAGE_SIZE as u64)
+    };
+    let end = first.checked_add(PageCount::for_bytes(offset.checked_add(start.mod_len)?))?;
     Some((first, end))
 }
 
@@ -181,6 +186,11 @@ mod tests {
         start.mod_len = 0x1001;
         let found = regions(&start, 0x20_8000, 0x10_0000, 0x21_6000, [None, None]).unwrap();
         assert_eq!(found.free_start, Pfn::new(0x402));
+        // From the middle of a page on, two pages' worth of bytes reach into a third.
+        start.mod_start = 0x40_0800;
+        start.mod_len = 0x1801;
+        let found = regions(&start, 0x20_8000, 0x10_0000, 0x21_6000, [None, None]).unwrap();
+        assert_eq!(found.free_start, Pfn::new(0x403));
         start.mod_start = 0x800;
         start.flags = StartFlags::MOD_START_PFN.bits();
         let found = regions(&start, 0x20_8000, 0x10_0000, 0x21_6000, [None, None]).unwrap();

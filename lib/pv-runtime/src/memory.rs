@@ -3,8 +3,6 @@
 //! Page tables of a PV guest are read-only to it; an entry is changed by a hypercall. A new table is filled while it is still
 //! an ordinary page, made read-only, and then entered into the table above it, at which point Xen checks all of it.
 
-use alloc::vec::Vec;
-
 use spin::{Mutex, MutexGuard, Once};
 use thiserror::Error;
 use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate, Pte, PteFlags, TABLE_ENTRIES};
@@ -222,14 +220,19 @@ impl Memory {
         Ok(())
     }
 
-    /// Unmaps the pages from `from` up to `to` and forgets that they were this domain's; gives back their frames, which are the
-    /// caller's to hand to Xen.
+    /// Unmaps the pages from `from` on, as many as `frames` has room for, and forgets that they were this domain's; their frames,
+    /// then in `frames`, are the caller's to hand to Xen.
+    ///
+    /// Allocates nothing, as nothing here does: the heap may have to grow for that, which takes the lock that this value is behind.
     ///
     /// # Safety
     ///
     /// Nothing refers to the pages, and nothing will: they are no free memory either.
-    pub(crate) unsafe fn give_up(&self, from: Pfn, to: Pfn) -> Result<Vec<Mfn>, MemoryError> {
-        let frames = (from.raw()..to.raw()).map(|page| self.mfn_of(Pfn::new(page))).collect();
+    pub(crate) unsafe fn give_up(&self, from: Pfn, frames: &mut [Mfn]) -> Result<(), MemoryError> {
+        let to = Pfn::new(from.raw() + frames.len() as u64);
+        for (page, frame) in (from.raw()..).zip(frames) {
+            *frame = self.mfn_of(Pfn::new(page));
+        }
         // SAFETY: the caller's promise.
         unsafe { self.protect(from, to, None) }?;
         for page in from.raw()..to.raw().min(self.pages) {
@@ -238,7 +241,7 @@ impl Memory {
             // reads the list.
             unsafe { entry.write(Mfn::INVALID.raw()) };
         }
-        Ok(frames)
+        Ok(())
     }
 
     /// Fills a page with the entries of a page table and makes it read-only, which is all but the last step to a table.

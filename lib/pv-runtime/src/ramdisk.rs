@@ -43,8 +43,12 @@ impl Place {
     ///
     /// # Safety
     ///
-    /// The range lies in the module, its pages are mapped, and stay so while the slice lives.
+    /// The range lies in the module; if it is not empty, its pages are mapped, and stay so while the slice lives.
     unsafe fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        // Where there is no module, there is no address either: its first page would be page 0, and its slice begin at null.
+        if range.is_empty() {
+            return &[];
+        }
         let start = address_of(self.first) + (self.offset + range.start) as u64;
         // SAFETY: the caller's promise; nobody writes a module.
         unsafe { memory::bytes(start, range.len() as u64) }
@@ -78,14 +82,16 @@ impl Ramdisk for Module {
     ) -> (KeptModule, Result<(), MemoryError>) {
         let place = self.place;
         let parts = Parts::new(place.offset, place.len, keep);
+        // On the stack: what allocates while the address space is locked waits for itself when the heap has to grow.
+        let mut frames = [Mfn::INVALID; BATCH];
         let mut unmap = || {
             for pages in parts.released() {
                 for start in pages.clone().step_by(BATCH) {
-                    let end = pages.end.min(start + BATCH);
-                    let (from, to) = (place.page(start), place.page(end));
+                    let frames = frames.get_mut(..BATCH.min(pages.end - start)).unwrap_or_default();
                     // SAFETY: the pages are the module's, which was given away and of which no slice is left; no part that is
                     // kept has a byte in them.
-                    give_back(&unsafe { memory::lock().give_up(from, to) }?);
+                    unsafe { memory::lock().give_up(place.page(start), frames) }?;
+                    give_back(frames);
                 }
             }
             Ok(())
