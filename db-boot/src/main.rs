@@ -22,7 +22,7 @@ fn begin_line() {
 }
 
 fn kernel(boot: &mut Boot) -> Ending {
-    let mut options = Options::parse(boot.command_line());
+    let mut options = Options::from_bytes(boot.start_info().command_line());
     if let Some(key) = trust_key::BUILT_IN {
         options.trust.build_in(key);
     }

@@ -9,6 +9,9 @@ use protocols::platform::{LogLevel, Policy};
 
 use crate::{EscapeKey, Trust};
 
+/// Bytes of the longest command line that a start info holds in front of its NUL. Xen cuts what is longer, and does not say so.
+const LONGEST_LINE: usize = 1023;
+
 /// Settings from the builder's command line: words and `key=value`, separated by spaces. What is not given there is the platform
 /// spec's to say, or has a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +54,20 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Reads a command line as the start info holds it. Bytes that are not UTF-8 spoil the word that they are in, and none behind it.
+    pub fn from_bytes(line: &[u8]) -> Self {
+        Self::parse(&String::from_utf8_lossy(line))
+    }
+
     /// Reads a command line.
     pub fn parse(line: &str) -> Self {
         let mut options = Self { line: line.into(), ..Self::default() };
+        if line.len() >= LONGEST_LINE {
+            options.trust.doubt(alloc::format!(
+                "the command line has {} bytes, at which Xen cuts it: `trust=` may have been in what is lost; shorten it",
+                line.len()
+            ));
+        }
         for word in line.split_ascii_whitespace() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             let understood = match key {

@@ -85,6 +85,11 @@ impl Trust {
         self.shown_to.extend(names.map(ToString::to_string));
     }
 
+    /// Refuses every RAM disk: what was asked is not known.
+    pub(crate) fn doubt(&mut self, fault: String) {
+        self.faults.push(fault);
+    }
+
     /// Requires the key of these 32 bytes, which are part of the builder itself: the command line cannot take it back.
     pub fn build_in(&mut self, key: [u8; 32]) {
         match PublicKey::new(key) {
