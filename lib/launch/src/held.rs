@@ -11,6 +11,7 @@ use hypercall::{FrameWindow, RawHypercall};
 
 use crate::PlannedVm;
 use crate::build::{BuiltVm, take_back};
+use crate::refused::log_failure;
 use crate::supervisor::Supervisor;
 
 /// The VMs that wait, and those that they need not wait for any more.
@@ -128,7 +129,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
         while let Some(held) = self.held.next_ready() {
             let vm = held.vm;
             if let Err(error) = self.start(held) {
-                log::error!("vm={} {error}", vm.spec.name);
+                log_failure(self.xen(), &vm.spec.name, &error);
                 self.count_missing(vm);
             }
             self.note_ready();

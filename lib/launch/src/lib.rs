@@ -28,6 +28,7 @@ mod platform;
 mod poweroff;
 mod prompt;
 mod readiness;
+mod refused;
 mod restart;
 mod run;
 mod running;

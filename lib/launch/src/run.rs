@@ -10,6 +10,7 @@ use xen_abi::PageCount;
 
 use crate::build::{BuiltVm, build_vm, micros, take_back, total_memory};
 use crate::platform::no_vms;
+use crate::refused::log_failure;
 use crate::store::{Needed, Store};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
@@ -128,7 +129,7 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
         match build_vm(supervisor.environment, vm, recipe) {
             Ok(vm) => built.push(vm),
             Err(error) => {
-                log::error!("vm={} {error}", vm.spec.name);
+                log_failure(supervisor.xen(), &vm.spec.name, &error);
                 failed = true;
                 if refuses(settings, vm.spec.life.critical) {
                     take_back(&mut built);
@@ -161,7 +162,7 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
         if !spec.life.after.is_empty() {
             supervisor.held.hold(vm);
         } else if let Err(error) = supervisor.start(vm) {
-            log::error!("vm={} {error}", spec.name);
+            log_failure(supervisor.xen(), &spec.name, &error);
             failed = true;
             if refuses(settings, spec.life.critical) {
                 log_refusal(settings);

@@ -15,6 +15,7 @@ use crate::build::{BuiltVm, build_vm};
 use crate::held::Held;
 use crate::keyboard::Typed;
 use crate::operator::{Operator, view};
+use crate::refused::log_failure;
 use crate::restart::{Row, Waiting};
 use crate::running::Running;
 use crate::screen::OpenLine;
@@ -414,7 +415,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         let due: Vec<_> = self.waiting.extract_if(.., ready).collect();
         for Waiting { vm, row, .. } in due {
             if let Err(error) = self.restart(vm, row) {
-                log::error!("vm={} {error}", vm.spec.name);
+                log_failure(self.xen(), &vm.spec.name, &error);
                 self.restart_later(vm, row, 0, None);
             }
         }

@@ -1,8 +1,8 @@
 //! Why a Xen refuses a call.
 //!
 //! Xen answers with an error number, and a release build says nothing more. Each number can come from one of several checks; this
-//! crate knows which checks those are for the calls that the builder makes, in which releases, and what to change. It is used after
-//! the fact, by `domb explain`, on a line of db-boot's log.
+//! crate knows which checks those are for the calls that the builder makes, in which releases, and what to change. db-boot logs the
+//! likeliest below an error; `domb explain` tells all, for a line of db-boot's log.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]

@@ -105,6 +105,15 @@ pub(crate) const CALLS: &[Call] = &[
         refusals: &[
             (Errno::EEXIST, check("A domain has this number already.", "Change or remove the VM's `domid`.")),
             (
+                Errno::EEXIST,
+                since(
+                    (4, 21),
+                    "The number is lost: an earlier domain that was to have it was refused, and this Xen does not give such a number back \
+                     before the machine starts anew.",
+                    "Look for the earlier refusal in the log and correct its cause; for now use another `domid`, or none.",
+                ),
+            ),
+            (
                 Errno::EINVAL,
                 check(
                     "This Xen cannot run guests of the type: it is built without PV (CONFIG_PV) or without HVM (CONFIG_HVM), or the machine \

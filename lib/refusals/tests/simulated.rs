@@ -80,6 +80,21 @@ fn releases_are_told_apart() {
 }
 
 #[test]
+fn a_number_that_a_refusal_has_cost_is_explained_where_that_happens() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let number = DomId::new(5);
+        let bad = CreateDomain { max_vcpus: 100_000, ..request() };
+        assert_eq!(xen.create_domain(Some(number), &bad).unwrap_err().errno, Errno::EINVAL);
+        let again = xen.create_domain(Some(number), &request());
+        let checks = explain("XEN_DOMCTL_createdomain", Errno::EEXIST, Some(version(release))).checks;
+        let told = checks.iter().any(|check| check.found.contains("number is lost"));
+        assert_eq!(again.is_err(), told, "Xen {release}: {again:?}");
+    }
+}
+
+#[test]
 fn what_is_not_known_of_a_call_is_told_of_the_number() {
     let explanation = explain("XEN_DOMCTL_max_mem", Errno::ESRCH, None);
     assert!(!explanation.specific && !explanation.checks.is_empty());
