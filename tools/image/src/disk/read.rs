@@ -56,12 +56,14 @@ pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     let fail = fail("EFI system partition");
     let system = open_system(image, &partitions)?;
     let root = system.root_dir();
-    let mut files = Vec::new();
-    list(&root, "", &mut files).map_err(fail)?;
+    let (mut files, mut left) = (Vec::new(), MAX_ENTRIES);
+    list(&root, "", &mut left, &mut files).map_err(fail)?;
     files.sort();
     let read_file = |path: &str| -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        root.open_file(path)?.read_to_end(&mut bytes).map(|_| bytes)
+        // A chain of clusters may lead back into itself; no file is larger than the disk it is on.
+        let most = u64::try_from(image.len()).unwrap_or(u64::MAX);
+        root.open_file(path)?.take(most).read_to_end(&mut bytes).map(|_| bytes)
     };
     let menu = String::from_utf8_lossy(&read_file(paths::MENU).map_err(fail)?).into_owned();
     let archive = read_file(paths::ARCHIVE).map_err(fail)?;
@@ -103,19 +105,62 @@ pub(super) fn read_table(image: &[u8]) -> io::Result<(String, Vec<Partition>)> {
 
 type Folder<'a> = fatfs::Dir<'a, Cursor<Vec<u8>>>;
 
-fn list(folder: &Folder<'_>, path: &str, files: &mut Vec<(String, usize)>) -> io::Result<()> {
+/// Folders within folders that are looked into: ours go three deep. In a damaged image a folder may hold itself.
+const MAX_DEPTH: usize = 8;
+/// Entries of folders that are looked at, in all.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Enters the files of `folder`, whose own path is `path`, and of those in it; `left` entries may still be looked at.
+fn list(
+    folder: &Folder<'_>,
+    path: &str,
+    left: &mut usize,
+    files: &mut Vec<(String, usize)>,
+) -> io::Result<()> {
+    if path.matches('/').count() > MAX_DEPTH {
+        return Err(io::Error::other("its folders are nested without end"));
+    }
     for entry in folder.iter() {
         let entry = entry?;
+        *left = left.checked_sub(1).ok_or_else(|| io::Error::other("its folders have no end"))?;
         let name = entry.file_name();
         if name == "." || name == ".." {
             continue;
         }
         let path = format!("{path}{name}");
         if entry.is_dir() {
-            list(&entry.to_dir(), &format!("{path}/"), files)?;
+            list(&entry.to_dir(), &format!("{path}/"), left, files)?;
         } else {
             files.push((path, usize::try_from(entry.len()).unwrap_or(usize::MAX)));
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fatfs::FormatVolumeOptions;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_holds_itself_is_an_error() {
+        let mut image = Cursor::new(vec![0; 1 << 20]);
+        fatfs::format_volume(&mut image, FormatVolumeOptions::new()).unwrap();
+        let system = FileSystem::new(&mut image, FsOptions::new()).unwrap();
+        system.root_dir().create_dir("outer").unwrap().create_dir("inner").unwrap();
+        drop(system);
+        let mut bytes = image.into_inner();
+        // The lower half of the first cluster's number, in the entry that begins with the short name.
+        let cluster = |bytes: &[u8], name: &[u8; 11]| {
+            let entry = bytes.windows(11).position(|window| window == name).unwrap();
+            entry + 26..entry + 28
+        };
+        let outer = bytes[cluster(&bytes, b"OUTER      ")].to_vec();
+        let inner = cluster(&bytes, b"INNER      ");
+        bytes[inner].copy_from_slice(&outer);
+        let system = FileSystem::new(Cursor::new(bytes), FsOptions::new()).unwrap();
+        let error = list(&system.root_dir(), "", &mut { MAX_ENTRIES }, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "its folders are nested without end");
+    }
 }
