@@ -86,8 +86,8 @@ pub enum ImageError {
     // Unpacking.
     /// More bytes than allowed would come out.
     #[error(
-        "the kernel unpacks ({compression}) to {size} bytes or more, above the limit of {limit} bytes; \
-         raise the limit if the kernel can be trusted"
+        "it unpacks ({compression}) to {size} bytes or more, above the limit of {limit} bytes; \
+         raise the limit if the file can be trusted"
     )]
     TooLarge {
         /// The compression.
@@ -98,15 +98,13 @@ pub enum ImageError {
         limit: usize,
     },
     /// The heap is too small.
-    #[error("no memory for {size} bytes of unpacked kernel; give the builder more memory (dom0_mem)")]
+    #[error("no memory for {size} bytes that it unpacks to; give the builder more memory (dom0_mem)")]
     OutOfMemory {
         /// Size of the buffer in bytes.
         size: usize,
     },
     /// The compressed data ends too early.
-    #[error(
-        "the kernel's {compression} data ends too early, after {len} bytes; it was cut off: copy it again"
-    )]
+    #[error("its {compression} data ends too early, after {len} bytes; it was cut off: copy it again")]
     PackedCutOff {
         /// The compression.
         compression: Compression,
@@ -114,7 +112,7 @@ pub enum ImageError {
         len: usize,
     },
     /// The compressed data is damaged.
-    #[error("the kernel's {compression} data is damaged: {detail}; copy it again")]
+    #[error("its {compression} data is damaged: {detail}; copy it again")]
     Corrupt {
         /// The compression.
         compression: Compression,
@@ -123,7 +121,7 @@ pub enum ImageError {
     },
     /// A checksum does not match.
     #[error(
-        "the kernel's {compression} data is damaged: its checksum is {computed:#x}, it should be {stored:#x}; \
+        "its {compression} data is damaged: its checksum is {computed:#x}, it should be {stored:#x}; \
          copy it again"
     )]
     BadChecksum {
@@ -136,7 +134,7 @@ pub enum ImageError {
     },
     /// More came out than the file declares.
     #[error(
-        "the kernel's {compression} data unpacks to more than the {declared} bytes that the file declares; \
+        "its {compression} data unpacks to more than the {declared} bytes that the file declares; \
          it is damaged: copy it again"
     )]
     MoreThanDeclared {
@@ -147,7 +145,7 @@ pub enum ImageError {
     },
     /// Less came out than the file declares.
     #[error(
-        "the kernel's {compression} data unpacks to {unpacked} bytes but the file declares {declared}; \
+        "its {compression} data unpacks to {unpacked} bytes but the file declares {declared}; \
          it is damaged: copy it again"
     )]
     LessThanDeclared {
@@ -159,15 +157,19 @@ pub enum ImageError {
         unpacked: usize,
     },
     /// Something follows the compressed data.
-    #[error(
-        "{count} bytes follow the kernel's {compression} data; the file is damaged or was joined with another"
-    )]
+    #[error("{count} bytes follow its {compression} data; the file is damaged or was joined with another")]
     TrailingBytes {
         /// The compression.
         compression: Compression,
         /// How many bytes follow.
         count: usize,
     },
+
+    /// It is compressed by lz4 in another format than Linux's.
+    #[error(
+        "it has lz4's frame format, and only its legacy format is unpacked, as by Linux: compress it with `lz4 -l`"
+    )]
+    Lz4Frame,
 
     // The ELF header.
     /// The file has no ELF magic number.

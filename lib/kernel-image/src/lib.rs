@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod archive;
 mod bytes;
 mod bzimage;
 mod cost;
@@ -29,6 +30,7 @@ mod guest_section;
 mod layout;
 mod notes;
 
+pub use archive::{MAX_PADDING, PackedArchive};
 pub use cost::UnpackingCost;
 pub use elf::{KernelImage, Segment};
 pub use error::ImageError;

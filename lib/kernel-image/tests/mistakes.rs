@@ -55,9 +55,9 @@ mistakes! {
     bzimage_unknown_compression: unwrap_refusal(bzimage(b"what is this")) =>
         "the bzImage's payload at 0x410 starts with \"what i\", no compression that Linux has; the file is damaged";
     bzip2_without_level: unwrap_refusal(*b"BZh0\0\0\0\0") =>
-        "the kernel's bzip2 data is damaged: a stream's header names no level from 1 to 9; copy it again";
+        "its bzip2 data is damaged: a stream's header names no level from 1 to 9; copy it again";
     bzip2_of_long_ago: unwrap_refusal(*b"BZh91AY&SY\0\0\0\0\x80") =>
-        "the kernel's bzip2 data is damaged: its blocks are randomised, as those of bzip2 before 0.9.5 are; \
+        "its bzip2 data is damaged: its blocks are randomised, as those of bzip2 before 0.9.5 are; \
          copy it again";
 }
 

@@ -114,8 +114,8 @@ fn a_limit_below_the_size_is_named() {
     }
     assert_eq!(
         refusal(GZIP, limit).to_string(),
-        "the kernel unpacks (gzip) to 98576 bytes or more, above the limit of 98575 bytes; \
-         raise the limit if the kernel can be trusted"
+        "it unpacks (gzip) to 98576 bytes or more, above the limit of 98575 bytes; \
+         raise the limit if the file can be trusted"
     );
 }
 
@@ -216,10 +216,7 @@ fn a_checksum_is_compared() {
     assert!(matches!(refusal(&gzip, LIMIT), ImageError::BadChecksum { compression: Compression::Gzip, .. }));
     let zstd = flipped(ZSTD, ZSTD.len() - 1);
     assert!(matches!(refusal(&zstd, LIMIT), ImageError::BadChecksum { compression: Compression::Zstd, .. }));
-    assert_eq!(
-        refusal(&gzip, LIMIT).to_string().split(':').next(),
-        Some("the kernel's gzip data is damaged")
-    );
+    assert_eq!(refusal(&gzip, LIMIT).to_string().split(':').next(), Some("its gzip data is damaged"));
 }
 
 #[test]

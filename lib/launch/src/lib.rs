@@ -24,6 +24,7 @@ mod held;
 mod keyboard;
 mod operator;
 mod options;
+mod packed;
 mod platform;
 mod poweroff;
 mod prompt;

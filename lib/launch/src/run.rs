@@ -9,14 +9,17 @@ use ramdisk::Archive;
 use xen_abi::PageCount;
 
 use crate::build::{BuiltVm, build_vm, micros, take_back, total_memory};
+use crate::packed::unpack;
 use crate::platform::no_vms;
 use crate::refused::log_failure;
-use crate::store::{Needed, Store};
+use crate::store::{Needed, Store, give_back};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
 use crate::{Environment, Images, Options, PlannedVm, Platform};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
+///
+/// A RAM disk that is compressed is unpacked first, and its memory goes back to Xen at once.
 ///
 /// Every VM is planned before any is built, and all are built before any is started. What happens when one of them fails
 /// is the policy of the platform, or of `options`. Whatever fails, nothing half-built stays behind. Once the VMs run, the memory of
@@ -29,22 +32,53 @@ pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     for complaint in &options.complaints {
         log::warn!("{complaint}");
     }
-    let free = free_memory(environment);
     let begin = (environment.now)();
+    let mut memory = Memory { free: free_memory(environment), released: None };
+    let (compression, unpacked) = match unpack(ramdisk.bytes(), (environment.spare_memory)()) {
+        Ok(Some(unpacked)) => unpacked,
+        Ok(None) => return launch_from(environment, options, ramdisk, &mut memory, begin),
+        Err(error) => return refuse(&error),
+    };
+    let took = micros(begin, (environment.now)());
+    let (packed, size) = (ramdisk.bytes().len(), unpacked.bytes().len());
+    log::info!(
+        "event=ramdisk-unpacked compression={compression} packed={}KiB unpacked={}KiB took={took}us",
+        packed / 1024,
+        size / 1024
+    );
+    memory.released = Some(release_packed(environment, ramdisk));
+    launch_from(environment, options, unpacked, &mut memory, begin)
+}
+
+/// What is known about Xen's memory.
+struct Memory {
+    /// What was free before anything was done, if Xen tells.
+    free: Option<PageCount>,
+    /// What was given back of the RAM disk, once it was.
+    released: Option<PageCount>,
+}
+
+/// The same for a RAM disk that is not compressed.
+fn launch_from<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
+    environment: &mut Environment<'_, H, W>,
+    options: &Options,
+    ramdisk: R,
+    memory: &mut Memory,
+    begin: u64,
+) -> MachineStatus {
     let mut vms = Vec::new();
     let mut settings = PlatformSpec::default();
     let built = match build(environment, options, ramdisk.bytes(), &mut vms, &mut settings, begin) {
         Ok(built) => built,
         Err(Refused { status, planned }) => {
             if planned {
-                log_memory(environment, free, PageCount::ZERO);
+                log_memory(environment, memory);
             }
             return status;
         }
     };
-    let mut released = PageCount::ZERO;
-    let status = run(built, options, ramdisk, begin, &mut released);
-    log_memory(environment, free, released);
+    let status = run(built, options, ramdisk, begin, memory);
+    log_memory(environment, memory);
     status
 }
 
@@ -151,7 +185,7 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     options: &Options,
     ramdisk: R,
     begin: u64,
-    released: &mut PageCount,
+    memory: &mut Memory,
 ) -> MachineStatus {
     let Built { mut supervisor, vms, needed, count: planned, mut failed } = built;
     let settings = supervisor.settings;
@@ -182,7 +216,7 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     }
     log::info!("platform=started vms={} took={}us", count - held, micros(begin, supervisor.time()));
     supervisor.attend(options);
-    *released = release(&mut supervisor, ramdisk, needed);
+    release(&mut supervisor, ramdisk, needed, memory);
     let supervised = supervisor.run();
     supervisor.wait_until_gone();
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());
@@ -194,22 +228,41 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     report(status(failed || supervisor.is_missing_one(), bad, leaked), count, preserved)
 }
 
-/// Gives the RAM disk's memory back to Xen, but for what VMs may be restarted from; how much that was.
+/// Gives all memory of a RAM disk that was unpacked back to Xen; how much that was.
+fn release_packed<H: RawHypercall, W: FrameWindow>(
+    environment: &Environment<'_, H, W>,
+    ramdisk: impl Ramdisk,
+) -> PageCount {
+    let (begin, pages) = ((environment.now)(), PageCount::for_bytes(ramdisk.bytes().len() as u64));
+    let (_, released) = give_back(ramdisk, &[], environment.xen);
+    log_released(pages, released, micros(begin, (environment.now)()));
+    released
+}
+
+/// Gives the RAM disk's memory back to Xen, but for what VMs may be restarted from. The copy of a compressed one is the
+/// builder's own: it stays.
 fn release<'p, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'p>>(
     supervisor: &mut Supervisor<'_, '_, 'p, H, W>,
     ramdisk: R,
     needed: Needed,
-) -> PageCount {
+    memory: &mut Memory,
+) {
     let (begin, pages) = (supervisor.time(), PageCount::for_bytes(ramdisk.bytes().len() as u64));
     let (store, released) = Store::new(ramdisk, needed, supervisor.xen());
     supervisor.store = store;
+    if memory.released.is_none() {
+        memory.released = Some(released);
+        log_released(pages, released, micros(begin, supervisor.time()));
+    }
+}
+
+/// Logs how much of a RAM disk of `pages` was given back.
+fn log_released(pages: PageCount, released: PageCount, took: u64) {
     log::info!(
-        "event=ramdisk-released memory={}KiB kept={}KiB took={}us",
+        "event=ramdisk-released memory={}KiB kept={}KiB took={took}us",
         released.kib(),
-        pages.kib().saturating_sub(released.kib()),
-        micros(begin, supervisor.time())
+        pages.kib().saturating_sub(released.kib())
     );
-    released
 }
 
 /// Whether the VMs are what the platform says of all of them; says so if not.
@@ -292,13 +345,10 @@ fn fits(free: Option<PageCount>, planned: &[PlannedVm]) -> bool {
 
 /// Logs Xen's free memory before and after, and what of the builder's own was given back in between: when nothing was left
 /// behind, the first and the last together are the second.
-fn log_memory<H: RawHypercall, W: FrameWindow>(
-    environment: &Environment<'_, H, W>,
-    before: Option<PageCount>,
-    released: PageCount,
-) {
-    if let (Some(before), Some(after)) = (before, free_memory(environment)) {
-        let (before, after, released) = (before.kib(), after.kib(), released.kib());
+fn log_memory<H: RawHypercall, W: FrameWindow>(environment: &Environment<'_, H, W>, memory: &Memory) {
+    if let (Some(before), Some(after)) = (memory.free, free_memory(environment)) {
+        let released = memory.released.unwrap_or(PageCount::ZERO).kib();
+        let (before, after) = (before.kib(), after.kib());
         log::info!("event=memory free-before={before}KiB free-after={after}KiB released={released}KiB");
     }
 }

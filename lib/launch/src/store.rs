@@ -61,20 +61,8 @@ impl<'k> Store<'k> {
     where
         R: Ramdisk<Kept: 'k>,
     {
-        let mut released = 0;
-        let (kept, unmapped) = ramdisk.release(&images.ranges(), |frames| match xen.give_back(frames) {
-            Ok(taken) => {
-                released += taken as u64;
-                if let Some(frame) = frames.get(taken) {
-                    log::warn!("event=ramdisk-released: Xen does not take frame {frame} back");
-                }
-            }
-            Err(error) => log::warn!("event=ramdisk-released {error}: {} pages stay unused", frames.len()),
-        });
-        if let Err(error) = unmapped {
-            log::warn!("event=ramdisk-released: the rest of the RAM disk stays mapped: {error}");
-        }
-        (Self { kept: Some(Box::new(kept)), images }, PageCount::new(released))
+        let (kept, released) = give_back(ramdisk, &images.ranges(), xen);
+        (Self { kept: Some(Box::new(kept)), images }, released)
     }
 
     /// What `vm` is built from, planned again.
@@ -93,4 +81,26 @@ impl<'k> Store<'k> {
         let (kernel, ramdisk) = kernel.zip(ramdisk).ok_or(VmError::NotKept)?;
         plan_image(spec, kernel, ramdisk, &self.images.event_log)
     }
+}
+
+/// Gives the memory of a RAM disk back to Xen, but for the pages of what is to be kept; how much that was.
+pub(crate) fn give_back<R: Ramdisk>(
+    ramdisk: R,
+    keep: &[Range<usize>],
+    xen: &Xen<impl RawHypercall>,
+) -> (R::Kept, PageCount) {
+    let mut released = 0;
+    let (kept, unmapped) = ramdisk.release(keep, |frames| match xen.give_back(frames) {
+        Ok(taken) => {
+            released += taken as u64;
+            if let Some(frame) = frames.get(taken) {
+                log::warn!("event=ramdisk-released: Xen does not take frame {frame} back");
+            }
+        }
+        Err(error) => log::warn!("event=ramdisk-released {error}: {} pages stay unused", frames.len()),
+    });
+    if let Err(error) = unmapped {
+        log::warn!("event=ramdisk-released: the rest of the RAM disk stays mapped: {error}");
+    }
+    (kept, PageCount::new(released))
 }

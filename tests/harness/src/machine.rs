@@ -337,6 +337,9 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     if !job.test.spec.inputs.is_empty() {
         command.arg("--interactive");
     }
+    if job.test.spec.compress {
+        command.arg("--compress");
+    }
     if !job.test.spec.exit_port {
         command.arg("--no-exit-port");
     }

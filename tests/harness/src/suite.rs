@@ -101,6 +101,9 @@ pub(crate) struct TestSpec {
     /// Free memory in KiB that Xen itself may keep for what it has to remember of so many VMs.
     #[serde(default)]
     pub(crate) kept_memory: u64,
+    /// Whether the RAM disk is compressed.
+    #[serde(default)]
+    pub(crate) compress: bool,
     /// Whether the RAM disk is signed, and with which key.
     pub(crate) sign: Option<SigningKey>,
     /// What is done to the RAM disk before the boot, in this order.

@@ -153,7 +153,7 @@ Examples:
     domb inspect /boot/vmlinuz              can it run as a PV guest, and what does it need?
     domb inspect platform.img               what does this disk boot?
 
-Known are db-boot's RAM disk (CPIO), kernels (ELF, bzImage, compressed), Xen, boot specs,
+Known are db-boot's RAM disk (CPIO, compressed or not), kernels (ELF, bzImage, compressed), Xen, boot specs,
 and disk images of `domb pack`. With --json, standard output has one object (schema \"domb-inspect-1\";
 the manual describes the fields).
 
@@ -376,6 +376,9 @@ pub(crate) struct Stack {
     /// Store packed kernels as they are; db-boot unpacks them then, which takes it time and memory
     #[arg(long)]
     pub(crate) keep_packed: bool,
+    /// Compress the RAM disk with gzip: less to load, and db-boot unpacks it
+    #[arg(long)]
+    pub(crate) compress: bool,
     /// Do not check on the host whether db-boot can build the VMs; it says so itself
     #[arg(long)]
     pub(crate) no_check: bool,

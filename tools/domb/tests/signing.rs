@@ -174,3 +174,42 @@ fn a_bad_key_stops_everything_before_it_starts() {
     }
     assert!(entries(&shop.path("tmp")).is_empty());
 }
+
+#[test]
+fn a_compressed_ram_disk_is_inspected_signed_and_verified_inside() {
+    let (shop, _) = with_keys();
+    let pack = |arguments: &[&str]| {
+        let output = shop.domb(&[&["pack", "web.cfg", "--archive-only"], arguments].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    pack(&["plain.cpio"]);
+    pack(&["ram.cpio.gz", "--compress"]);
+    pack(&["signed.cpio.gz", "--compress", "--sign", "shop.key"]);
+    assert!(shop.read("ram.cpio.gz").starts_with(&[0x1f, 0x8b]));
+    let output = shop.domb(&["sign", "ram.cpio.gz", "--key", "shop.key", "-o", "s.cpio.gz"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(shop.read("s.cpio.gz") == shop.read("signed.cpio.gz"));
+    let output = shop.domb(&["verify", "s.cpio.gz", "--key", "shop.pub"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = shop.domb(&["verify", "s.cpio.gz", "--key", "other.pub"]);
+    assert_eq!(output.status.code(), Some(1));
+
+    // Zeros behind it are padding; what is cut off is damaged.
+    let mut padded = shop.read("ram.cpio.gz");
+    let size = padded.len();
+    padded.resize(700_000, 0);
+    shop.write("padded.gz", &padded);
+    let text = stdout(&shop.domb(&["inspect", "padded.gz"]));
+    let plain = shop.read("plain.cpio").len();
+    let line =
+        format!("padded.gz: RAM disk of {plain} bytes, compressed with gzip, 700000 bytes, 3 entries\n");
+    assert!(text.starts_with(&line) && text.contains("VM web: "), "{text}");
+    let result: Value =
+        serde_json::from_str(&stdout(&shop.domb(&["inspect", "padded.gz", "--json"]))).unwrap();
+    let file = &result["files"][0];
+    assert_eq!((&file["kind"], &file["compression"]), (&json!("archive"), &json!("gzip")));
+    shop.write("cut.gz", &padded[..size - 20]);
+    let output = shop.domb(&["verify", "cut.gz", "--key", "shop.pub"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cut.gz: the RAM disk cannot be unpacked: "), "{}", stderr(&output));
+}

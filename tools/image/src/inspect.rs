@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::check::summary;
 use crate::disk::{self, DiskError};
+use crate::packed::{self, ARCHIVE_MAGIC, Opened, PackedError};
 use crate::report::Contents;
 use crate::xen;
 
@@ -47,6 +48,9 @@ pub enum InspectError {
     /// It is an archive, but a bad one.
     #[error(transparent)]
     Archive(#[from] RamdiskError),
+    /// It is a compressed archive, but a damaged one.
+    #[error(transparent)]
+    Packed(#[from] PackedError),
     /// It is taken for a kernel, but is none.
     #[error("not an archive, boot or platform spec or disk image, and as a kernel: {0}")]
     Kernel(#[from] ImageError),
@@ -71,7 +75,7 @@ impl FileKind {
             Self::Platform
         } else if disk::is_disk_image(bytes) {
             Self::Disk
-        } else if bytes.starts_with(b"0707") {
+        } else if bytes.starts_with(ARCHIVE_MAGIC) || is_packed_archive(bytes) {
             Self::Archive
         } else if bytes.starts_with(b"\x7fELF") && xen::has_multiboot1(bytes) && xen::has_multiboot2(bytes) {
             Self::Xen
@@ -79,6 +83,12 @@ impl FileKind {
             Self::Other
         }
     }
+}
+
+/// Whether something compressed is an archive. What cannot be unpacked is left for a kernel's refusal.
+fn is_packed_archive(bytes: &[u8]) -> bool {
+    let opened = packed::open(bytes);
+    opened.is_ok_and(|opened| opened.compression.is_some() && opened.archive.starts_with(ARCHIVE_MAGIC))
 }
 
 /// Describes a file: one line that goes behind its name, then indented lines.
@@ -152,8 +162,16 @@ fn spec(spec: &BootSpec) -> String {
 }
 
 fn archive(bytes: &[u8]) -> Result<String, InspectError> {
-    let archive = Archive::parse(bytes)?;
-    let mut out = format!("RAM disk, {} bytes, {} entries\n", bytes.len(), archive.entries().len());
+    let Opened { compression, archive: unpacked } = packed::open(bytes)?;
+    let archive = Archive::parse(&unpacked)?;
+    let packed =
+        compression.map(|compression| format!(" of {} bytes, compressed with {compression}", unpacked.len()));
+    let mut out = format!(
+        "RAM disk{}, {} bytes, {} entries\n",
+        packed.unwrap_or_default(),
+        bytes.len(),
+        archive.entries().len()
+    );
     for entry in archive.entries() {
         let data = entry.data();
         let _ = writeln!(out, "  {} ({}, {})", entry.name(), entry.kind(), Contents::of(data));

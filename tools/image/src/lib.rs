@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod interrupt;
 pub mod kernel;
 pub mod memory;
+pub mod packed;
 pub mod platform;
 pub mod platform_file;
 pub mod qemu;

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ed25519_compact::KeyPair;
+use kernel_image::Compression;
 use protocols::Manifest;
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
@@ -15,6 +16,7 @@ use trust::{KeyError, PublicKey, SignError, SigningKey, TrustError, measure};
 
 use crate::disk::{self, DiskError};
 use crate::files::{self, FileError};
+use crate::packed::{self, PackedError};
 
 /// The largest key file that is read; real ones have some hundred bytes.
 const MAX_KEY_LEN: u64 = 64 << 10;
@@ -144,6 +146,14 @@ pub enum SigningError {
     /// It is no RAM disk.
     #[error(transparent)]
     Archive(#[from] RamdiskError),
+    /// It is compressed, and cannot be unpacked.
+    #[error(transparent)]
+    Packed(#[from] PackedError),
+    /// It is compressed, and could not be compressed so again.
+    #[error(
+        "the RAM disk is compressed with {0}, which is not written here: unpack it, sign it, and compress it again"
+    )]
+    Recompress(Compression),
     /// It is no disk image of ours, or cannot be put together again.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -173,17 +183,26 @@ pub fn sign(bytes: &[u8], release: &Release, key: &SigningKey) -> Result<Vec<u8>
     sign_archive(bytes, release, key)
 }
 
-/// Signs a RAM disk.
+/// Signs a RAM disk. What is compressed with gzip is signed inside, and compressed again.
 pub fn sign_archive(bytes: &[u8], release: &Release, key: &SigningKey) -> Result<Vec<u8>, SigningError> {
-    Ok(trust::sign(&Archive::parse(bytes)?, &release.platform, release.version, key)?)
+    let opened = packed::open(bytes)?;
+    let sign = || {
+        trust::sign(&Archive::parse(&opened.archive)?, &release.platform, release.version, key)
+            .map_err(SigningError::from)
+    };
+    match opened.compression {
+        None => sign(),
+        Some(Compression::Gzip) => Ok(packed::gzip(&sign()?)),
+        Some(other) => Err(SigningError::Recompress(other)),
+    }
 }
 
 /// Verifies a RAM disk, or the RAM disk on a disk image, as db-boot does.
 pub fn verify(bytes: &[u8], key: &PublicKey, least_version: u64) -> Result<Manifest, SigningError> {
     let on_disk = disk::is_disk_image(bytes).then(|| disk::read(bytes)).transpose()?;
-    let bytes = on_disk.as_ref().map_or(bytes, |disk| &disk.archive);
-    let archive = Archive::parse(bytes)?;
-    Ok(trust::verify(bytes, &archive, &measure(&archive), key, least_version)?)
+    let opened = packed::open(on_disk.as_ref().map_or(bytes, |disk| &disk.archive))?;
+    let archive = Archive::parse(&opened.archive)?;
+    Ok(trust::verify(&opened.archive, &archive, &measure(&archive), key, least_version)?)
 }
 
 #[cfg(test)]

@@ -156,7 +156,7 @@ impl<'a> Decoder<'a> {
                     let stored = self.bits.word()?;
                     self.compare(stored, self.stream_crc)?;
                     let rest = self.bits.rest_of_bytes();
-                    if rest.is_empty() {
+                    if self.bits.job.is_padding(rest) {
                         self.ended = true;
                         return Ok(false);
                     }

@@ -1,5 +1,5 @@
 //! gzip (RFC 1952) around deflate.
-use super::Job;
+use super::{Job, zeros};
 use crate::{
     ImageError,
     bytes::{array, u16_at, u32_at},
@@ -18,6 +18,10 @@ const HEADER_SIZE: usize = 10;
 /// CRC-32 and size of the unpacked data.
 const TRAILER_SIZE: usize = 8;
 const METHOD_DEFLATE: u8 = 8;
+/// How far back deflate refers, in bytes.
+const WINDOW: usize = 32 << 10;
+/// What is counted beyond the limit, so that a refusal can name the whole size.
+const COUNTED: usize = 256 << 20;
 
 const FLAG_HEADER_CRC: u8 = 1 << 1;
 const FLAG_EXTRA: u8 = 1 << 2;
@@ -28,6 +32,7 @@ const FLAGS_RESERVED: u8 = 0b1110_0000;
 /// Unpacks one gzip member into a buffer of the size that its trailer declares, and checks its checksum.
 pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
     let body_start = header_size(&job)?;
+    let job = Job { input: without_padding(&job, body_start)?, ..job };
     let body_end = job.input.len().saturating_sub(TRAILER_SIZE);
     let (Some(body), Some(stored_crc), Some(size)) = (
         job.input.get(body_start..body_end),
@@ -48,6 +53,42 @@ pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
         });
     }
     Ok(output)
+}
+
+/// The member without the zeros behind it. Its trailer may end with zeros too, so that only inflating it shows where it
+/// ends; what comes out is counted and forgotten. So it is where the trailer says that too much would come out, as it may be
+/// something else that was taken for it.
+fn without_padding<'a>(job: &Job<'a>, body_start: usize) -> Result<&'a [u8], ImageError> {
+    let last_word = u32_at(job.input, job.input.len().saturating_sub(4));
+    let fits = last_word.is_some_and(|size| usize::try_from(size).is_ok_and(|size| size <= job.limit));
+    if job.padding == 0 || fits && job.input.last() != Some(&0) {
+        return Ok(job.input);
+    }
+    let body = job.input.get(body_start..).unwrap_or_default();
+    let mut window = zeros(WINDOW)?;
+    let mut state = DecompressorOxide::new();
+    let (mut read, mut unpacked) = (0usize, 0usize);
+    loop {
+        let rest = body.get(read..).unwrap_or_default();
+        let position = unpacked % WINDOW;
+        let (status, taken, written) =
+            decompress(&mut state, rest, &mut window, position, TINFL_FLAG_IGNORE_ADLER32);
+        read = read.saturating_add(taken);
+        unpacked = unpacked.saturating_add(written);
+        match status {
+            TINFLStatus::Done => break,
+            TINFLStatus::HasMoreOutput if unpacked > job.limit.max(COUNTED) => {
+                return Err(job.too_large(unpacked));
+            }
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => return Err(job.cut_off()),
+            _ => return Err(job.corrupt("its deflate stream is damaged")),
+        }
+    }
+    let end = body_start.saturating_add(read).saturating_add(TRAILER_SIZE);
+    let (member, rest) = job.input.split_at_checked(end).ok_or_else(|| job.cut_off())?;
+    job.end(rest)?;
+    Ok(member)
 }
 
 /// Size of the member's header with its optional parts.

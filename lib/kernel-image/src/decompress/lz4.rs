@@ -60,7 +60,8 @@ impl<'a> Blocks<'_, 'a> {
     /// The next block's packed bytes; nothing at the end.
     fn next(&mut self) -> Result<Option<&'a [u8]>, ImageError> {
         loop {
-            if self.position >= self.job.input.len() {
+            // No block is empty, so that a size of zero is padding, or damage.
+            if self.job.is_padding(self.job.input.get(self.position..).unwrap_or_default()) {
                 return Ok(None);
             }
             let size = u32_at(self.job.input, self.position).ok_or_else(|| self.job.cut_off())?;

@@ -35,10 +35,7 @@ pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
         unpack_block(&job, &block, room)?;
         filled = end;
     }
-    if reader.position != job.input.len() {
-        let count = job.input.len().saturating_sub(reader.position);
-        return Err(ImageError::TrailingBytes { compression: job.compression, count });
-    }
+    job.end(job.input.get(reader.position..).unwrap_or_default())?;
     job.finish(output, filled)
 }
 

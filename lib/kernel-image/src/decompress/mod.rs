@@ -28,7 +28,17 @@ const APPENDED_SIZE: usize = 4;
 
 /// Unpacks a compressed file.
 pub(crate) fn file(compression: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>, ImageError> {
-    Job { compression, input, declared: None, limit }.run()
+    Job { compression, input, declared: None, limit, padding: 0 }.run()
+}
+
+/// Unpacks a compressed file behind which up to `padding` zeros may follow.
+pub(crate) fn padded_file(
+    compression: Compression,
+    input: &[u8],
+    limit: usize,
+    padding: usize,
+) -> Result<Vec<u8>, ImageError> {
+    Job { compression, input, declared: None, limit, padding }.run()
 }
 
 /// Unpacks the payload of a bzImage: a compressed stream and, for all but gzip, its unpacked size in four bytes.
@@ -38,26 +48,28 @@ pub(crate) fn linux_payload(
     limit: usize,
 ) -> Result<Vec<u8>, ImageError> {
     if compression == Compression::Gzip {
-        return Job { compression, input: payload, declared: None, limit }.run();
+        return Job { compression, input: payload, declared: None, limit, padding: 0 }.run();
     }
     let split = payload.len().saturating_sub(APPENDED_SIZE);
     let (Some(input), Some(size)) = (payload.get(..split), u32_at(payload, split)) else {
         return Err(ImageError::PackedCutOff { compression, len: payload.len() });
     };
     let declared = Some(usize::try_from(size).unwrap_or(usize::MAX));
-    Job { compression, input, declared, limit }.run()
+    Job { compression, input, declared, limit, padding: 0 }.run()
 }
 
 /// One stream to unpack.
 #[derive(Clone, Copy)]
 struct Job<'a> {
     compression: Compression,
-    /// The stream and nothing else.
+    /// The stream, and nothing else but padding.
     input: &'a [u8],
     /// The unpacked size, as far as something outside the stream says it.
     declared: Option<usize>,
     /// Most bytes that may come out.
     limit: usize,
+    /// Most zeros that may follow the stream.
+    padding: usize,
 }
 
 impl Job<'_> {
@@ -78,10 +90,7 @@ impl Job<'_> {
         if size > self.limit {
             return Err(self.too_large(size));
         }
-        let mut buffer = Vec::new();
-        buffer.try_reserve_exact(size).map_err(|_| ImageError::OutOfMemory { size })?;
-        buffer.resize(size, 0);
-        Ok(buffer)
+        zeros(size)
     }
 
     /// Fills a buffer from `read`, which answers how many bytes it wrote, 0 at the end of the stream.
@@ -148,6 +157,19 @@ impl Job<'_> {
         }
     }
 
+    /// Whether `rest`, which follows the stream, is padding or nothing.
+    fn is_padding(&self, rest: &[u8]) -> bool {
+        rest.len() <= self.padding && rest.iter().all(|byte| *byte == 0)
+    }
+
+    /// Refuses what follows the stream, unless it is padding.
+    fn end(&self, rest: &[u8]) -> Result<(), ImageError> {
+        if self.is_padding(rest) {
+            return Ok(());
+        }
+        Err(ImageError::TrailingBytes { compression: self.compression, count: rest.len() })
+    }
+
     fn too_large(&self, size: usize) -> ImageError {
         ImageError::TooLarge { compression: self.compression, size, limit: self.limit }
     }
@@ -159,4 +181,12 @@ impl Job<'_> {
     fn cut_off(&self) -> ImageError {
         ImageError::PackedCutOff { compression: self.compression, len: self.input.len() }
     }
+}
+
+/// A zeroed buffer.
+fn zeros(size: usize) -> Result<Vec<u8>, ImageError> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(size).map_err(|_| ImageError::OutOfMemory { size })?;
+    buffer.resize(size, 0);
+    Ok(buffer)
 }

@@ -16,24 +16,16 @@ fn memory_limit_kib() -> u32 {
 pub(super) fn unpack_xz(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
     let mut reader = XzReader::new_mem_limit(job.input, false, memory_limit_kib());
     let output = job.collect(|room| reader.read(room).map_err(|error| explain(&job, &error)))?;
-    no_more(&job, reader.inner())?;
+    job.end(reader.inner())?;
     Ok(output)
 }
 
-/// Unpacks one .lzma stream, which has no checksum.
+/// Unpacks one .lzma stream, which has no checksum. What follows it is not looked at: the decoder reads ahead.
 pub(super) fn unpack_lzma(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
     let mut reader = LzmaReader::new_mem_limit(job.input, memory_limit_kib(), None)
         .map_err(|error| explain(&job, &error))?;
     let output = job.collect(|room| reader.read(room).map_err(|error| explain(&job, &error)))?;
     Ok(output)
-}
-
-/// Refuses bytes behind the stream.
-fn no_more(job: &Job<'_>, rest: &[u8]) -> Result<(), ImageError> {
-    match rest.len() {
-        0 => Ok(()),
-        count => Err(ImageError::TrailingBytes { compression: job.compression, count }),
-    }
 }
 
 fn explain(job: &Job<'_>, error: &lzma_rust2::Error) -> ImageError {

@@ -86,10 +86,7 @@ impl<'a> Stream<'a> {
                 stored: u64::from(stored),
                 computed: u64::from(computed),
             }),
-            _ if !self.rest.is_empty() => {
-                Err(ImageError::TrailingBytes { compression, count: self.rest.len() })
-            }
-            _ => Ok(()),
+            _ => self.job.end(self.rest),
         }
     }
 }

@@ -136,6 +136,16 @@ pub(crate) fn run_archive(machine: &Machine, archive: &[u8], command_line: &str)
 
 /// The same with options that no command line gives.
 pub(crate) fn run_with(machine: &Machine, archive: &[u8], options: &Options) -> MachineStatus {
+    run_within(machine, archive, options, 64 << 20)
+}
+
+/// The same with so many bytes that the builder can allocate.
+pub(crate) fn run_within(
+    machine: &Machine,
+    archive: &[u8],
+    options: &Options,
+    spare: usize,
+) -> MachineStatus {
     static KEEPER: Keeper = Keeper;
     // Fails in every test of the process but the first, which is as well.
     if log::set_logger(&KEEPER).is_ok() {
@@ -149,7 +159,7 @@ pub(crate) fn run_with(machine: &Machine, archive: &[u8], options: &Options) -> 
         window: machine.window(),
         events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
         now: &now,
-        spare_memory: &|| 64 << 20,
+        spare_memory: &|| spare,
         cursor: &Cursor::new(),
     };
     launch(&mut environment, options, machine.ramdisk(archive))

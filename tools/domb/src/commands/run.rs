@@ -12,9 +12,9 @@ use std::time::Duration;
 use image::builder::{self, is_interactive};
 use image::disk::{self, DiskContents};
 use image::files::{self, FileError};
-use image::memory;
 use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
 use image::typing::Keyboard;
+use image::{memory, packed};
 use protocols::{BootSpec, MachineStatus};
 use tempfile::TempDir;
 
@@ -211,7 +211,8 @@ const MAX_DISK: u64 = 8 << 30;
 
 /// The memory of a machine that boots a disk image with these contents, in MiB: what its RAM disk asks for.
 fn memory_of(contents: &DiskContents) -> Result<u64, Failure> {
-    let archive = ramdisk::Archive::parse(&contents.archive).map_err(Failure::new)?;
+    let opened = packed::open(&contents.archive).map_err(Failure::new)?;
+    let archive = ramdisk::Archive::parse(&opened.archive).map_err(Failure::new)?;
     let entries = archive.entries().iter();
     let specs = entries.filter(|entry| protocols::archive::vm_of_spec_entry(entry.name()).is_some());
     let specs: Vec<BootSpec> = specs.filter_map(|entry| BootSpec::decode(entry.data()).ok()).collect();

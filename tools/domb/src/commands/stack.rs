@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use image::builder::{self, Builder};
 use image::disk::{self, Contents, Grub};
 use image::memory::{self, BuilderNeed};
+use image::packed;
 use image::platform::Platform;
 use image::signing::{self, Release};
 use image::xen::Xen;
@@ -39,9 +40,15 @@ impl Stack {
         }
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
-        let archive = archive(&platform, chosen)?;
+        let unpacked = plain_archive(&platform, chosen)?;
         let event_log = event_log(&platform, &chosen.event_log)?;
-        let dom0_mib = dom0_mem_mib(&platform, &builder, &archive, event_log.copies);
+        let mut contents = unpacked.len().saturating_add(event_log.copies);
+        let archive = if chosen.compress { packed::gzip(&unpacked) } else { unpacked };
+        if chosen.compress {
+            // While db-boot unpacks it, it has both.
+            contents = contents.saturating_add(archive.len());
+        }
+        let dom0_mib = dom0_mem_mib(&platform, &builder, contents);
         Ok(Self {
             xen,
             xen_args: builder::xen_args(dom0_mib, &chosen.xen_args),
@@ -70,8 +77,14 @@ impl Stack {
     }
 }
 
-/// The RAM disk of a platform, signed if that is asked for.
+/// The RAM disk of a platform, signed and compressed if that is asked for.
 pub(super) fn archive(platform: &Platform, chosen: &arguments::Stack) -> Result<Vec<u8>, Failure> {
+    let archive = plain_archive(platform, chosen)?;
+    Ok(if chosen.compress { packed::gzip(&archive) } else { archive })
+}
+
+/// The RAM disk, not compressed.
+fn plain_archive(platform: &Platform, chosen: &arguments::Stack) -> Result<Vec<u8>, Failure> {
     let archive = platform.archive()?;
     let Some(key) = &chosen.sign else { return Ok(archive) };
     Ok(signing::sign_archive(&archive, &release(&chosen.release), &signing::read_private(key)?)?)
@@ -116,7 +129,7 @@ fn event_log(platform: &Platform, names: &[String]) -> Result<EventLogs, Failure
 /// Room for an event log: more than a thousand events with names of usual lengths.
 const EVENT_LOG_ROOM: usize = 128 << 10;
 
-fn dom0_mem_mib(platform: &Platform, builder: &Builder, archive: &[u8], copies: usize) -> u64 {
-    let archive = u64::try_from(archive.len().saturating_add(copies)).unwrap_or(u64::MAX);
+fn dom0_mem_mib(platform: &Platform, builder: &Builder, contents: usize) -> u64 {
+    let archive = u64::try_from(contents).unwrap_or(u64::MAX);
     BuilderNeed { image: builder.memory, archive, unpacking: platform.unpacking_cost() }.dom0_mem_mib()
 }

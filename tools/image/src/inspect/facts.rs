@@ -13,6 +13,7 @@ use super::spec::SpecFacts;
 use super::{FileKind, InspectError, PlatformFacts, kernel};
 use crate::disk;
 use crate::kernel::MAX_UNPACKED;
+use crate::packed;
 use crate::report::{Contents, SegmentReport};
 
 /// A file: its size and digest, and what it is.
@@ -36,6 +37,8 @@ pub enum KindFacts {
     PlatformSpec(PlatformFacts),
     /// A RAM disk of db-boot, or any other CPIO archive.
     Archive {
+        /// How it is compressed as a whole, if it is.
+        compression: Option<String>,
         /// Whether it holds a signature. Looking does not verify it.
         signed: bool,
         /// Its entries, in their order.
@@ -120,6 +123,8 @@ pub struct DiskFacts {
     pub signed: bool,
     /// db-boot's RAM disk.
     pub archive: Vec<EntryFacts>,
+    /// How that is compressed, if it is.
+    pub archive_compression: Option<String>,
 }
 
 /// A partition.
@@ -153,8 +158,8 @@ pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
         FileKind::Platform => KindFacts::PlatformSpec((&PlatformSpec::decode(bytes)?).into()),
         FileKind::Disk => KindFacts::DiskImage(disk_facts(bytes)?),
         FileKind::Archive => {
-            let entries = entries(bytes)?;
-            KindFacts::Archive { signed: is_signed(&entries), entries }
+            let (compression, entries) = archive(bytes)?;
+            KindFacts::Archive { compression, signed: is_signed(&entries), entries }
         }
         FileKind::Xen => KindFacts::Xen,
         FileKind::Other => KindFacts::Kernel(kernel_facts(bytes)?),
@@ -170,8 +175,10 @@ fn is_signed(entries: &[EntryFacts]) -> bool {
     entries.iter().any(|entry| entry.path == SIGNATURE_ENTRY)
 }
 
-fn entries(bytes: &[u8]) -> Result<Vec<EntryFacts>, InspectError> {
-    let archive = Archive::parse(bytes)?;
+/// How an archive is compressed, if it is, and what is in it.
+fn archive(bytes: &[u8]) -> Result<(Option<String>, Vec<EntryFacts>), InspectError> {
+    let opened = packed::open(bytes)?;
+    let archive = Archive::parse(&opened.archive)?;
     let entries = archive.entries().iter().map(|entry| {
         let mut facts = EntryFacts {
             path: entry.name().to_owned(),
@@ -204,7 +211,7 @@ fn entries(bytes: &[u8]) -> Result<Vec<EntryFacts>, InspectError> {
         }
         facts
     });
-    Ok(entries.collect())
+    Ok((opened.compression.map(|compression| compression.to_string()), entries.collect()))
 }
 
 fn kernel_facts(bytes: &[u8]) -> Result<KernelFacts, ImageError> {
@@ -234,6 +241,7 @@ fn kernel_facts(bytes: &[u8]) -> Result<KernelFacts, ImageError> {
 
 fn disk_facts(bytes: &[u8]) -> Result<DiskFacts, InspectError> {
     let contents = disk::read(bytes)?;
+    let (archive_compression, archive) = archive(&contents.archive)?;
     let partitions = contents.partitions.iter().map(|partition| PartitionFacts {
         name: partition.name.clone(),
         type_guid: partition.kind.clone(),
@@ -243,7 +251,6 @@ fn disk_facts(bytes: &[u8]) -> Result<DiskFacts, InspectError> {
     });
     let files =
         contents.files.iter().map(|(path, bytes)| FileFacts { path: path.clone(), bytes: count(*bytes) });
-    let archive = entries(&contents.archive)?;
     Ok(DiskFacts {
         signed: is_signed(&archive),
         guid: contents.guid.clone(),
@@ -251,5 +258,6 @@ fn disk_facts(bytes: &[u8]) -> Result<DiskFacts, InspectError> {
         files: files.collect(),
         menu: contents.menu.clone(),
         archive,
+        archive_compression,
     })
 }
