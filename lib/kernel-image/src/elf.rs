@@ -61,7 +61,7 @@ impl Segment<'_> {
 #[derive(Clone, Copy, Debug)]
 struct Class {
     container: Container,
-    /// The processor that files of this kind are for.
+    /// The processor that files of this kind are for, besides x86-64, which both kinds may be for.
     machine: u16,
     elf_header: usize,
     program_header: usize,
@@ -141,7 +141,7 @@ fn parse_header(elf: &[u8]) -> Result<(Header, Class), ImageError> {
         Elf::parse_header(elf).map_err(|error| ImageError::BadElfHeader { detail: format!("{error}") })?;
     // A 64-bit program in a 32-bit file is what loaders are given that know no others.
     if header.e_machine != class.machine && header.e_machine != EM_X86_64 {
-        return Err(ImageError::WrongMachine { machine: header.e_machine, expected: class.machine });
+        return Err(ImageError::WrongMachine { machine: header.e_machine });
     }
     match header.e_type {
         ET_EXEC | ET_DYN => Ok((header, class)),

@@ -207,14 +207,10 @@ pub enum ImageError {
         encoding: u8,
     },
     /// For another processor.
-    #[error(
-        "the kernel is for another processor (ELF machine {machine}, not {expected}); use a kernel for x86-64"
-    )]
+    #[error("the kernel is for another processor (ELF machine {machine}, not 62); use a kernel for x86-64")]
     WrongMachine {
         /// The field `e_machine`.
         machine: u16,
-        /// What it should be: 62 in a 64-bit file, 3 in a 32-bit file.
-        expected: u16,
     },
     /// Neither an executable nor position-independent.
     #[error("the ELF file is {what} (type {kind}), not an executable; give the linked kernel")]
