@@ -2,7 +2,7 @@
 //!
 //! The life of a platform has five parts, each a module: `trust` finds out whether the RAM disk may be used at all;
 //! [`Platform`] reads it and plans every VM before any is built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
-//! those again that are to come back (`restart` knows when, `held` keeps VMs that start after others, `readiness` those late that
+//! those again that are to come back (`restart` keeps those meanwhile, `held` VMs that start after others, `readiness` those late that
 //! they wait for, `ends` knows when it is over);
 //! `operator` lets somebody at Xen's console type for them and command the builder (`keyboard`, `prompt` and `screen` know how).
 //! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
@@ -16,7 +16,6 @@ extern crate alloc;
 mod build;
 mod channels;
 mod console;
-mod ending;
 mod ends;
 mod environment;
 mod event_log;
@@ -38,12 +37,11 @@ mod store;
 mod supervisor;
 mod trust;
 
+pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure};
 pub use console::{ConsoleRing, LineBuffer};
-pub use ending::Ending;
 pub use environment::Environment;
 pub use keyboard::{EscapeKey, Keyboard, Press, Typed};
 pub use options::Options;
-pub use platform::{Images, PlannedVm, Platform, ReadError, Recipe, VmError, VmFailure};
 pub use poweroff::power_off;
 pub use prompt::{Command, CommandError};
 pub use run::launch;

@@ -2,16 +2,15 @@
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use domain_builder::DomainSpec;
 use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
-use protocols::archive::{PLATFORM_ENTRY, SPEC_FOLDER, vm_of_spec_entry};
-use protocols::order::{OrderError, disorders};
-use protocols::platform::PlatformSpecError;
-use protocols::{BootSpec, GuestKind, PlatformSpec, SpecError};
+use platform::{ReadError, SpecFailure, SpecFault, Specs};
+use protocols::archive::SPEC_FOLDER;
+use protocols::{BootSpec, GuestKind, PlatformSpec};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
@@ -51,25 +50,9 @@ enum Unusable {
 /// Why one VM cannot be part of the platform.
 #[derive(Debug, Error)]
 pub enum VmError {
-    /// Its boot spec is damaged.
+    /// Its boot spec cannot be used.
     #[error("step=spec: {0}")]
-    Spec(#[from] SpecError),
-    /// Its boot spec is stored under another VM's name.
-    #[error(
-        "step=spec: the entry holds the boot spec of a VM called `{0}`; pack the RAM disk again with domb"
-    )]
-    Name(String),
-    /// Two VMs are to have the same domain identifier.
-    #[error("step=spec: domid {domid} is that of VM {other} too; change one of the two `domid` settings")]
-    Domid {
-        /// The identifier.
-        domid: u16,
-        /// The VM that has it.
-        other: String,
-    },
-    /// It could never start.
-    #[error("step=spec: {0}; change its `after` setting")]
-    Order(#[from] OrderError),
+    Spec(#[from] SpecFault),
     /// A file it names is not in the RAM disk.
     #[error("step=image: {0}")]
     Missing(RamdiskError),
@@ -114,17 +97,6 @@ pub enum VmError {
     /// It cannot be planned.
     #[error("step=plan: {0}")]
     Plan(#[from] PlanError),
-}
-
-/// Why it is not known what holds for all VMs.
-#[derive(Debug, Error)]
-pub enum ReadError {
-    /// The entry is not a file.
-    #[error(transparent)]
-    Entry(#[from] RamdiskError),
-    /// It holds something else.
-    #[error("{PLATFORM_ENTRY}: {0}; pack the RAM disk again with domb")]
-    Spec(#[from] PlatformSpecError),
 }
 
 /// A VM that cannot be part of the platform.
@@ -232,41 +204,18 @@ pub struct Platform {
 impl Platform {
     /// Reads the platform spec, if there is one, and the boot specs in `archive`.
     pub fn read(archive: &Archive<'_>) -> Result<Self, ReadError> {
-        let mut platform = Self::default();
-        if archive.entry(PLATFORM_ENTRY).is_some() {
-            platform.settings = PlatformSpec::decode(archive.file(PLATFORM_ENTRY)?)?;
-        }
-        let mut domids = BTreeMap::new();
-        for entry in archive.entries() {
-            if let Some(name) = vm_of_spec_entry(entry.name()) {
-                match read_spec(name, entry.data(), &mut domids) {
-                    Ok(spec) => platform.specs.push(spec),
-                    Err(error) => {
-                        let name = name.to_string();
-                        platform.failures.push(VmFailure { name, critical: false, error });
-                    }
-                }
-            }
-        }
-        platform.refuse_disorder();
-        Ok(platform)
+        let Specs { settings, vms: specs, failures } = Specs::read(archive)?;
+        let failures = failures.into_iter().map(|SpecFailure { name, critical, fault }| VmFailure {
+            name,
+            critical,
+            error: fault.into(),
+        });
+        Ok(Self { settings, specs, failures: failures.collect() })
     }
 
     /// What holds for all VMs.
     pub fn settings(&self) -> &PlatformSpec {
         &self.settings
-    }
-
-    /// Takes out the VMs that could never start because of those that they start after.
-    fn refuse_disorder(&mut self) {
-        let nodes: Vec<_> =
-            self.specs.iter().map(|spec| (spec.name.as_str(), spec.life.after.as_slice())).collect();
-        // From the last to the first, so that the indices stay right.
-        for (index, error) in disorders(&nodes).into_iter().rev() {
-            let spec = self.specs.remove(index);
-            let critical = spec.life.critical;
-            self.failures.push(VmFailure { name: spec.name, critical, error: error.into() });
-        }
     }
 
     /// The specs that could be read.
@@ -306,19 +255,6 @@ pub(crate) fn no_vms(archive: &Archive<'_>) -> String {
         "the RAM disk holds no boot spec ({SPEC_FOLDER}NAME.spec), only {names:?}; \
          make one with `domb pack` or `domb compile`"
     )
-}
-
-fn read_spec(name: &str, bytes: &[u8], domids: &mut BTreeMap<u16, String>) -> Result<BootSpec, VmError> {
-    let spec = BootSpec::decode(bytes)?;
-    if spec.name != name {
-        return Err(VmError::Name(spec.name));
-    }
-    if let Some(domid) = spec.domid
-        && let Some(other) = domids.insert(domid, spec.name.clone())
-    {
-        return Err(VmError::Domid { domid, other });
-    }
-    Ok(spec)
 }
 
 fn plan_vm<'a>(

@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use event_channel::LocalPort;
 use hypercall::{RawHypercall, SharedMemory, Xen};
+use platform::Row;
 use xen_abi::DomId;
 
 use crate::keyboard::Typed;
-use crate::restart::Row;
 use crate::screen::OpenLine;
 use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use domain_builder::BuildError;
 use event_channel::{LocalPort, Offer, wait};
 use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
+use platform::{Ending, Row};
 use protocols::{ExitAction, PlatformSpec};
 use thiserror::Error;
 use xen_abi::domctl::DomainState;
@@ -16,11 +17,11 @@ use crate::held::Held;
 use crate::keyboard::Typed;
 use crate::operator::{Operator, view};
 use crate::refused::log_failure;
-use crate::restart::{Row, Waiting};
+use crate::restart::Waiting;
 use crate::running::Running;
 use crate::screen::OpenLine;
 use crate::store::Store;
-use crate::{ConsoleRing, Ending, Environment, LineBuffer, PlannedVm, VmError};
+use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
 
 /// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
 const ASK_AGAIN_DELAY: u64 = 100_000_000;

@@ -53,7 +53,7 @@ impl Ending {
 
     /// What `spec` asks for when the VM ends so. An ending that has no setting of its own is taken like a power-off if it is
     /// good, and like a crash if not; for a VM that is gone nothing can be done.
-    pub(crate) fn action(self, spec: &BootSpec) -> ExitAction {
+    pub fn action(self, spec: &BootSpec) -> ExitAction {
         match self {
             Self::Poweroff | Self::Suspend | Self::Exit(0) => spec.on_poweroff,
             Self::Reboot => spec.on_reboot,
