@@ -98,7 +98,6 @@ impl ChannelWord {
         let mut parts = word.strip_prefix(KEY)?.rsplitn(4, ':');
         let (port, reference) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let domid = parts.next()?.parse().ok()?;
-        check_domid(Some(domid)).ok()?;
         let (end, name) = parts.next()?.split_once(':')?;
         let end = match end {
             "server" => End::Server,
@@ -106,6 +105,10 @@ impl ChannelWord {
             _ => return None,
         };
         check_name(name).ok()?;
+        // Dom0 serves channels to controllers, and is a client of nobody.
+        if domid != 0 || end == End::Server {
+            check_domid(Some(domid)).ok()?;
+        }
         Some(Self { end, name: name.into(), domid, reference, port })
     }
 
@@ -143,6 +146,13 @@ mod tests {
     }
 
     #[test]
+    fn a_client_may_be_told_of_dom0() {
+        let word = crate::server::channel_word(9, 30);
+        assert_eq!(word.to_string(), "vchan=client:db-server:0:9:30");
+        assert_eq!(ChannelWord::parse(&word.to_string()), Some(word));
+    }
+
+    #[test]
     fn every_name_that_a_vm_may_have_comes_back() {
         for name in ["a:1", "a:1:2:3:4", "server:x", "a.b_c-d~e+f@g:"] {
             check_name(name).unwrap();
@@ -171,7 +181,7 @@ mod tests {
             "vchan=server:a:1:2:3:",
             "vchan=peer:a:1:2:3",
             "vchan=client::1:2:3",
-            "vchan=client:a:0:2:3",
+            "vchan=server:a:0:2:3",
             "vchan=client:a:32752:2:3",
             "vchan=client:a:1:-2:3",
             "vchan=client:a:1:2:4294967296",

@@ -2,7 +2,7 @@
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
 //! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`]
-//! over several), the platform spec over all of them ([`platform`]), the names they have there ([`archive`]), the manifest that such a
+//! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), the names they have there ([`archive`]), the manifest that such a
 //! RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine ([`status`]), and the messages that db-server and
 //! the control domain exchange with others ([`message`]).
 //!
@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod message;
 pub mod order;
 pub mod platform;
+pub mod server;
 pub mod settings;
 pub mod spec;
 pub mod status;
@@ -33,6 +34,7 @@ pub use digest::Digest;
 pub use life::Life;
 pub use manifest::{FileRecord, Manifest, ManifestError, ManifestSignature};
 pub use platform::PlatformSpec;
+pub use server::ServerSpec;
 pub use settings::{Settings, SettingsError};
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;

@@ -12,14 +12,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::header::{Header, HeaderError};
-use crate::spec::{BootSpec, MAX_MEMORY_KIB, SpecError, check_name};
+use crate::server::{self, ServerSpec, ServerSpecError};
+use crate::spec::{BootSpec, MAX_COMMAND_LINE_LEN, MAX_MEMORY_KIB, SpecError, check_name};
 
 /// The first eight bytes of an encoded platform spec.
 pub const MAGIC: [u8; 8] = *b"DBPLAT\0\0";
 /// The format version that this crate writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
 /// The longest body. The bounds of the fields add up to less; the rest is room to grow within the version.
-pub const MAX_BODY_LEN: usize = 1 << 17;
+pub const MAX_BODY_LEN: usize = 1 << 18;
 
 /// The most VMs of a platform: db-boot keeps the console page of every running VM mapped, and has room for so many.
 pub const MAX_VMS: usize = 2000;
@@ -113,6 +114,8 @@ pub struct PlatformSpec {
     pub readiness: Option<Readiness>,
     /// How much db-boot says, unless its command line has `loglevel=`.
     pub log_level: Option<LogLevel>,
+    /// What db-server serves, and to whom; db-boot serves nothing.
+    pub server: Option<ServerSpec>,
 }
 
 /// Why a platform spec is not valid, or bytes are not a platform spec.
@@ -169,6 +172,9 @@ pub enum PlatformSpecError {
         /// The time in milliseconds.
         timeout_ms: u32,
     },
+    /// What db-server is to serve is not valid.
+    #[error(transparent)]
+    Server(#[from] ServerSpecError),
 }
 
 impl PlatformSpec {
@@ -180,10 +186,11 @@ impl PlatformSpec {
         self.limits.validate()?;
         match self.readiness {
             Some(Readiness { timeout_ms, .. }) if !(1..=MAX_READY_TIMEOUT_MS).contains(&timeout_ms) => {
-                Err(PlatformSpecError::BadReadyTimeout { timeout_ms })
+                return Err(PlatformSpecError::BadReadyTimeout { timeout_ms });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(self.server.as_ref().map_or(Ok(()), ServerSpec::validate)?)
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.
@@ -262,6 +269,42 @@ pub enum Disagreement {
     /// The platform ends with its critical VMs, and has none.
     #[error("the platform is to end with the last critical VM, and no VM is critical")]
     NothingCritical,
+    /// A controller is named that there is not.
+    #[error("{name:?} is to be a controller, and there is no VM of that name")]
+    ControllerIsNobody {
+        /// The name.
+        name: String,
+    },
+    /// A controller whose channel cannot be settled before it is built.
+    #[error("VM {name:?} is a controller and needs a `domid`: db-server opens its channel before it exists")]
+    ControllerWithoutDomid {
+        /// The controller.
+        name: String,
+    },
+    /// The words of a controller's command line and of its channel do not fit together.
+    #[error(
+        "VM {name:?} is a controller: its command line of {length} bytes leaves no room for the {} of its channel",
+        server::CHANNEL_WORD_ROOM
+    )]
+    NoRoomForChannel {
+        /// The controller.
+        name: String,
+        /// Length of its command line.
+        length: usize,
+    },
+    /// A VM has a domain id that a controller may give to others.
+    #[error("VM {name:?} has domain id {domid}, which is among those of controller {controller:?}")]
+    DomidIsControllers {
+        /// The VM.
+        name: String,
+        /// Its domain id.
+        domid: u16,
+        /// The controller.
+        controller: String,
+    },
+    /// A VM that would be taken for db-server.
+    #[error("a VM is called {name:?}, which is what controllers know db-server by", name = server::NAME)]
+    NamedLikeServer,
 }
 
 /// What is limited.
@@ -329,6 +372,38 @@ impl PlatformSpec {
             }
             Ends::Last | Ends::Critical | Ends::Never => {}
         }
+        if let Some(server) = &self.server {
+            found.extend(server_disagreements(server, vms));
+        }
         found
     }
+}
+
+/// Everything that db-server's part of a platform and `vms` do not agree on.
+fn server_disagreements(server: &ServerSpec, vms: &[&BootSpec]) -> Vec<Disagreement> {
+    let mut found = Vec::new();
+    for controller in &server.controllers {
+        let name = controller.vm.clone();
+        match vms.iter().find(|vm| vm.name == name) {
+            None => found.push(Disagreement::ControllerIsNobody { name }),
+            Some(vm) if vm.domid.is_none() => found.push(Disagreement::ControllerWithoutDomid { name }),
+            Some(vm) => {
+                let length = vm.command_line.len();
+                if length.saturating_add(server::CHANNEL_WORD_ROOM) > MAX_COMMAND_LINE_LEN {
+                    found.push(Disagreement::NoRoomForChannel { name, length });
+                }
+            }
+        }
+    }
+    for vm in vms {
+        let owner = |domid| server.controllers.iter().find(|controller| controller.has_domid(domid));
+        if let Some((domid, controller)) = vm.domid.and_then(|domid| Some((domid, owner(domid)?))) {
+            let (name, controller) = (vm.name.clone(), controller.vm.clone());
+            found.push(Disagreement::DomidIsControllers { name, domid, controller });
+        }
+        if vm.name == server::NAME {
+            found.push(Disagreement::NamedLikeServer);
+        }
+    }
+    found
 }

@@ -1,6 +1,9 @@
 //! The devices of the machine that a VM may use.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +48,11 @@ pub struct IoPorts {
 }
 
 impl IoPorts {
+    /// Its ports, as wide as frames are.
+    fn numbers(self) -> RangeInclusive<u64> {
+        u64::from(self.first)..=u64::from(self.last)
+    }
+
     /// How many ports there are, 1 at least in a valid range.
     pub fn count(self) -> u32 {
         u32::from(self.last.saturating_sub(self.first)).saturating_add(1)
@@ -57,8 +65,24 @@ impl Access {
         self.io_memory.is_empty() && self.io_ports.is_empty() && self.interrupts.is_empty()
     }
 
+    /// The first of the `wanted` devices that does not lie in these altogether, in words.
+    pub fn first_lacking(&self, wanted: &Self) -> Option<String> {
+        let memory: Vec<_> = self.io_memory.iter().map(|range| range.frames()).collect();
+        let ports: Vec<_> = self.io_ports.iter().map(|range| range.numbers()).collect();
+        let mut lacking_memory = wanted.io_memory.iter().filter(|range| !covered(&memory, range.frames()));
+        let mut lacking_ports = wanted.io_ports.iter().filter(|range| !covered(&ports, range.numbers()));
+        let mut lacking_lines = wanted.interrupts.iter().filter(|line| !self.interrupts.contains(line));
+        let memory = |range: &IoMemory| format!("I/O memory {:#x},{:#x}", range.first, range.pages);
+        let ports = |range: &IoPorts| format!("I/O ports {:#x}-{:#x}", range.first, range.last);
+        lacking_memory
+            .next()
+            .map(memory)
+            .or_else(|| lacking_ports.next().map(ports))
+            .or_else(|| lacking_lines.next().map(|line| format!("interrupt {line}")))
+    }
+
     /// Checks every field against its range.
-    pub(super) fn validate(&self) -> Result<(), SettingsError> {
+    pub(crate) fn validate(&self) -> Result<(), SettingsError> {
         let counts = [
             ("ranges of I/O memory", self.io_memory.len()),
             ("ranges of I/O ports", self.io_ports.len()),
@@ -73,6 +97,20 @@ impl Access {
     }
 }
 
+/// Whether every number of `wanted` is in one of `ranges`, in whatever order these are.
+fn covered(ranges: &[RangeInclusive<u64>], wanted: RangeInclusive<u64>) -> bool {
+    let mut next = *wanted.start();
+    // Each round goes beyond one range at least, so as many rounds as there are ranges go beyond all.
+    for _ in ranges {
+        match ranges.iter().find(|range| range.contains(&next)) {
+            Some(range) if range.end() >= wanted.end() => return true,
+            Some(range) => next = range.end().saturating_add(1),
+            None => return false,
+        }
+    }
+    false
+}
+
 /// Checks an interrupt line; see [`Access::interrupts`].
 pub fn check_interrupt(interrupt: u32) -> Result<(), SettingsError> {
     if (1..=MAX_INTERRUPT).contains(&interrupt) {
@@ -83,6 +121,11 @@ pub fn check_interrupt(interrupt: u32) -> Result<(), SettingsError> {
 }
 
 impl IoMemory {
+    /// Its machine frames.
+    fn frames(self) -> RangeInclusive<u64> {
+        self.first..=self.first.saturating_add(self.pages).saturating_sub(1)
+    }
+
     /// Checks the range; see the fields.
     pub fn validate(self) -> Result<(), SettingsError> {
         let Self { first, pages } = self;

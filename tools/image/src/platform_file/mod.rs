@@ -62,6 +62,8 @@ struct Places {
     ends: Vec<Spanned<String>>,
     /// The value of `ends`, or the start of the file.
     ends_value: Option<Span>,
+    /// The names of the controllers, where they are written.
+    controllers: Vec<Spanned<String>>,
 }
 
 /// Everything that is wrong with a platform file and the VM files that it names.
@@ -121,6 +123,13 @@ impl PlatformFile {
                 places.ends.iter().find(|place| place.value == *name).map(|place| place.span)
             }
             Disagreement::NothingCritical => places.ends_value,
+            Disagreement::ControllerIsNobody { name }
+            | Disagreement::ControllerWithoutDomid { name }
+            | Disagreement::NoRoomForChannel { name, .. }
+            | Disagreement::DomidIsControllers { controller: name, .. } => {
+                places.controllers.iter().find(|place| place.value == *name).map(|place| place.span)
+            }
+            Disagreement::NamedLikeServer => None,
         };
         found.unwrap_or(Span::new(0..0))
     }
@@ -130,13 +139,21 @@ impl PlatformFile {
 fn help(disagreement: &Disagreement, vms: &[&BootSpec]) -> Option<String> {
     match disagreement {
         Disagreement::OverLimit { .. } => None,
-        Disagreement::EndsWithNobody { name } => {
+        Disagreement::EndsWithNobody { name } | Disagreement::ControllerIsNobody { name } => {
             let near = crate::source::nearest(name, vms.iter().map(|vm| vm.name.as_str()))?;
             Some(format!("did you mean {near:?}?"))
         }
         Disagreement::NothingCritical => {
             Some("give a VM `critical = true`, or name the VMs: ends = [\"NAME\"]".into())
         }
+        Disagreement::ControllerWithoutDomid { .. } => {
+            Some("give it one, outside of the controllers' domids: domid = 1".into())
+        }
+        Disagreement::NoRoomForChannel { .. } => Some("make its command line shorter".into()),
+        Disagreement::DomidIsControllers { .. } => {
+            Some("give the VM another domid, or the controller other domids".into())
+        }
+        Disagreement::NamedLikeServer => Some("give that VM another name".into()),
     }
 }
 

@@ -33,6 +33,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, places: &mut Places) -> Platform
         limits: limits(fields, places),
         readiness: readiness(fields),
         log_level: fields.word("loglevel", &LEVELS),
+        server: None,
     }
 }
 
