@@ -8,6 +8,8 @@ use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::hvm::EMULATE_LAPIC;
 use xen_abi::{DomId, PageCount};
 
+use crate::Servers;
+
 /// What a domain is created with, besides its memory contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainSpec {
@@ -21,6 +23,8 @@ pub struct DomainSpec {
     pub max_memory: PageCount,
     /// What it may do and get besides; valid.
     pub settings: Settings,
+    /// Who serves its console and XenStore.
+    pub servers: Servers,
 }
 
 /// The highest grant table version, unless the settings say. Version 2 is supported by every release and needed by none.

@@ -18,9 +18,11 @@ mod error;
 mod populate;
 mod pv;
 pub mod pvh;
+mod rings;
 mod settings;
 
 pub use domain::{DomainSpec, Guarded};
 pub use error::{BuildError, Step};
 pub use pv::{Created, Loaded, Populated, Sealed, Started, build_pv};
 pub use pvh::build_pvh;
+pub use rings::{Ring, Servers};

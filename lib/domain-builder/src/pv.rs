@@ -7,22 +7,24 @@ use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Port, VcpuId};
 
 use crate::populate::populate;
+use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
-use crate::{BuildError, DomainSpec, Guarded, Step};
+use crate::{BuildError, DomainSpec, Guarded, Servers, Step};
 
 /// The domain exists: paused, with vCPUs and limits, without memory.
 #[derive(Debug)]
 pub struct Created<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
+    servers: Servers,
 }
 
-/// The domain has its memory and the port of its console.
+/// The domain has its memory and the ports of its rings.
 #[derive(Debug)]
 pub struct Populated<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
     p2m: P2m,
     shared_info: MachineAddr,
-    console: Port,
+    ports: RingPorts,
 }
 
 /// The domain's memory holds what the plan says.
@@ -30,7 +32,7 @@ pub struct Populated<'x, H: RawHypercall> {
 pub struct Loaded<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
     p2m: P2m,
-    console: Port,
+    ports: RingPorts,
 }
 
 /// The domain is complete and paused; it is still destroyed when this value is dropped.
@@ -39,6 +41,7 @@ pub struct Sealed<'x, H: RawHypercall> {
     pub(crate) domain: Guarded<'x, H>,
     pub(crate) console_frame: Mfn,
     pub(crate) console: Port,
+    pub(crate) store: Option<Ring>,
     pub(crate) runs: usize,
 }
 
@@ -86,7 +89,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
         settings::apply(xen, domid, spec)?;
-        Ok(Self { domain })
+        Ok(Self { domain, servers: spec.servers })
     }
 
     /// Its identifier.
@@ -94,12 +97,12 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         self.domain.domid()
     }
 
-    /// Gives the domain `memory` pages, and a console port that the calling domain may bind to.
+    /// Gives the domain `memory` pages, and ports that those may bind to who serve its rings.
     pub fn populate(self, memory: PageCount) -> Result<Populated<'x, H>, BuildError> {
-        let Self { domain } = self;
+        let Self { domain, servers } = self;
         let (xen, domid) = (domain.xen, domain.domid());
         let p2m = populate(xen, domid, memory)?;
-        let console = xen.alloc_unbound(domid, DomId::SELF).map_err(BuildError::call(Step::Ports))?;
+        let ports = RingPorts::open(xen, domid, servers)?;
         let info = xen.domain_info(domid).map_err(BuildError::call(Step::Load))?;
         let shared_info = Mfn::new(info.shared_info_frame).address();
         let shared_info = shared_info.ok_or(BuildError::NoFrame {
@@ -107,7 +110,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
             domain: domid,
             what: "the shared info",
         })?;
-        Ok(Populated { domain, p2m, shared_info, console })
+        Ok(Populated { domain, p2m, shared_info, ports })
     }
 }
 
@@ -119,8 +122,9 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
         plan: &PvPlan<'_>,
         ramdisk: &[u8],
     ) -> Result<Loaded<'x, H>, BuildError> {
-        let Self { domain, p2m, shared_info, console } = self;
-        let start = StartOfDay { p2m: &p2m, ramdisk, shared_info, console, store: None };
+        let Self { domain, p2m, shared_info, ports } = self;
+        let RingPorts { console, store, .. } = ports;
+        let start = StartOfDay { p2m: &p2m, ramdisk, shared_info, console, store };
         let mut batch = Batch::new(&domain, plan, &start);
         for area in plan.areas().iter().filter(|area| area.kind != AreaKind::Padding) {
             batch.add(window, area)?;
@@ -133,7 +137,10 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
             let mfn = p2m.mfn(frame).ok_or(BuildError::NoFrame { step: Step::Load, domain: domid, what })?;
             domain.xen.init_hypercall_page(domid, mfn).map_err(BuildError::call(Step::Load))?;
         }
-        Ok(Loaded { domain, p2m, console })
+        let frame = |kind| plan.area(kind).and_then(|area| p2m.mfn(area.first));
+        let rings = [frame(AreaKind::Console), frame(AreaKind::XenStore)];
+        ports.grant(domain.xen, window, domain.domid(), rings)?;
+        Ok(Loaded { domain, p2m, ports })
     }
 }
 
@@ -226,16 +233,17 @@ impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
 impl<'x, H: RawHypercall> Loaded<'x, H> {
     /// Hands the page tables to Xen, which from here on guards them, and sets the first vCPU's registers.
     pub fn seal(self, plan: &PvPlan<'_>) -> Result<Sealed<'x, H>, BuildError> {
-        let Self { domain, p2m, console } = self;
+        let Self { domain, p2m, ports } = self;
         let (xen, domid) = (domain.xen, domain.domid());
         let no_frame = |what| BuildError::NoFrame { step: Step::Seal, domain: domid, what };
         let top = plan.top_table(&p2m).ok_or(no_frame("the top page table"))?;
-        let ring = plan.area(AreaKind::Console).and_then(|area| p2m.mfn(area.first));
-        let console_frame = ring.ok_or(no_frame("the console ring"))?;
+        let frame = |kind| plan.area(kind).and_then(|area| p2m.mfn(area.first));
+        let console_frame = frame(AreaKind::Console).ok_or(no_frame("the console ring"))?;
+        let store = frame(AreaKind::XenStore).zip(ports.store).map(|(frame, port)| Ring { frame, port });
         xen.pin_l4(domid, top).map_err(BuildError::call(Step::Seal))?;
         let context = plan.vcpu_context(&p2m);
         xen.set_vcpu_context(domid, VcpuId::BOOT, &context).map_err(BuildError::call(Step::Vcpu))?;
-        Ok(Sealed { domain, console_frame, console, runs: p2m.runs() })
+        Ok(Sealed { domain, console_frame, console: ports.console, store, runs: p2m.runs() })
     }
 }
 
@@ -253,6 +261,11 @@ impl<H: RawHypercall> Sealed<'_, H> {
     /// Its own port of the console ring.
     pub fn console(&self) -> Port {
         self.console
+    }
+
+    /// Its XenStore ring, if that is served.
+    pub fn store(&self) -> Option<Ring> {
+        self.store
     }
 
     /// In how many runs of frames its memory came: 1 is the best.

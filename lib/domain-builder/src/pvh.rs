@@ -9,28 +9,30 @@ use domain_plan::{Area, AreaKind, PvhPlan};
 use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::hvm::save::{self, Cpu, Descriptor, MTRR_ENABLE, MTRR_WRITE_BACK, Mtrr};
 use xen_abi::hvm::{
-    PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN, PARAM_IDENT_PT, PARAM_TIMER_MODE,
-    TIMER_NO_DELAY_FOR_MISSED_TICKS,
+    PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN, PARAM_IDENT_PT, PARAM_STORE_EVTCHN, PARAM_STORE_PFN,
+    PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS,
 };
 use xen_abi::sysctl::Capabilities;
-use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE, Port};
+use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use zerocopy::IntoBytes;
 
 use crate::populate::populate_frames;
+use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
-use crate::{BuildError, DomainSpec, Guarded, Sealed, Step};
+use crate::{BuildError, DomainSpec, Guarded, Sealed, Servers, Step};
 
 /// The domain exists: paused, with vCPUs, limits and a paging pool, without memory.
 #[derive(Debug)]
 pub struct Created<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
+    servers: Servers,
 }
 
-/// The domain has its memory and the port of its console.
+/// The domain has its memory and the ports of its rings.
 #[derive(Debug)]
 pub struct Populated<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
-    console: Port,
+    ports: RingPorts,
     extents: usize,
 }
 
@@ -38,7 +40,7 @@ pub struct Populated<'x, H: RawHypercall> {
 #[derive(Debug)]
 pub struct Loaded<'x, H: RawHypercall> {
     domain: Guarded<'x, H>,
-    console: Port,
+    ports: RingPorts,
     extents: usize,
 }
 
@@ -92,7 +94,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         xen.set_max_memory(domid, limit).map_err(BuildError::call(Step::Limits))?;
         xen.set_paging_pool(domid, plan.paging_pool()).map_err(BuildError::call(Step::Limits))?;
         settings::apply(xen, domid, spec)?;
-        Ok(Self { domain })
+        Ok(Self { domain, servers: spec.servers })
     }
 
     /// Its identifier.
@@ -100,13 +102,13 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         self.domain.domid()
     }
 
-    /// Gives the domain its memory, and a console port that the calling domain may bind to.
+    /// Gives the domain its memory, and ports that those may bind to who serve its rings.
     pub fn populate(self, plan: &PvhPlan<'_>) -> Result<Populated<'x, H>, BuildError> {
-        let Self { domain } = self;
+        let Self { domain, servers } = self;
         let (xen, domid) = (domain.xen, domain.domid());
         let extents = populate_frames(xen, domid, &plan.frames())?;
-        let console = xen.alloc_unbound(domid, DomId::SELF).map_err(BuildError::call(Step::Ports))?;
-        Ok(Populated { domain, console, extents })
+        let ports = RingPorts::open(xen, domid, servers)?;
+        Ok(Populated { domain, ports, extents })
     }
 }
 
@@ -118,7 +120,7 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
         plan: &PvhPlan<'_>,
         ramdisk: &[u8],
     ) -> Result<Loaded<'x, H>, BuildError> {
-        let Self { domain, console, extents } = self;
+        let Self { domain, ports, extents } = self;
         let capacity = window.capacity();
         // Areas as (area, its first page, pages), as many as fit the window together.
         let (mut parts, mut frames): (Vec<(&Area, u64, usize)>, Vec<Mfn>) = (Vec::new(), Vec::new());
@@ -137,7 +139,10 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
             }
         }
         fill(window, domain.domid(), plan, ramdisk, &mut parts, &mut frames)?;
-        Ok(Loaded { domain, console, extents })
+        let frame = |kind| plan.area(kind).map(|area| Mfn::new(area.first.raw()));
+        let rings = [frame(AreaKind::Console), frame(AreaKind::XenStore)];
+        ports.grant(domain.xen, window, domain.domid(), rings)?;
+        Ok(Loaded { domain, ports, extents })
     }
 }
 
@@ -169,7 +174,7 @@ fn fill(
 impl<'x, H: RawHypercall> Loaded<'x, H> {
     /// Tells Xen and the guest where the special pages are, and sets the first vCPU's registers.
     pub fn seal(self, plan: &PvhPlan<'_>) -> Result<Sealed<'x, H>, BuildError> {
-        let Self { domain, console, extents } = self;
+        let Self { domain, ports, extents } = self;
         let (xen, domid) = (domain.xen, domain.domid());
         let frame = |kind, what| {
             let error = BuildError::NoFrame { step: Step::Seal, domain: domid, what };
@@ -177,20 +182,31 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         };
         let ring = frame(AreaKind::Console, "the console ring")?;
         let identity = frame(AreaKind::IdentityTable, "the identity table")?;
+        let store_frame = frame(AreaKind::XenStore, "the XenStore ring")?;
+        let store = ports.store.map(|port| Ring { frame: Mfn::new(store_frame.raw()), port });
         let params = [
             (PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS),
             (PARAM_IDENT_PT, identity.raw() << PAGE_SHIFT),
             (PARAM_CONSOLE_PFN, ring.raw()),
-            (PARAM_CONSOLE_EVTCHN, u64::from(console.raw())),
+            (PARAM_CONSOLE_EVTCHN, u64::from(ports.console.raw())),
         ];
-        for (index, value) in params {
+        let store_params = store.map(|Ring { frame, port }| {
+            [(PARAM_STORE_PFN, frame.raw()), (PARAM_STORE_EVTCHN, u64::from(port.raw()))]
+        });
+        for (index, value) in params.into_iter().chain(store_params.into_iter().flatten()) {
             xen.set_hvm_param(domid, index, value).map_err(BuildError::call(Step::Seal))?;
         }
         let saved = xen.hvm_context(domid).map_err(BuildError::call(Step::Vcpu))?;
         let state = first_state(&saved, plan.vcpus(), &plan.boot_cpu())
             .map_err(|what| BuildError::NoState { domain: domid, what })?;
         xen.set_hvm_context(domid, &state).map_err(BuildError::call(Step::Vcpu))?;
-        Ok(Sealed { domain, console_frame: Mfn::new(ring.raw()), console, runs: extents })
+        Ok(Sealed {
+            domain,
+            console_frame: Mfn::new(ring.raw()),
+            console: ports.console,
+            store,
+            runs: extents,
+        })
     }
 }
 

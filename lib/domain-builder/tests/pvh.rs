@@ -5,7 +5,7 @@
     reason = "a test may stop at the first surprise, in its helpers too"
 )]
 
-use domain_builder::{BuildError, DomainSpec, Step, build_pvh};
+use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pvh};
 use domain_plan::{GuestRequest, Load, PvhKernel, PvhPlan};
 use hypercall::Xen;
 use protocols::Settings;
@@ -44,6 +44,7 @@ fn spec(plan: &PvhPlan<'_>) -> DomainSpec {
         vcpus: plan.vcpus(),
         max_memory,
         settings: Settings::default(),
+        servers: Servers::default(),
     }
 }
 
@@ -104,7 +105,7 @@ fn memory_goes_on_above_the_hole() {
             (0, 0xf_8000, MEMORY_RAM),
             (0xf_8000, 0x10_0000, MEMORY_ACPI),
             (0x10_0000, 0xfc00_0000, MEMORY_RAM),
-            (0xfeff_e000, 0xff00_0000, MEMORY_RESERVED),
+            (0xfeff_d000, 0xff00_0000, MEMORY_RESERVED),
             (0x1_0000_0000, 0x1_2400_0000, MEMORY_RAM),
         ]
     );

@@ -2,7 +2,7 @@
 //! to change and leaves nothing.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-use domain_builder::{BuildError, DomainSpec, Step, build_pv};
+use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
 use domain_plan::{GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
@@ -51,7 +51,14 @@ fn everything() -> Settings {
 fn build(machine: &Machine, settings: Settings) -> Result<Guest, BuildError> {
     let image = vec![0x90; PAGE_SIZE];
     let plan = plan(&image);
-    let spec = DomainSpec { domid: None, uuid: [7; 16], vcpus: 2, max_memory: plan.memory(), settings };
+    let spec = DomainSpec {
+        domid: None,
+        uuid: [7; 16],
+        vcpus: 2,
+        max_memory: plan.memory(),
+        settings,
+        servers: Servers::default(),
+    };
     let xen = Xen::probe(machine.dom0()).unwrap();
     let sealed = build_pv(&xen, &mut machine.window(), &spec, &plan, &[], |_, _| ())?;
     Ok(machine.guest(sealed.start()?.domid))

@@ -5,7 +5,7 @@
     reason = "a test may stop at the first surprise, in its helpers too"
 )]
 
-use domain_builder::{BuildError, DomainSpec, Step, build_pv};
+use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
 use domain_plan::{AreaKind, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
@@ -67,6 +67,7 @@ fn spec(plan: &PvPlan<'_>) -> DomainSpec {
         vcpus: 2,
         max_memory: plan.memory(),
         settings: Settings::default(),
+        servers: Servers::default(),
     }
 }
 

@@ -54,6 +54,15 @@ pub trait FrameWindow {
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError>;
 
+    /// The same for one frame that Xen has made for `owner` beside its memory, such as one of its grant table: `frame` is a
+    /// machine frame, also of a domain that knows its memory by guest frames.
+    fn with_machine_frame<R>(
+        &mut self,
+        owner: DomId,
+        frame: Mfn,
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError>;
+
     /// Maps `frames` of `owner`, which is another domain as for [`with_frames`](Self::with_frames), one after the other for as
     /// long as the value given back lives.
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<Self::Shared, WindowError>;

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use domain_builder::DomainSpec;
+use domain_builder::{DomainSpec, Servers};
 use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use platform::{ReadError, SpecFailure, SpecFault, Specs};
@@ -189,6 +189,7 @@ impl PlannedVm {
             vcpus: self.spec.vcpus,
             max_memory: PageCount::new(self.spec.max_memory_kib / 4),
             settings: self.spec.settings.clone(),
+            servers: Servers::default(),
         }
     }
 }

@@ -122,6 +122,15 @@ mod tests {
             Err(WindowError::TooMany { wanted: frames.len(), capacity: 0 })
         }
 
+        fn with_machine_frame<R>(
+            &mut self,
+            _: DomId,
+            _: Mfn,
+            _: impl FnOnce(&mut [u8]) -> R,
+        ) -> Result<R, WindowError> {
+            Err(WindowError::TooMany { wanted: 1, capacity: 0 })
+        }
+
         fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<Mapped, WindowError> {
             assert_eq!(owner, DomId::IO);
             self.mapped.push((frames[0].raw(), frames.len()));

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use grant_table::{GrantAddress, GrantSlot, Shareable};
 use hypercall::{FrameWindow, OwnFrameWindow, SharedMemory, WindowError};
 use spin::Mutex;
-use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate, Pte, TABLE_ENTRIES};
+use xen_abi::mmu::{MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MmuUpdate, Pte, TABLE_ENTRIES};
 use xen_abi::{DomId, GuestVirt, MachineAddr, Mfn, PAGE_SIZE, Pfn};
 
 use crate::hypervisor::{Hypervisor, UpdateError};
@@ -36,6 +36,15 @@ const KEPT: u64 = WINDOW + (WINDOW_FRAMES * PAGE_SIZE) as u64;
 
 /// The area for frames that stay mapped.
 static KEPT_AREA: Mutex<Option<Kept>> = Mutex::new(None);
+
+/// By which numbers frames are named.
+#[derive(Clone, Copy, Debug)]
+enum Numbers {
+    /// Their owner's: guest frames, if it has a translation of its own.
+    Owner,
+    /// The machine's.
+    Machine,
+}
 
 /// An area of address space with its page tables.
 #[derive(Clone, Copy, Debug)]
@@ -121,15 +130,20 @@ impl<const TABLES: usize> Area<TABLES> {
         self.first + (slot * PAGE_SIZE) as u64
     }
 
-    /// The updates that make the pages from `slot` on map `entries`.
-    fn updates(&self, slot: usize, entries: impl Iterator<Item = Pte>, updates: &mut [MmuUpdate]) {
+    /// The updates that make the pages from `slot` on map `entries`; `command` says what their frames are.
+    fn updates(
+        &self,
+        slot: usize,
+        command: u64,
+        entries: impl Iterator<Item = Pte>,
+        updates: &mut [MmuUpdate],
+    ) {
         for (index, (update, entry)) in updates.iter_mut().zip(entries).enumerate() {
-            *update =
-                MmuUpdate { ptr: self.entry(slot + index).raw() | MMU_NORMAL_PT_UPDATE, val: entry.raw() };
+            *update = MmuUpdate { ptr: self.entry(slot + index).raw() | command, val: entry.raw() };
         }
     }
 
-    /// Maps frames of `owner` from `slot` on: all, or none.
+    /// Maps frames of `owner` from `slot` on: all, or none. They are numbered as `owner` does, or as the machine does.
     ///
     /// # Safety
     ///
@@ -138,10 +152,15 @@ impl<const TABLES: usize> Area<TABLES> {
         &self,
         slot: usize,
         owner: DomId,
+        numbers: Numbers,
         frames: &[Mfn],
         updates: &mut [MmuUpdate],
     ) -> Result<(), WindowError> {
-        self.updates(slot, frames.iter().map(|frame| Pte::new(*frame, READ_WRITE)), updates);
+        let command = match numbers {
+            Numbers::Owner => MMU_NORMAL_PT_UPDATE,
+            Numbers::Machine => MMU_PT_UPDATE_NO_TRANSLATE,
+        };
+        self.updates(slot, command, frames.iter().map(|frame| Pte::new(*frame, READ_WRITE)), updates);
         // SAFETY: only entries of this area change.
         let result = unsafe { Hypervisor.update_tables(owner, updates) };
         result.map_err(|UpdateError { done, wanted, errno }| {
@@ -161,7 +180,7 @@ impl<const TABLES: usize> Area<TABLES> {
         if updates.is_empty() {
             return;
         }
-        self.updates(slot, core::iter::repeat(Pte::EMPTY), updates);
+        self.updates(slot, MMU_NORMAL_PT_UPDATE, core::iter::repeat(Pte::EMPTY), updates);
         // SAFETY: only entries of this area change.
         if let Err(error) = unsafe { Hypervisor.update_tables_and_flush(updates) } {
             // Xen does not refuse to empty an own entry; if it did, frames would stay mapped that others rely on.
@@ -197,6 +216,32 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Maps frames of another domain, calls `access` with their bytes, and unmaps them.
+    fn with<R>(
+        &mut self,
+        owner: DomId,
+        numbers: Numbers,
+        frames: &[Mfn],
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError> {
+        another(owner)?;
+        let too_many = WindowError::TooMany { wanted: frames.len(), capacity: WINDOW_FRAMES };
+        let updates = self.updates.get_mut(..frames.len()).ok_or(too_many)?;
+        // SAFETY: the window is borrowed, so nobody uses its addresses.
+        unsafe { self.area.map(0, owner, numbers, frames, updates) }?;
+        let first = core::ptr::with_exposed_provenance_mut::<u8>(self.area.first as usize);
+        // SAFETY: the frames are mapped read-write one after the other. They are another domain's: Xen compares the owner of
+        // each with `owner`, and does not accept the caller's own identifier for it, so that no memory of this program is among
+        // them. By the trait's contract that domain has not started and nobody writes them meanwhile.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(first, frames.len() * PAGE_SIZE) };
+        let result = access(bytes);
+        // SAFETY: `access` could not keep its argument.
+        unsafe { self.area.unmap(0, updates) };
+        Ok(result)
+    }
+}
+
 impl FrameWindow for Window {
     type Shared = SharedFrames;
 
@@ -210,20 +255,16 @@ impl FrameWindow for Window {
         frames: &[Mfn],
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError> {
-        another(owner)?;
-        let too_many = WindowError::TooMany { wanted: frames.len(), capacity: WINDOW_FRAMES };
-        let updates = self.updates.get_mut(..frames.len()).ok_or(too_many)?;
-        // SAFETY: the window is borrowed, so nobody uses its addresses.
-        unsafe { self.area.map(0, owner, frames, updates) }?;
-        let first = core::ptr::with_exposed_provenance_mut::<u8>(self.area.first as usize);
-        // SAFETY: the frames are mapped read-write one after the other. They are another domain's: Xen compares the owner of
-        // each with `owner`, and does not accept the caller's own identifier for it, so that no memory of this program is among
-        // them. By the trait's contract that domain has not started and nobody writes them meanwhile.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(first, frames.len() * PAGE_SIZE) };
-        let result = access(bytes);
-        // SAFETY: `access` could not keep its argument.
-        unsafe { self.area.unmap(0, updates) };
-        Ok(result)
+        self.with(owner, Numbers::Owner, frames, access)
+    }
+
+    fn with_machine_frame<R>(
+        &mut self,
+        owner: DomId,
+        frame: Mfn,
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError> {
+        self.with(owner, Numbers::Machine, &[frame], access)
     }
 
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SharedFrames, WindowError> {
@@ -369,7 +410,9 @@ impl SharedFrames {
     pub(crate) unsafe fn map(owner: DomId, frames: &[Mfn]) -> Result<Self, WindowError> {
         let pages = ReservedPages::new(frames.len())?;
         // SAFETY: the pages were reserved just now.
-        with_updates(frames.len(), |updates| unsafe { pages.area.map(pages.slot, owner, frames, updates) })?;
+        with_updates(frames.len(), |updates| unsafe {
+            pages.area.map(pages.slot, owner, Numbers::Owner, frames, updates)
+        })?;
         // SAFETY: mapped read-write until `self` is dropped; nothing else knows the address.
         let bytes = unsafe { SharedBytes::new(pages.address(), pages.size()) };
         let capacity = KEPT_FRAMES;

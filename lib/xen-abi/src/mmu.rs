@@ -67,6 +67,9 @@ impl Pte {
 pub const MMU_NORMAL_PT_UPDATE: u64 = 0;
 /// `MMU_MACHPHYS_UPDATE`, the low bits of [`MmuUpdate::ptr`]: change the machine-to-physical table.
 pub const MMU_MACHPHYS_UPDATE: u64 = 1;
+/// `MMU_PT_UPDATE_NO_TRANSLATE`, the low bits of [`MmuUpdate::ptr`]: change a page-table entry, which names a MACHINE frame even
+/// where the frame's domain has a translation of its own.
+pub const MMU_PT_UPDATE_NO_TRANSLATE: u64 = 3;
 
 /// Set in a count given back by `mmu_update` and `mmuext_op` when Xen was interrupted (`MMU_UPDATE_PREEMPTED`).
 pub const MMU_UPDATE_PREEMPTED: u32 = 1 << 31;

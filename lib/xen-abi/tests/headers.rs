@@ -527,6 +527,7 @@ fn memory_numbers(checks: &mut Checks) {
         XENMEM_resource_grant_table = memory::RESOURCE_GRANT_TABLE;
         MMU_NORMAL_PT_UPDATE = mmu::MMU_NORMAL_PT_UPDATE;
         MMU_MACHPHYS_UPDATE = mmu::MMU_MACHPHYS_UPDATE;
+        MMU_PT_UPDATE_NO_TRANSLATE = mmu::MMU_PT_UPDATE_NO_TRANSLATE;
         MMUEXT_PIN_L1_TABLE = mmu::MMUEXT_PIN_L1_TABLE;
         MMUEXT_PIN_L4_TABLE = mmu::MMUEXT_PIN_L4_TABLE;
         MMUEXT_UNPIN_TABLE = mmu::MMUEXT_UNPIN_TABLE;

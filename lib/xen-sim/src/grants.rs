@@ -128,7 +128,8 @@ impl State {
         {
             return Err(status::BAD_REFERENCE);
         }
-        let frame = Mfn::new(u64::from(entry.frame));
+        let named = Mfn::new(u64::from(entry.frame));
+        let frame = self.machine_frame(granter, named).ok_or(status::GENERAL_ERROR)?;
         let held = if writable {
             self.frames.use_as(frame, granter, Use::Writable).is_ok()
         } else {

@@ -14,6 +14,15 @@ use crate::trace::Call;
 /// Name of a mapping in traces and to faults. On a real machine it is an `mmu_update` of the caller's own page tables.
 const MAP: &str = "map frames";
 
+/// By which numbers frames are named.
+#[derive(Clone, Copy, Debug)]
+enum Numbers {
+    /// Their owner's: guest frames, if it has a translation of its own.
+    Owner,
+    /// The machine's.
+    Machine,
+}
+
 /// A window of one simulated domain on frames of any domain that it controls.
 #[derive(Clone, Debug)]
 pub struct SimWindow {
@@ -28,7 +37,7 @@ impl SimWindow {
     }
 
     /// Maps frames writable: all of them, or none. Gives back the owner and the machine frames.
-    fn map(&self, owner: DomId, frames: &[Mfn]) -> Result<(DomId, Vec<Mfn>), WindowError> {
+    fn map(&self, owner: DomId, numbers: Numbers, frames: &[Mfn]) -> Result<(DomId, Vec<Mfn>), WindowError> {
         let by_number = owner != DomId::SELF;
         let owner = resolve(owner, self.caller);
         let (call, effect) = self.machine.begin(self.caller, HypercallNumber::MMU_UPDATE, MAP, owner);
@@ -41,7 +50,7 @@ impl SimWindow {
             Some(Effect::Fail(errno) | Effect::FailAndScribble(errno)) => errno,
             _ => Errno::EINVAL,
         };
-        let (mapped, outcome) = self.map_some(owner, by_number, frames, most, injected);
+        let (mapped, outcome) = self.map_some((owner, by_number), numbers, frames, most, injected);
         let numbers = vec![("frames", frames.len() as u64)];
         self.machine.end(Call { numbers, result: outcome.map(|()| 0), ..call });
         let Err(errno) = outcome else { return Ok((owner, mapped)) };
@@ -53,8 +62,8 @@ impl SimWindow {
     /// Maps frames until one is refused, or `most` are mapped; gives back the machine frames that were.
     fn map_some(
         &self,
-        owner: DomId,
-        by_number: bool,
+        (owner, by_number): (DomId, bool),
+        numbers: Numbers,
         frames: &[Mfn],
         most: usize,
         beyond: Errno,
@@ -74,7 +83,11 @@ impl SimWindow {
             }
             // The errors of a level-1 entry: a guest frame that is not there, no memory but devices, or memory that cannot be
             // had in this way.
-            let Some(mfn) = state.machine_frame(owner, *frame) else { return (mapped, Err(Errno::EINVAL)) };
+            let found = match numbers {
+                Numbers::Owner => state.machine_frame(owner, *frame),
+                Numbers::Machine => Some(*frame),
+            };
+            let Some(mfn) = found else { return (mapped, Err(Errno::EINVAL)) };
             if state.frames.get(mfn).is_none() {
                 return (mapped, Err(Errno::EPERM));
             }
@@ -89,7 +102,7 @@ impl SimWindow {
 
     /// Maps frames until the value is dropped.
     fn keep(&self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {
-        let (owner, frames) = self.map(owner, frames)?;
+        let (owner, frames) = self.map(owner, Numbers::Owner, frames)?;
         Ok(SimShared { window: self.clone(), owner, frames })
     }
 
@@ -108,17 +121,12 @@ impl SimWindow {
     }
 }
 
-impl FrameWindow for SimWindow {
-    type Shared = SimShared;
-
-    fn capacity(&self) -> usize {
-        self.capacity
-    }
-
+impl SimWindow {
     /// Panics when a frame is named twice: the bytes handed out would be the same memory at two places.
-    fn with_frames<R>(
+    fn with<R>(
         &mut self,
         owner: DomId,
+        numbers: Numbers,
         frames: &[Mfn],
         access: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, WindowError> {
@@ -132,7 +140,7 @@ impl FrameWindow for SimWindow {
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(sorted.len(), frames.len(), "a frame is named twice in one window: {frames:?}");
-        let (owner, mapped) = self.map(owner, frames)?;
+        let (owner, mapped) = self.map(owner, numbers, frames)?;
         let mut bytes = Vec::with_capacity(mapped.len() * PAGE_SIZE);
         for mfn in &mapped {
             bytes.extend_from_slice(&self.machine.state().frames.read(*mfn));
@@ -143,6 +151,32 @@ impl FrameWindow for SimWindow {
         }
         self.unmap(owner, &mapped);
         Ok(result)
+    }
+}
+
+impl FrameWindow for SimWindow {
+    type Shared = SimShared;
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn with_frames<R>(
+        &mut self,
+        owner: DomId,
+        frames: &[Mfn],
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError> {
+        self.with(owner, Numbers::Owner, frames, access)
+    }
+
+    fn with_machine_frame<R>(
+        &mut self,
+        owner: DomId,
+        frame: Mfn,
+        access: impl FnOnce(&mut [u8]) -> R,
+    ) -> Result<R, WindowError> {
+        self.with(owner, Numbers::Machine, &[frame], access)
     }
 
     fn map_shared(&mut self, owner: DomId, frames: &[Mfn]) -> Result<SimShared, WindowError> {

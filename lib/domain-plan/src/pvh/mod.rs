@@ -27,9 +27,9 @@ const HIGH_START: u64 = 1 << (32 - PAGE_SHIFT);
 /// Where the special pages end. Xen's own tools have theirs there too, in this order.
 const SPECIAL_END: u64 = 0xff000;
 
-/// The special pages: identity page table, console ring. They come on top of the guest's memory. There is no XenStore ring, as
-/// nobody serves it: a guest that is not told of one does not wait for answers.
-const SPECIAL_PAGES: [AreaKind; 2] = [AreaKind::IdentityTable, AreaKind::Console];
+/// The special pages: XenStore ring, identity page table, console ring. They come on top of the guest's memory. A guest whose
+/// XenStore nobody serves is not told of the ring.
+const SPECIAL_PAGES: [AreaKind; 3] = [AreaKind::XenStore, AreaKind::IdentityTable, AreaKind::Console];
 
 /// Where the ACPI tables are: they end at 1 MiB, with the root pointer last, where kernels look that do not ask the start info.
 const ACPI_START: u64 = ACPI_END - 8;
