@@ -76,10 +76,24 @@ impl P2m {
     /// Fills `bytes` with the guest's p2m list from `first` on: one MFN of 8 bytes for each PFN, all ones where there is
     /// no memory.
     pub fn fill(&self, first: Pfn, bytes: &mut [u8]) {
-        let (entries, _) = bytes.as_chunks_mut::<8>();
-        for (entry, mfn) in entries.iter_mut().zip(self.mfns(first, u64::MAX)) {
-            *entry = mfn.raw().to_le_bytes();
+        let (mut entries, _) = bytes.as_chunks_mut::<8>();
+        let mut pfn = first.raw();
+        // Run by run, so that an entry costs an addition and a store: the list has one for each page of a guest of many GiB.
+        while let Some(run) = self.run(pfn) {
+            let skipped = pfn.wrapping_sub(run.pfn);
+            let count =
+                usize::try_from(run.pages.saturating_sub(skipped)).unwrap_or(usize::MAX).min(entries.len());
+            let (now, rest) = entries.split_at_mut(count);
+            let start = run.mfn.wrapping_add(skipped);
+            for (entry, mfn) in now.iter_mut().zip(start..) {
+                *entry = mfn.to_le_bytes();
+            }
+            if rest.is_empty() {
+                return;
+            }
+            (entries, pfn) = (rest, pfn.saturating_add(count as u64));
         }
+        entries.fill(Mfn::INVALID.raw().to_le_bytes());
     }
 }
 

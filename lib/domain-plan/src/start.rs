@@ -1,5 +1,7 @@
 //! The contents of a guest's memory and registers at its start.
 
+use alloc::vec::Vec;
+
 use xen_abi::mmu::{Pte, TABLE_ENTRIES};
 use xen_abi::shared_info::SharedInfo;
 use xen_abi::start_info::{MAGIC, StartFlags, StartInfo};
@@ -10,7 +12,7 @@ use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::{copy_and_clear, fill_loads};
-use crate::{Area, AreaKind, P2m, PvPlan};
+use crate::{Area, AreaKind, FrameRange, P2m, PvPlan};
 
 /// Reset values of the debug registers.
 const DR6_RESET: u64 = 0xffff_0ff0;
@@ -66,24 +68,28 @@ impl PvPlan<'_> {
 
     /// Fills `bytes` with the tables in `area` from its page `first_page` on.
     fn fill_tables(&self, area: &Area, first_page: u64, bytes: &mut [u8], p2m: &P2m) {
+        let read_only: Vec<_> = self.table_frames().collect();
         let (pages, _) = bytes.as_chunks_mut::<PAGE_SIZE>();
         for (page, number) in pages.iter_mut().zip(first_page..) {
             let frame = area.first.checked_add(PageCount::new(number));
             let table = frame.and_then(|frame| self.tables.table_in(frame));
-            let entries = table.map_or([Pte::EMPTY; TABLE_ENTRIES], |table| {
-                self.tables.entries(table, p2m, |frame| self.is_table(frame))
-            });
+            let entries = table
+                .map_or([Pte::EMPTY; TABLE_ENTRIES], |table| self.tables.entries(table, p2m, &read_only));
             copy_and_clear(page, entries.as_bytes());
         }
     }
 
+    /// The frames that hold page tables.
+    fn table_frames(&self) -> impl Iterator<Item = FrameRange> {
+        let areas =
+            self.areas.iter().filter(|area| matches!(area.kind, AreaKind::PageTables | AreaKind::P2mTables));
+        areas.map(|area| FrameRange { first: area.first, pages: area.pages })
+    }
+
     /// Whether a frame holds a page table.
     pub fn is_table(&self, frame: Pfn) -> bool {
-        self.areas.iter().any(|area| {
-            matches!(area.kind, AreaKind::PageTables | AreaKind::P2mTables)
-                && area.first <= frame
-                && frame < area.end()
-        })
+        let behind = |range: &FrameRange| range.first.raw().saturating_add(range.pages.raw());
+        self.table_frames().any(|range| range.first <= frame && frame.raw() < behind(&range))
     }
 
     /// The virtual address of an area's first byte; 0 when the plan does not have it or does not map it.

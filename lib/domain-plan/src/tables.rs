@@ -8,9 +8,12 @@ use alloc::vec::Vec;
 
 use x86_64::VirtAddr;
 use xen_abi::mmu::{Pte, PteFlags, TABLE_ENTRIES};
-use xen_abi::{GuestVirt, PAGE_SHIFT, PageCount, Pfn};
+use xen_abi::{GuestVirt, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn};
 
-use crate::{P2m, PlanError};
+use crate::{FrameRange, P2m, PlanError};
+
+/// Bytes of a page.
+const PAGE: u64 = PAGE_SIZE as u64;
 
 /// Bits of an address that translation uses; those above repeat bit 47.
 const TRANSLATED: u64 = (1 << 48) - 1;
@@ -180,37 +183,62 @@ impl PageTables {
 
     /// The entries of `table` as the processor reads them.
     ///
-    /// Pages are writable, except the page tables themselves: Xen does not let a guest write those.
-    pub fn entries(&self, table: &Table, p2m: &P2m, is_table: impl Fn(Pfn) -> bool) -> [Pte; TABLE_ENTRIES] {
+    /// Pages are writable, except those in `read_only`, which has to name the page tables: Xen does not let a guest write those.
+    pub fn entries(&self, table: &Table, p2m: &P2m, read_only: &[FrameRange]) -> [Pte; TABLE_ENTRIES] {
         let mut entries = [Pte::EMPTY; TABLE_ENTRIES];
-        let shift = entry_shift(table.level);
-        for (entry, number) in entries.iter_mut().zip(0_u64..) {
-            let address = table.base.saturating_add(number << shift);
-            let target = if table.level == 1 {
-                self.page(address, &is_table)
-            } else {
-                self.below(table.level, address)
-            };
-            if let Some((frame, flags)) = target
-                && let Some(mfn) = p2m.mfn(frame)
-            {
-                *entry = Pte::new(mfn, flags);
+        if table.level > 1 {
+            self.point_below(table, p2m, &mut entries);
+        } else {
+            for range in &self.ranges {
+                map_pages(range, table, p2m, read_only, &mut entries);
             }
         }
         entries
     }
 
-    /// What an entry of the lowest level at `address` holds.
-    fn page(&self, address: u64, is_table: impl Fn(Pfn) -> bool) -> Option<(Pfn, PteFlags)> {
-        let frame = self.ranges.iter().find_map(|range| range.frame(address))?;
-        let read_only = PteFlags::PRESENT | PteFlags::ACCESSED;
-        Some((frame, if is_table(frame) { read_only } else { read_only | PteFlags::RW }))
-    }
-
-    /// What an entry of `level` for the table at `address` holds.
-    fn below(&self, level: u32, address: u64) -> Option<(Pfn, PteFlags)> {
-        let frame = *self.index.get(&(level.saturating_sub(1), address))?;
+    /// Points the entries of a table of a higher level to the tables below it.
+    fn point_below(&self, table: &Table, p2m: &P2m, entries: &mut [Pte; TABLE_ENTRIES]) {
         let flags = PteFlags::PRESENT | PteFlags::RW | PteFlags::USER | PteFlags::ACCESSED | PteFlags::DIRTY;
-        Some((frame, flags))
+        let (below, shift) = (table.level.saturating_sub(1), entry_shift(table.level));
+        let end = table.base.saturating_add((TABLE_ENTRIES as u64) << shift);
+        for ((_, address), frame) in self.index.range((below, table.base)..(below, end)) {
+            let number = usize::try_from(address.wrapping_sub(table.base) >> shift).unwrap_or(usize::MAX);
+            if let (Some(entry), Some(mfn)) = (entries.get_mut(number), p2m.mfn(*frame)) {
+                *entry = Pte::new(mfn, flags);
+            }
+        }
+    }
+}
+
+/// Enters the pages of `range` that `table`, one of the lowest level, is responsible for.
+///
+/// By runs, not page by page: the tables of a small guest are a good part of what is written for it.
+fn map_pages(
+    range: &MappedRange,
+    table: &Table,
+    p2m: &P2m,
+    read_only: &[FrameRange],
+    entries: &mut [Pte; TABLE_ENTRIES],
+) {
+    let (start, end) = range.span();
+    let first = start.saturating_sub(table.base).div_ceil(PAGE);
+    let behind = end.saturating_sub(table.base).div_ceil(PAGE).min(TABLE_ENTRIES as u64);
+    let address = table.base.saturating_add(first << PAGE_SHIFT);
+    let (Some(frame), Some(pages)) = (range.frame(address), behind.checked_sub(first)) else { return };
+    let slots = usize::try_from(first).unwrap_or(usize::MAX)..usize::try_from(behind).unwrap_or(usize::MAX);
+    let Some(slots) = entries.get_mut(slots) else { return };
+    let flags = PteFlags::PRESENT | PteFlags::ACCESSED;
+    for (entry, mfn) in slots.iter_mut().zip(p2m.mfns(frame, pages)) {
+        if mfn != Mfn::INVALID {
+            *entry = Pte::new(mfn, flags | PteFlags::RW);
+        }
+    }
+    for tables in read_only {
+        let from = tables.first.raw().saturating_sub(frame.raw());
+        let to = tables.first.raw().saturating_add(tables.pages.raw()).saturating_sub(frame.raw()).min(pages);
+        let within = usize::try_from(from).unwrap_or(usize::MAX)..usize::try_from(to).unwrap_or(0);
+        for entry in slots.get_mut(within).unwrap_or_default().iter_mut().filter(|entry| entry.is_present()) {
+            *entry = Pte::new(entry.frame(), flags);
+        }
     }
 }
