@@ -100,6 +100,12 @@ pub enum BuildError {
         /// The first release that has it.
         since: &'static str,
     },
+    /// A step was asked for of a domain that is complete, or failed before, or was begun with a plan of another kind; this is a defect of
+    /// the caller.
+    #[error(
+        "step=load: the domain is not under construction; this is a defect in the builder, please report it"
+    )]
+    Over,
     /// The scheduler of a CPU pool does not deal in shares.
     #[error(
         "step=place: the scheduler of CPU pool {pool} (number {scheduler}) has no weights and caps: start Xen with sched=credit2 \
@@ -170,6 +176,7 @@ impl BuildError {
             Self::Port { .. } => Step::Ports,
             Self::NoPvh { .. } | Self::TooOld { .. } => Step::Create,
             Self::NoShares { .. } => Step::Place,
+            Self::Over => Step::Load,
             Self::NoState { .. } => Step::Vcpu,
         }
     }

@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use domain_plan::{FrameRange, P2m};
-use hypercall::{CallError, RawHypercall, Xen};
-use xen_abi::{DomId, Mfn, PageCount, Pfn};
+use domain_plan::FrameRange;
+use hypercall::{RawHypercall, Xen};
+use xen_abi::{DomId, PageCount};
 
 use crate::{BuildError, Step};
 
@@ -14,78 +14,65 @@ const ORDERS: [u32; 4] = [18, 9, 4, 0];
 /// The most extents in one call: bounds the list to 4 KiB and the time until Xen answers.
 const BATCH: u64 = 512;
 
-/// Populates `domain`, a PV domain, with `memory` pages from PFN 0 on; gives back where they are.
-pub(crate) fn populate<H: RawHypercall>(
-    xen: &Xen<H>,
-    domain: DomId,
-    memory: PageCount,
-) -> Result<P2m, BuildError> {
-    let mut p2m = P2m::new();
-    let range = FrameRange { first: Pfn::new(0), pages: memory };
-    populate_range(xen, domain, range, |mfn, size| p2m.push(Mfn::new(mfn), size))?;
-    Ok(p2m)
-}
-
-/// Populates `domain`, a PVH domain, with memory at the guest frames of `ranges`; gives back in how many extents.
-pub(crate) fn populate_frames<H: RawHypercall>(
-    xen: &Xen<H>,
-    domain: DomId,
-    ranges: &[FrameRange],
-) -> Result<usize, BuildError> {
-    let mut extents = 0;
-    for range in ranges {
-        populate_range(xen, domain, *range, |_, _| extents += 1)?;
-    }
-    Ok(extents)
-}
-
-/// Gives `domain` memory at the frames of `range`, in the largest extents first.
+/// Memory that a domain is given by and by: at the frames of some ranges, in the largest extents first.
 ///
-/// `got` is told of each extent: what Xen wrote in its place, which for a PV domain is its first machine frame, and its size.
 /// Extents lie at multiples of their size, which the processor wants for large pages, if the range begins at one.
-fn populate_range<H: RawHypercall>(
-    xen: &Xen<H>,
-    domain: DomId,
-    range: FrameRange,
-    mut got: impl FnMut(u64, PageCount),
-) -> Result<(), BuildError> {
-    let mut extents = Vec::new();
-    let mut done = 0;
-    for order in ORDERS {
-        let call = populate_order(xen, domain, range, order, &mut done, &mut extents, &mut got);
-        call.map_err(BuildError::call(Step::Populate))?;
-    }
-    if done == range.pages.raw() {
-        return Ok(());
-    }
-    Err(BuildError::OutOfMemory { domain, got: PageCount::new(done), wanted: range.pages })
+#[derive(Debug)]
+pub(crate) struct Supply {
+    ranges: Vec<FrameRange>,
+    /// The range that is being filled, by its index.
+    current: usize,
+    /// Pages that it has.
+    done: u64,
+    /// The order that is asked for, by its index.
+    order: usize,
+    extents: Vec<u64>,
 }
 
-/// Adds extents of 2^`order` pages until what is left is smaller, or Xen has none of that size.
-fn populate_order<H: RawHypercall>(
-    xen: &Xen<H>,
-    domain: DomId,
-    range: FrameRange,
-    order: u32,
-    done: &mut u64,
-    extents: &mut Vec<u64>,
-    got: &mut impl FnMut(u64, PageCount),
-) -> Result<(), CallError> {
-    loop {
-        let count = ((range.pages.raw() - *done) >> order).min(BATCH);
-        if count == 0 {
-            return Ok(());
+impl Supply {
+    /// Nothing of `ranges` yet.
+    pub(crate) fn new(ranges: Vec<FrameRange>) -> Self {
+        Self { ranges, current: 0, done: 0, order: 0, extents: Vec::new() }
+    }
+
+    /// Asks Xen once for memory for `domain`, if some is missing; says whether nothing is missing any more.
+    ///
+    /// `got` is told of each extent: what Xen wrote in its place, which for a PV domain is its first machine frame, and its size.
+    pub(crate) fn step<H: RawHypercall>(
+        &mut self,
+        xen: &Xen<H>,
+        domain: DomId,
+        mut got: impl FnMut(u64, PageCount),
+    ) -> Result<bool, BuildError> {
+        while let Some(range) = self.ranges.get(self.current).copied() {
+            let Some(order) = ORDERS.get(self.order).copied() else {
+                if self.done < range.pages.raw() {
+                    let got = PageCount::new(self.done);
+                    return Err(BuildError::OutOfMemory { domain, got, wanted: range.pages });
+                }
+                (self.current, self.done, self.order) = (self.current + 1, 0, 0);
+                continue;
+            };
+            let count = ((range.pages.raw() - self.done) >> order).min(BATCH);
+            if count == 0 {
+                self.order += 1;
+                continue;
+            }
+            self.extents.clear();
+            let first = range.first.raw() + self.done;
+            self.extents.extend((0..count).map(|number| first + (number << order)));
+            let populated = xen.populate(domain, order, &mut self.extents);
+            let populated = populated.map_err(BuildError::call(Step::Populate))?.extents;
+            for extent in self.extents.iter().take(populated) {
+                got(*extent, PageCount::new(1 << order));
+                self.done += 1 << order;
+            }
+            if (populated as u64) < count {
+                // None of this size is left; smaller ones may be.
+                self.order += 1;
+            }
+            return Ok(false);
         }
-        extents.clear();
-        extents.extend((0..count).map(|number| range.first.raw() + *done + (number << order)));
-        let populated = xen.populate(domain, order, extents)?.extents;
-        for extent in extents.iter().take(populated) {
-            got(*extent, PageCount::new(1 << order));
-            *done += 1 << order;
-        }
-        if (populated as u64) < count {
-            // None of this size is left; smaller ones may be.
-            return Ok(());
-        }
+        Ok(true)
     }
 }

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use domain_plan::{Area, AreaKind, P2m, PvPlan, StartOfDay, mask_upcalls};
+use domain_plan::{Area, AreaKind, FrameRange, P2m, PvPlan, StartOfDay, mask_upcalls};
 use hypercall::{FrameWindow, RawHypercall, Xen};
-use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Port, VcpuId};
+use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port, VcpuId};
 
-use crate::populate::populate;
+use crate::populate::Supply;
 use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
 use crate::{BuildError, DomainSpec, Guarded, Servers, Step};
@@ -18,19 +18,36 @@ pub struct Created<'x, H: RawHypercall> {
     servers: Servers,
 }
 
+/// The domain is being given its memory.
+#[derive(Debug)]
+pub struct Populating<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    servers: Servers,
+    supply: Supply,
+    p2m: P2m,
+}
+
 /// The domain has its memory and the ports of its rings.
 #[derive(Debug)]
 pub struct Populated<'x, H: RawHypercall> {
-    domain: Guarded<'x, H>,
+    pub(crate) domain: Guarded<'x, H>,
     p2m: P2m,
     shared_info: MachineAddr,
     ports: RingPorts,
 }
 
+/// The domain's memory is being filled.
+#[derive(Debug)]
+pub struct Loading<'x, H: RawHypercall> {
+    populated: Populated<'x, H>,
+    /// What is filled next: an area by its index, and a page of it.
+    next: (usize, u64),
+}
+
 /// The domain's memory holds what the plan says.
 #[derive(Debug)]
 pub struct Loaded<'x, H: RawHypercall> {
-    domain: Guarded<'x, H>,
+    pub(crate) domain: Guarded<'x, H>,
     p2m: P2m,
     ports: RingPorts,
 }
@@ -56,29 +73,6 @@ pub struct Started {
     pub console: Port,
 }
 
-/// Builds a PV domain through all stages, up to complete and paused.
-///
-/// `observe` is told of each step when it is done, so that the caller can log it with a time.
-pub fn build_pv<'x, H: RawHypercall>(
-    xen: &'x Xen<H>,
-    window: &mut impl FrameWindow,
-    spec: &DomainSpec,
-    plan: &PvPlan<'_>,
-    ramdisk: &[u8],
-    mut observe: impl FnMut(Step, DomId),
-) -> Result<Sealed<'x, H>, BuildError> {
-    let created = Created::new(xen, spec)?;
-    let domid = created.domid();
-    observe(Step::Create, domid);
-    let populated = created.populate(plan.memory())?;
-    observe(Step::Populate, domid);
-    let loaded = populated.load(window, plan, ramdisk)?;
-    observe(Step::Load, domid);
-    let sealed = loaded.seal(plan)?;
-    observe(Step::Seal, domid);
-    Ok(sealed)
-}
-
 impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives it what its settings say.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
@@ -97,11 +91,25 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         self.domain.domid()
     }
 
-    /// Gives the domain `memory` pages, and ports that those may bind to who serve its rings.
-    pub fn populate(self, memory: PageCount) -> Result<Populated<'x, H>, BuildError> {
+    /// Begins to give the domain `memory` pages from PFN 0 on.
+    pub fn populate(self, memory: PageCount) -> Populating<'x, H> {
+        let range = FrameRange { first: Pfn::new(0), pages: memory };
         let Self { domain, servers } = self;
+        Populating { domain, servers, supply: Supply::new(alloc::vec![range]), p2m: P2m::new() }
+    }
+}
+
+impl<'x, H: RawHypercall> Populating<'x, H> {
+    /// Asks Xen once for memory; says whether the domain has all of it.
+    pub fn step(&mut self) -> Result<bool, BuildError> {
+        let Self { domain, supply, p2m, .. } = self;
+        supply.step(domain.xen, domain.domid(), |mfn, size| p2m.push(Mfn::new(mfn), size))
+    }
+
+    /// Gives the domain, which has its memory, ports that those may bind to who serve its rings.
+    pub fn finish(self) -> Result<Populated<'x, H>, BuildError> {
+        let Self { domain, servers, p2m, .. } = self;
         let (xen, domid) = (domain.xen, domain.domid());
-        let p2m = populate(xen, domid, memory)?;
         let ports = RingPorts::open(xen, domid, servers)?;
         let info = xen.domain_info(domid).map_err(BuildError::call(Step::Load))?;
         let shared_info = Mfn::new(info.shared_info_frame).address();
@@ -115,22 +123,40 @@ impl<'x, H: RawHypercall> Created<'x, H> {
 }
 
 impl<'x, H: RawHypercall> Populated<'x, H> {
-    /// Fills the domain's memory: every area of the plan, a window's worth of frames at a time.
-    pub fn load(
-        self,
+    /// Begins to fill the domain's memory.
+    pub fn load(self) -> Loading<'x, H> {
+        Loading { populated: self, next: (0, 0) }
+    }
+}
+
+impl<'x, H: RawHypercall> Loading<'x, H> {
+    /// Fills as many frames as the window takes with what the plan says, which is the same in each step; says whether there are no
+    /// more.
+    pub fn step(
+        &mut self,
         window: &mut impl FrameWindow,
         plan: &PvPlan<'_>,
         ramdisk: &[u8],
-    ) -> Result<Loaded<'x, H>, BuildError> {
-        let Self { domain, p2m, shared_info, ports } = self;
-        let RingPorts { console, store, .. } = ports;
-        let start = StartOfDay { p2m: &p2m, ramdisk, shared_info, console, store };
-        let mut batch = Batch::new(&domain, plan, &start);
-        for area in plan.areas().iter().filter(|area| area.kind != AreaKind::Padding) {
-            batch.add(window, area)?;
+    ) -> Result<bool, BuildError> {
+        let Populated { domain, p2m, shared_info, ports } = &self.populated;
+        let (shared_info, RingPorts { console, store, .. }) = (*shared_info, *ports);
+        let start = StartOfDay { p2m, ramdisk, shared_info, console, store };
+        let mut batch = Batch::new(domain, plan, &start, window.capacity());
+        let is_last = batch.collect(&mut self.next);
+        if is_last {
+            batch.add_shared_info();
         }
-        batch.add_shared_info(window)?;
-        batch.flush(window)?;
+        batch.fill(window)?;
+        Ok(is_last)
+    }
+
+    /// Ends the loading of the domain, all of whose memory is filled.
+    pub fn finish(
+        self,
+        window: &mut impl FrameWindow,
+        plan: &PvPlan<'_>,
+    ) -> Result<Loaded<'x, H>, BuildError> {
+        let Populated { domain, p2m, ports, .. } = self.populated;
         if let Some(frame) = plan.hypercall_page() {
             let domid = domain.domid();
             let what = "the hypercall page";
@@ -149,6 +175,8 @@ struct Batch<'b, 'x, H: RawHypercall> {
     domain: &'b Guarded<'x, H>,
     plan: &'b PvPlan<'b>,
     start: &'b StartOfDay<'b>,
+    /// Frames that the window takes.
+    capacity: usize,
     /// What to fill, in the order of `frames`.
     parts: Vec<Part<'b>>,
     frames: Vec<Mfn>,
@@ -172,48 +200,49 @@ impl Part<'_> {
 }
 
 impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
-    fn new(domain: &'b Guarded<'x, H>, plan: &'b PvPlan<'b>, start: &'b StartOfDay<'b>) -> Self {
-        Self { domain, plan, start, parts: Vec::new(), frames: Vec::new() }
+    fn new(
+        domain: &'b Guarded<'x, H>,
+        plan: &'b PvPlan<'b>,
+        start: &'b StartOfDay<'b>,
+        capacity: usize,
+    ) -> Self {
+        Self { domain, plan, start, capacity, parts: Vec::new(), frames: Vec::new() }
     }
 
-    /// Adds all pages of `area`, filling what fills the window.
-    fn add(&mut self, window: &mut impl FrameWindow, area: &'b Area) -> Result<(), BuildError> {
-        let capacity = window.capacity();
-        let mut done = 0;
-        while done < area.pages.raw() {
-            let room = (capacity - self.frames.len()) as u64;
-            let pages = (area.pages.raw() - done).min(room);
-            if let Some(first) = area.first.checked_add(PageCount::new(done)) {
+    /// Adds the pages of the plan from `next` on, an area by its index and a page of it, until the window is full or there are no
+    /// more; says whether there is room left, hence no page.
+    fn collect(&mut self, next: &mut (usize, u64)) -> bool {
+        while let Some(area) = self.plan.areas().get(next.0) {
+            if area.kind == AreaKind::Padding || next.1 >= area.pages.raw() {
+                *next = (next.0 + 1, 0);
+                continue;
+            }
+            let room = self.capacity.saturating_sub(self.frames.len());
+            if room == 0 {
+                return false;
+            }
+            let pages = (area.pages.raw() - next.1).min(room as u64);
+            if let Some(first) = area.first.checked_add(PageCount::new(next.1)) {
                 self.frames.extend(self.start.p2m.mfns(first, pages));
             }
-            let pages_here = usize::try_from(pages).unwrap_or(capacity);
-            self.parts.push(Part::Area { area, first: done, pages: pages_here });
-            done += pages;
-            if self.frames.len() == capacity {
-                self.flush(window)?;
-            }
+            let pages_here = usize::try_from(pages).unwrap_or(room);
+            self.parts.push(Part::Area { area, first: next.1, pages: pages_here });
+            next.1 += pages;
         }
-        Ok(())
+        self.frames.len() < self.capacity
     }
 
-    /// Adds the page that Xen shares with the domain.
-    fn add_shared_info(&mut self, window: &mut impl FrameWindow) -> Result<(), BuildError> {
-        if self.frames.len() == window.capacity() {
-            self.flush(window)?;
-        }
+    /// Adds the page that Xen shares with the domain; there has to be room.
+    fn add_shared_info(&mut self) {
         self.frames.push(Mfn::new(self.start.shared_info.raw() >> PAGE_SHIFT));
         self.parts.push(Part::SharedInfo);
-        Ok(())
     }
 
     /// Maps what was collected and fills it.
-    fn flush(&mut self, window: &mut impl FrameWindow) -> Result<(), BuildError> {
-        if self.frames.is_empty() {
-            return Ok(());
-        }
-        let (plan, start, parts) = (self.plan, self.start, &self.parts);
+    fn fill(&self, window: &mut impl FrameWindow) -> Result<(), BuildError> {
+        let Self { plan, start, parts, frames, .. } = self;
         window
-            .with_frames(self.domain.domid(), &self.frames, |mut bytes| {
+            .with_frames(self.domain.domid(), frames, |mut bytes| {
                 for part in parts {
                     let (page_bytes, rest) = bytes.split_at_mut(part.bytes());
                     match part {
@@ -223,10 +252,7 @@ impl<'b, 'x, H: RawHypercall> Batch<'b, 'x, H> {
                     bytes = rest;
                 }
             })
-            .map_err(BuildError::window(Step::Load))?;
-        self.parts.clear();
-        self.frames.clear();
-        Ok(())
+            .map_err(BuildError::window(Step::Load))
     }
 }
 
@@ -273,10 +299,15 @@ impl<H: RawHypercall> Sealed<'_, H> {
         self.runs
     }
 
+    /// Ends the guard over the domain and leaves it paused.
+    pub fn stay_paused(self) -> Started {
+        let Self { domain, console_frame, console, .. } = self;
+        Started { domid: domain.release(), console_frame, console }
+    }
+
     /// Starts the domain and ends the guard over it.
     pub fn start(self) -> Result<Started, BuildError> {
         self.domain.xen.unpause_domain(self.domain.domid()).map_err(BuildError::call(Step::Start))?;
-        let Self { domain, console_frame, console, .. } = self;
-        Ok(Started { domid: domain.release(), console_frame, console })
+        Ok(self.stay_paused())
     }
 }

@@ -16,7 +16,7 @@ use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use zerocopy::IntoBytes;
 
-use crate::populate::populate_frames;
+use crate::populate::Supply;
 use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
 use crate::{BuildError, DomainSpec, Guarded, Sealed, Servers, Step};
@@ -28,43 +28,37 @@ pub struct Created<'x, H: RawHypercall> {
     servers: Servers,
 }
 
+/// The domain is being given its memory.
+#[derive(Debug)]
+pub struct Populating<'x, H: RawHypercall> {
+    domain: Guarded<'x, H>,
+    servers: Servers,
+    supply: Supply,
+    extents: usize,
+}
+
 /// The domain has its memory and the ports of its rings.
 #[derive(Debug)]
 pub struct Populated<'x, H: RawHypercall> {
-    domain: Guarded<'x, H>,
+    pub(crate) domain: Guarded<'x, H>,
     ports: RingPorts,
     extents: usize,
+}
+
+/// The domain's memory is being filled.
+#[derive(Debug)]
+pub struct Loading<'x, H: RawHypercall> {
+    populated: Populated<'x, H>,
+    /// What is filled next: an area by its index, and a page of it.
+    next: (usize, u64),
 }
 
 /// The domain's memory holds what the plan says.
 #[derive(Debug)]
 pub struct Loaded<'x, H: RawHypercall> {
-    domain: Guarded<'x, H>,
+    pub(crate) domain: Guarded<'x, H>,
     ports: RingPorts,
     extents: usize,
-}
-
-/// Builds a PVH domain through all stages, up to complete and paused.
-///
-/// `observe` is told of each step when it is done, so that the caller can log it with a time.
-pub fn build_pvh<'x, H: RawHypercall>(
-    xen: &'x Xen<H>,
-    window: &mut impl FrameWindow,
-    spec: &DomainSpec,
-    plan: &PvhPlan<'_>,
-    ramdisk: &[u8],
-    mut observe: impl FnMut(Step, DomId),
-) -> Result<Sealed<'x, H>, BuildError> {
-    let created = Created::new(xen, spec, plan)?;
-    let domid = created.domid();
-    observe(Step::Create, domid);
-    let populated = created.populate(plan)?;
-    observe(Step::Populate, domid);
-    let loaded = populated.load(window, plan, ramdisk)?;
-    observe(Step::Load, domid);
-    let sealed = loaded.seal(plan)?;
-    observe(Step::Seal, domid);
-    Ok(sealed)
 }
 
 /// Fails unless Xen says that it can run PVH guests. Where it does not say, creating the domain will show.
@@ -102,43 +96,75 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         self.domain.domid()
     }
 
-    /// Gives the domain its memory, and ports that those may bind to who serve its rings.
-    pub fn populate(self, plan: &PvhPlan<'_>) -> Result<Populated<'x, H>, BuildError> {
+    /// Begins to give the domain its memory.
+    pub fn populate(self, plan: &PvhPlan<'_>) -> Populating<'x, H> {
         let Self { domain, servers } = self;
+        Populating { domain, servers, supply: Supply::new(plan.frames()), extents: 0 }
+    }
+}
+
+impl<'x, H: RawHypercall> Populating<'x, H> {
+    /// Asks Xen once for memory; says whether the domain has all of it.
+    pub fn step(&mut self) -> Result<bool, BuildError> {
+        let Self { domain, supply, extents, .. } = self;
+        supply.step(domain.xen, domain.domid(), |_, _| *extents += 1)
+    }
+
+    /// Gives the domain, which has its memory, ports that those may bind to who serve its rings.
+    pub fn finish(self) -> Result<Populated<'x, H>, BuildError> {
+        let Self { domain, servers, extents, .. } = self;
         let (xen, domid) = (domain.xen, domain.domid());
-        let extents = populate_frames(xen, domid, &plan.frames())?;
         let ports = RingPorts::open(xen, domid, servers)?;
         Ok(Populated { domain, ports, extents })
     }
 }
 
 impl<'x, H: RawHypercall> Populated<'x, H> {
-    /// Fills the domain's memory: every area of the plan, a window's worth of frames at a time.
-    pub fn load(
-        self,
+    /// Begins to fill the domain's memory.
+    pub fn load(self) -> Loading<'x, H> {
+        Loading { populated: self, next: (0, 0) }
+    }
+}
+
+impl<'x, H: RawHypercall> Loading<'x, H> {
+    /// Fills as many frames as the window takes with what the plan says, which is the same in each step; says whether there are no
+    /// more.
+    pub fn step(
+        &mut self,
         window: &mut impl FrameWindow,
         plan: &PvhPlan<'_>,
         ramdisk: &[u8],
-    ) -> Result<Loaded<'x, H>, BuildError> {
-        let Self { domain, ports, extents } = self;
+    ) -> Result<bool, BuildError> {
         let capacity = window.capacity();
         // Areas as (area, its first page, pages), as many as fit the window together.
         let (mut parts, mut frames): (Vec<(&Area, u64, usize)>, Vec<Mfn>) = (Vec::new(), Vec::new());
-        for area in plan.areas() {
-            let mut done = 0;
-            while done < area.pages.raw() {
-                let room = (capacity - frames.len()) as u64;
-                let pages = (area.pages.raw() - done).min(room);
-                let first = area.first.raw() + done;
-                frames.extend((first..first + pages).map(Mfn::new));
-                parts.push((area, done, usize::try_from(pages).unwrap_or(capacity)));
-                done += pages;
-                if frames.len() == capacity {
-                    fill(window, domain.domid(), plan, ramdisk, &mut parts, &mut frames)?;
-                }
+        let next = &mut self.next;
+        while let Some(area) = plan.areas().get(next.0) {
+            let room = capacity.saturating_sub(frames.len());
+            let pages = area.pages.raw().saturating_sub(next.1).min(room as u64);
+            if pages == 0 && room > 0 {
+                *next = (next.0 + 1, 0);
+                continue;
             }
+            if room == 0 {
+                break;
+            }
+            let first = area.first.raw() + next.1;
+            frames.extend((first..first + pages).map(Mfn::new));
+            parts.push((area, next.1, usize::try_from(pages).unwrap_or(room)));
+            next.1 += pages;
         }
-        fill(window, domain.domid(), plan, ramdisk, &mut parts, &mut frames)?;
+        fill(window, self.populated.domain.domid(), plan, ramdisk, &parts, &frames)?;
+        Ok(next.0 >= plan.areas().len())
+    }
+
+    /// Ends the loading of the domain, all of whose memory is filled.
+    pub fn finish(
+        self,
+        window: &mut impl FrameWindow,
+        plan: &PvhPlan<'_>,
+    ) -> Result<Loaded<'x, H>, BuildError> {
+        let Populated { domain, ports, extents } = self.populated;
         let frame = |kind| plan.area(kind).map(|area| Mfn::new(area.first.raw()));
         let rings = [frame(AreaKind::Console), frame(AreaKind::XenStore)];
         ports.grant(domain.xen, window, domain.domid(), rings)?;
@@ -146,29 +172,26 @@ impl<'x, H: RawHypercall> Populated<'x, H> {
     }
 }
 
-/// Maps `frames` together, fills them with `parts`, and empties both lists.
+/// Maps `frames` together and fills them with `parts`.
 fn fill(
     window: &mut impl FrameWindow,
     domain: DomId,
     plan: &PvhPlan<'_>,
     ramdisk: &[u8],
-    parts: &mut Vec<(&Area, u64, usize)>,
-    frames: &mut Vec<Mfn>,
+    parts: &[(&Area, u64, usize)],
+    frames: &[Mfn],
 ) -> Result<(), BuildError> {
     if frames.is_empty() {
         return Ok(());
     }
     let fill_all = |mut bytes: &mut [u8]| {
-        for (area, first, pages) in parts.iter() {
+        for (area, first, pages) in parts {
             let (part, rest) = bytes.split_at_mut(pages * PAGE_SIZE);
             plan.fill(area, *first, part, ramdisk);
             bytes = rest;
         }
     };
-    window.with_frames(domain, frames, fill_all).map_err(BuildError::window(Step::Load))?;
-    parts.clear();
-    frames.clear();
-    Ok(())
+    window.with_frames(domain, frames, fill_all).map_err(BuildError::window(Step::Load))
 }
 
 impl<'x, H: RawHypercall> Loaded<'x, H> {

@@ -287,7 +287,9 @@ fn a_stage_that_is_dropped_takes_the_domain_with_it() {
     let xen = Xen::probe(machine.dom0()).unwrap();
     drop(domain_builder::Created::new(&xen, &spec(&plan)).unwrap());
     machine.assert_clean();
-    drop(domain_builder::Created::new(&xen, &spec(&plan)).unwrap().populate(plan.memory()).unwrap());
+    let mut populating = domain_builder::Created::new(&xen, &spec(&plan)).unwrap().populate(plan.memory());
+    while !populating.step().unwrap() {}
+    drop(populating.finish().unwrap());
     machine.assert_clean();
     drop(build_pv(&xen, &mut machine.window(), &spec(&plan), &plan, &[], |_, _| ()).unwrap());
     machine.assert_clean();

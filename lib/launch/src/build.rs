@@ -1,9 +1,9 @@
-//! Building the planned VMs, paused.
+//! Building planned VMs, paused.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use domain_builder::{BuildError, Sealed, build_pv, build_pvh};
-use domain_plan::GuestPlan;
+use domain_builder::{BuildError, Construction, DomainSpec, Progress, Sealed, Step};
 use hypercall::{FrameWindow, RawHypercall};
 use xen_abi::{DomId, PageCount};
 
@@ -11,47 +11,97 @@ use crate::channels::open_ports;
 use crate::{Environment, PlannedVm, Recipe};
 
 /// A VM that is complete and paused; it is destroyed when this is dropped.
-pub(crate) struct BuiltVm<'x, 'p, H: RawHypercall> {
-    pub(crate) vm: &'p PlannedVm,
+pub struct BuiltVm<'x, H: RawHypercall> {
+    pub(crate) vm: Rc<PlannedVm>,
     pub(crate) domain: Sealed<'x, H>,
 }
 
-/// Builds one VM, logging a line for each step with its duration.
-pub(crate) fn build_vm<'x, 'p, H: RawHypercall, W: FrameWindow>(
+/// A VM that is being built, a step at a time, each of which takes a bounded time. Dropped before it is complete, it is destroyed.
+pub struct Building<'x, H: RawHypercall> {
+    vm: Rc<PlannedVm>,
+    spec: DomainSpec,
+    construction: Construction<'x, H>,
+    /// When it was begun.
+    begin: u64,
+    /// When the part of the work before this one was done.
+    last: u64,
+    /// Hypercalls that were made for it.
+    calls: u64,
+}
+
+impl<'x, H: RawHypercall> Building<'x, H> {
+    /// Nothing of `vm` yet, at system time `now` in nanoseconds.
+    pub fn new(vm: Rc<PlannedVm>, now: u64) -> Self {
+        let spec = vm.domain_spec();
+        Self { vm, spec, construction: Construction::default(), begin: now, last: now, calls: 0 }
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> &Rc<PlannedVm> {
+        &self.vm
+    }
+
+    /// Makes the next step, and logs a line for each part of the work that is done, with its duration; gives the VM when it is
+    /// complete. After an error it is gone.
+    pub(crate) fn step<W: FrameWindow>(
+        &mut self,
+        environment: &mut Environment<'x, H, W>,
+        recipe: &Recipe<'_>,
+    ) -> Result<Option<BuiltVm<'x, H>>, BuildError> {
+        let (xen, before) = (environment.xen, environment.xen.counts().total());
+        let Recipe { plan, ramdisk } = recipe;
+        let progress =
+            self.construction.step(xen, &mut environment.window, &self.spec, plan.into(), ramdisk)?;
+        let domain = match progress {
+            Progress::Within => None,
+            Progress::Done(step, domid) => {
+                self.log(step, domid, (environment.now)());
+                None
+            }
+            Progress::Complete(domain) => {
+                self.log(Step::Seal, domain.domid(), (environment.now)());
+                open_ports(xen, domain.domid(), &self.vm.spec.channels)?;
+                Some(domain)
+            }
+        };
+        self.calls += xen.counts().total() - before;
+        let Some(domain) = domain else { return Ok(None) };
+        log::info!(
+            "vm={} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={} took={}us",
+            self.vm.spec.name,
+            domain.domid(),
+            plan.memory().kib(),
+            plan.written().kib(),
+            domain.memory_runs(),
+            self.calls,
+            micros(self.begin, (environment.now)())
+        );
+        Ok(Some(BuiltVm { vm: Rc::clone(&self.vm), domain }))
+    }
+
+    fn log(&mut self, step: Step, domid: DomId, now: u64) {
+        let took = micros(self.last, now);
+        log::info!("vm={} domid={domid} step={step} took={took}us", self.vm.spec.name);
+        self.last = now;
+    }
+}
+
+/// Builds one VM.
+pub(crate) fn build_vm<'x, H: RawHypercall, W: FrameWindow>(
     environment: &mut Environment<'x, H, W>,
-    vm: &'p PlannedVm,
+    vm: &Rc<PlannedVm>,
     recipe: &Recipe<'_>,
-) -> Result<BuiltVm<'x, 'p, H>, BuildError> {
-    let name = &vm.spec.name;
-    let now = environment.now;
-    let (begin, calls_before) = (now(), environment.xen.counts().total());
-    let mut last = begin;
-    let observe = |step, domid: DomId| {
-        let time = now();
-        log::info!("vm={name} domid={domid} step={step} took={}us", micros(last, time));
-        last = time;
-    };
-    let (xen, window, spec) = (environment.xen, &mut environment.window, vm.domain_spec());
-    let Recipe { plan, ramdisk } = recipe;
-    let domain = match plan {
-        GuestPlan::Pv(plan) => build_pv(xen, window, &spec, plan, ramdisk, observe)?,
-        GuestPlan::Pvh(plan) => build_pvh(xen, window, &spec, plan, ramdisk, observe)?,
-    };
-    open_ports(xen, domain.domid(), &vm.spec.channels)?;
-    let calls = environment.xen.counts().total() - calls_before;
-    log::info!(
-        "vm={name} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={calls} took={}us",
-        domain.domid(),
-        plan.memory().kib(),
-        plan.written().kib(),
-        domain.memory_runs(),
-        micros(begin, now())
-    );
-    Ok(BuiltVm { vm, domain })
+) -> Result<BuiltVm<'x, H>, BuildError> {
+    let mut building = Building::new(Rc::clone(vm), (environment.now)());
+    loop {
+        if let Some(built) = building.step(environment, recipe)? {
+            return Ok(built);
+        }
+    }
 }
 
 /// The memory of all VMs.
-pub(crate) fn total_memory(vms: &[PlannedVm]) -> PageCount {
+pub(crate) fn total_memory(vms: &[Rc<PlannedVm>]) -> PageCount {
     PageCount::new(vms.iter().map(|vm| vm.spec.memory_kib / 4).sum())
 }
 
@@ -61,7 +111,7 @@ pub(crate) fn micros(from: u64, to: u64) -> u64 {
 }
 
 /// Gives up every VM in `built`, last first.
-pub(crate) fn take_back<H: RawHypercall>(built: &mut Vec<BuiltVm<'_, '_, H>>) {
+pub(crate) fn take_back<H: RawHypercall>(built: &mut Vec<BuiltVm<'_, H>>) {
     while let Some(vm) = built.pop() {
         log::info!("vm={} domid={} event=taken-back", vm.vm.spec.name, vm.domain.domid());
     }

@@ -1,15 +1,21 @@
-//! What ends a platform.
+//! What happens when a VM ends, and what ends a platform.
+
+use alloc::rc::Rc;
 
 use hypercall::{FrameWindow, RawHypercall};
-use platform::is_over;
+use platform::{Ending, is_over};
+use protocols::ExitAction;
 use protocols::platform::Ends;
 
 use crate::PlannedVm;
+use crate::running::Running;
+use crate::service::{Fate, News};
 use crate::supervisor::Supervisor;
 
-impl<'p, H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, 'p, H, W> {
+impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     /// Enters that a VM has ended for good, or was never started.
     pub(crate) fn note_end(&mut self, vm: &PlannedVm) {
+        self.news.push_back(News::Final(vm.spec.name.clone()));
         if let Ends::With(names) = &self.settings.ends
             && names.contains(&vm.spec.name)
             && !self.ended
@@ -21,10 +27,88 @@ impl<'p, H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, 'p, H, W> {
 
     /// Whether there is nothing left to look after.
     pub(crate) fn is_over(&self) -> bool {
-        let left = self.running.iter().map(|vm| vm.vm).chain(self.waiting.iter().map(|waiting| waiting.vm));
-        let life = |vm: &'p PlannedVm| &vm.spec.life;
-        let over = is_over(&self.settings.ends, left.map(life), self.held.vms().map(life));
+        let left =
+            self.running.iter().map(|vm| &*vm.vm).chain(self.waiting.iter().map(|waiting| &*waiting.vm));
+        let over = is_over(
+            &self.settings.ends,
+            left.map(|vm| &vm.spec.life),
+            self.held.vms().map(|vm| &vm.spec.life),
+        );
         let is_ended = self.operator.as_ref().is_some_and(|operator| operator.wants_end);
         over || is_ended || self.lost || self.ended
+    }
+
+    /// Deals with a VM that has ended.
+    pub(crate) fn end(&mut self, mut vm: Running<'x, H, W::Shared>, ending: Ending) {
+        self.hear_out(&mut vm);
+        let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
+        let spec = &planned.spec;
+        log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
+        if vm.is_served() {
+            return self.end_served(vm, ending);
+        }
+        if ending == Ending::Gone {
+            return self.count(&planned, ending);
+        }
+        match ending.action(spec) {
+            ExitAction::Destroy => {
+                self.destroy(vm);
+                self.count(&planned, ending);
+            }
+            ExitAction::Preserve => {
+                self.preserved += 1;
+                log::info!("vm={} domid={domid} event=preserved", spec.name);
+                self.count(&planned, ending);
+            }
+            ExitAction::Restart => {
+                let (row, ran) = (vm.row, self.time().saturating_sub(vm.since));
+                if self.destroy(vm) == Fate::Destroyed {
+                    self.restart_later(planned, row, ran, Some(domid));
+                } else {
+                    log::error!("vm={} event=given-up: the domain it was is still there", spec.name);
+                    self.count_bad(&planned);
+                }
+            }
+        }
+    }
+
+    /// Destroys a VM that somebody does not want any more, whatever its actions are.
+    pub(crate) fn destroy_on_demand(&mut self, mut vm: Running<'x, H, W::Shared>) {
+        self.hear_out(&mut vm);
+        let planned = Rc::clone(&vm.vm);
+        log::info!("vm={} domid={} event=ended reason=destroyed", planned.spec.name, vm.domid);
+        if vm.is_served() {
+            return self.end_served(vm, Ending::Destroyed);
+        }
+        self.destroy(vm);
+        self.lose_if_critical(&planned);
+    }
+
+    /// Enters a VM that does not come back because somebody wants it so: its end is nobody's failure, unless the platform cannot
+    /// do without it.
+    pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm) {
+        if vm.spec.life.critical {
+            self.count_bad(vm);
+        } else {
+            self.note_end(vm);
+        }
+    }
+
+    /// Enters how a VM ended that does not come back.
+    fn count(&mut self, vm: &PlannedVm, ending: Ending) {
+        if ending.is_good() {
+            self.note_end(vm);
+        } else {
+            self.count_bad(vm);
+        }
+    }
+
+    pub(crate) fn count_bad(&mut self, vm: &PlannedVm) {
+        self.bad += 1;
+        if vm.spec.life.critical {
+            log::error!("vm={} event=critical: it ended badly, and the platform ends with it", vm.spec.name);
+            self.lost = true;
+        }
+        self.note_end(vm);
     }
 }

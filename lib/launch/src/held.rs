@@ -1,5 +1,6 @@
 //! VMs that are built and wait for others before they start.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 
 use hypercall::{FrameWindow, RawHypercall};
@@ -11,20 +12,20 @@ use crate::refused::log_failure;
 use crate::supervisor::Supervisor;
 
 /// The VMs that wait.
-pub(crate) struct Held<'x, 'p, H: RawHypercall> {
-    order: StartOrder<BuiltVm<'x, 'p, H>>,
+pub(crate) struct Held<'x, H: RawHypercall> {
+    order: StartOrder<BuiltVm<'x, H>>,
 }
 
-impl<H: RawHypercall> Default for Held<'_, '_, H> {
+impl<H: RawHypercall> Default for Held<'_, H> {
     fn default() -> Self {
         Self { order: StartOrder::default() }
     }
 }
 
-impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
+impl<'x, H: RawHypercall> Held<'x, H> {
     /// Keeps a VM until those are ready that it starts after.
-    pub(crate) fn hold(&mut self, vm: BuiltVm<'x, 'p, H>) {
-        let planned: &'p PlannedVm = vm.vm;
+    pub(crate) fn hold(&mut self, vm: BuiltVm<'x, H>) {
+        let planned = Rc::clone(&vm.vm);
         self.order.hold(vm, &planned.spec.life.after);
     }
 
@@ -34,8 +35,8 @@ impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
     }
 
     /// Those that wait.
-    pub(crate) fn vms(&self) -> impl Iterator<Item = &'p PlannedVm> {
-        self.order.vms().map(|built| built.vm)
+    pub(crate) fn vms(&self) -> impl Iterator<Item = &PlannedVm> {
+        self.order.vms().map(|built| &*built.vm)
     }
 
     /// The names of those that wait.
@@ -61,15 +62,15 @@ impl<'x, 'p, H: RawHypercall> Held<'x, 'p, H> {
     }
 }
 
-impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
+impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     /// Starts the VMs that waited for one which is ready now, and gives up those that wait for one which never will be.
     pub(crate) fn release(&mut self) {
         self.note_ready();
         while let Some(held) = self.held.order.next_ready() {
-            let vm = held.vm;
+            let vm = Rc::clone(&held.vm);
             if let Err(error) = self.start(held) {
                 log_failure(self.xen(), &vm.spec.name, &error);
-                self.count_missing(vm);
+                self.count_missing(&vm);
             }
             self.note_ready();
         }
@@ -80,11 +81,11 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
         let mut lost = self.held.order.hopes_lost(&coming);
         while let Some(after) = lost.pop() {
             for held in self.held.order.waiting_for(&after) {
-                let vm = held.vm;
+                let vm = Rc::clone(&held.vm);
                 let name = vm.spec.name.as_str();
                 log::error!("vm={name} event=not-started: it starts after {after}, which was never ready");
                 drop(held);
-                self.count_missing(vm);
+                self.count_missing(&vm);
                 lost.push(name.into());
             }
         }

@@ -5,7 +5,8 @@
 //! those again that are to come back (`restart` keeps those meanwhile, `held` VMs that start after others, `readiness` those late that
 //! they wait for, `ends` knows when it is over);
 //! `operator` lets somebody at Xen's console type for them and command the builder (`keyboard`, `prompt` and `screen` know how).
-//! [`launch`] puts these in order and says how it all ended. [`power_off`] switches the machine off after that.
+//! [`launch`] puts these in order and says how it all ended; with [`launch_serving`] a [`Service`] takes part in it, which may have VMs
+//! built while the platform runs, a step at a time. [`power_off`] switches the machine off after that.
 //!
 //! Everything is written against the seam of `hypercall`, and runs on the host over a simulated Xen as it does in db-boot.
 #![no_std]
@@ -33,17 +34,21 @@ mod restart;
 mod run;
 mod running;
 mod screen;
+mod service;
 mod store;
 mod supervisor;
 mod trust;
 
 pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure};
+pub use build::{Building, BuiltVm};
 pub use console::{ConsoleRing, LineBuffer};
 pub use environment::Environment;
 pub use keyboard::{EscapeKey, Keyboard, Press, Typed};
 pub use options::Options;
 pub use poweroff::power_off;
 pub use prompt::{Command, CommandError};
-pub use run::launch;
+pub use run::{launch, launch_serving};
 pub use screen::Cursor;
+pub use service::{End, Fate, Host, Service};
+pub use supervisor::AttachError;
 pub use trust::Trust;

@@ -80,7 +80,7 @@ pub(crate) fn view<'c, H: RawHypercall>(
     View { cursor, is_raw: operator.is_some_and(|operator| operator.shows_raw(name)) }
 }
 
-impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
+impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     /// Opens the keyboard, if `options` ask for it: to the VM that they name, or the first.
     pub(crate) fn attend(&mut self, options: &Options) {
         if !options.interactive {
@@ -110,7 +110,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
             .chain(self.held.names())
     }
 
-    fn is_known(&self, name: &str) -> bool {
+    pub(crate) fn is_known(&self, name: &str) -> bool {
         self.names().any(|known| known == name)
     }
 
@@ -382,7 +382,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, '_, H, W> {
         } else if let Some(index) = self.waiting.iter().position(|waiting| waiting.vm.spec.name == name) {
             let waiting = self.waiting.remove(index);
             log::info!("vm={name} event=restart-cancelled");
-            self.lose_if_critical(waiting.vm);
+            self.lose_if_critical(&waiting.vm);
         } else {
             self.say(&format!("{name} has not started yet; destroy the VMs that it starts after"));
         }

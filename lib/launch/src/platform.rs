@@ -2,7 +2,8 @@
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use domain_builder::{DomainSpec, Servers};
@@ -142,14 +143,21 @@ impl<'a> Images<'a> {
         Self { event_log, ..self }
     }
 
-    /// What those of `vms` that may be restarted will need again.
-    pub(crate) fn needed(mut self, archive: &Archive<'a>, vms: &[PlannedVm]) -> Needed {
+    /// What those of `vms` that may be restarted will need again, and what else `keeps` is true of.
+    pub(crate) fn needed(
+        mut self,
+        archive: &Archive<'a>,
+        vms: &[Rc<PlannedVm>],
+        keeps: impl Fn(&str) -> bool,
+    ) -> Needed {
         let range = |name: &str| {
             let entry = archive.entry(name)?;
             let start = entry.data_offset();
             Some(start..start.saturating_add(entry.data().len()))
         };
         let mut needed = Needed::default();
+        let names = archive.entries().iter().map(ramdisk::Entry::name).filter(|name| keeps(name));
+        needed.kept = names.filter_map(|name| Some((name.to_string(), range(name)?))).collect();
         for spec in vms.iter().map(|vm| &vm.spec).filter(|spec| may_restart(spec)) {
             let kernel = match self.kernels.remove(&spec.kernel) {
                 Some(Ok(Cow::Owned(elf))) => Some(Image::Unpacked(elf)),
@@ -181,6 +189,11 @@ pub struct Recipe<'a> {
 }
 
 impl PlannedVm {
+    /// What it is built from: the kernel `elf`, which is not packed, and its RAM disk.
+    pub fn recipe<'a>(&self, elf: &'a [u8], ramdisk: Option<&'a [u8]>) -> Result<Recipe<'a>, VmError> {
+        plan_image(&self.spec, elf, ramdisk, &SharedLog::default())
+    }
+
     /// What the domain is to be created with.
     pub fn domain_spec(&self) -> DomainSpec {
         DomainSpec {
@@ -222,6 +235,11 @@ impl Platform {
     /// The specs that could be read.
     pub fn specs(&self) -> impl Iterator<Item = &BootSpec> {
         self.specs.iter()
+    }
+
+    /// The same, to be changed before they are planned.
+    pub(crate) fn specs_mut(&mut self) -> &mut [BootSpec] {
+        &mut self.specs
     }
 
     /// Whether the RAM disk has no VM at all, good or bad.

@@ -10,19 +10,19 @@ use crate::supervisor::Supervisor;
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
-impl<'p, H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, 'p, H, W> {
+impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     /// Enters the VMs that have shown that they are ready.
     pub(crate) fn note_ready(&mut self) {
-        for vm in self.running.iter().filter(|vm| vm.is_ready) {
-            self.held.note(vm.vm, vm.is_late);
+        for vm in self.running.iter().filter(|vm| vm.is_ready && !vm.is_served()) {
+            self.held.note(&vm.vm, vm.is_late);
         }
     }
 
     /// The names of the VMs that are started or will be, so that they may become ready.
-    pub(crate) fn coming(&self) -> BTreeSet<&'p str> {
+    pub(crate) fn coming(&self) -> BTreeSet<&str> {
         let given_up = self.settings.readiness.is_some_and(|limit| limit.late == LateAction::GiveUp);
-        let running = self.running.iter().filter(|vm| !(vm.is_late && given_up)).map(|vm| vm.vm);
-        let waiting = self.waiting.iter().map(|waiting| waiting.vm);
+        let running = self.running.iter().filter(|vm| !(vm.is_late && given_up)).map(|vm| &*vm.vm);
+        let waiting = self.waiting.iter().map(|waiting| &*waiting.vm);
         let all = running.chain(waiting).chain(self.held.vms());
         all.map(|vm| vm.spec.name.as_str()).collect()
     }

@@ -1,5 +1,7 @@
 //! VMs that will be built again.
 
+use alloc::rc::Rc;
+
 use platform::Row;
 use xen_abi::DomId;
 
@@ -13,8 +15,8 @@ const PATIENCE: u64 = 2_000_000_000;
 const LOOK_AGAIN: u64 = 10_000_000;
 
 /// A VM that will be built again.
-pub(crate) struct Waiting<'p> {
-    pub(crate) vm: &'p PlannedVm,
+pub(crate) struct Waiting {
+    pub(crate) vm: Rc<PlannedVm>,
     pub(crate) row: Row,
     /// The domain it was; `None` when that is gone, or was never complete.
     before: Option<DomId>,
@@ -24,9 +26,9 @@ pub(crate) struct Waiting<'p> {
     patience: u64,
 }
 
-impl<'p> Waiting<'p> {
+impl Waiting {
     /// A restart of `vm` that is due at the system time `due`, in nanoseconds.
-    pub(crate) fn new(vm: &'p PlannedVm, row: Row, before: Option<DomId>, due: u64) -> Self {
+    pub(crate) fn new(vm: Rc<PlannedVm>, row: Row, before: Option<DomId>, due: u64) -> Self {
         Self { vm, row, before, due, patience: due.saturating_add(PATIENCE) }
     }
 

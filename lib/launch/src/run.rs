@@ -1,5 +1,6 @@
 //! A platform from its RAM disk to its end.
 
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use hypercall::{FrameWindow, Ramdisk, RawHypercall};
@@ -12,10 +13,11 @@ use crate::build::{BuiltVm, build_vm, micros, take_back, total_memory};
 use crate::packed::unpack;
 use crate::platform::no_vms;
 use crate::refused::log_failure;
+use crate::service::{NoService, Service};
 use crate::store::{Needed, Store, give_back};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
-use crate::{Environment, Images, Options, PlannedVm, Platform};
+use crate::{Environment, Images, Options, PlannedVm, Platform, Recipe};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
 ///
@@ -24,10 +26,20 @@ use crate::{Environment, Images, Options, PlannedVm, Platform};
 /// Every VM is planned before any is built, and all are built before any is started. What happens when one of them fails
 /// is the policy of the platform, or of `options`. Whatever fails, nothing half-built stays behind. Once the VMs run, the memory of
 /// the RAM disk goes back to Xen, but for what VMs may be restarted from.
-pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
+pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
     environment: &mut Environment<'_, H, W>,
     options: &Options,
     ramdisk: R,
+) -> MachineStatus {
+    launch_serving(environment, options, ramdisk, &mut NoService)
+}
+
+/// The same, with a service that takes part as long as the platform lives.
+pub fn launch_serving<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
+    environment: &mut Environment<'x, H, W>,
+    options: &Options,
+    ramdisk: R,
+    service: &mut dyn Service<'x, H, W>,
 ) -> MachineStatus {
     for complaint in &options.complaints {
         log::warn!("{complaint}");
@@ -36,7 +48,7 @@ pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     let mut memory = Memory { free: free_memory(environment), released: None };
     let (compression, unpacked) = match unpack(ramdisk.bytes(), (environment.spare_memory)()) {
         Ok(Some(unpacked)) => unpacked,
-        Ok(None) => return launch_from(environment, options, ramdisk, &mut memory, begin),
+        Ok(None) => return launch_from(environment, options, ramdisk, service, &mut memory, begin),
         Err(error) => return refuse(&error),
     };
     let took = micros(begin, (environment.now)());
@@ -47,7 +59,7 @@ pub fn launch<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
         size / 1024
     );
     memory.released = Some(release_packed(environment, ramdisk));
-    launch_from(environment, options, unpacked, &mut memory, begin)
+    launch_from(environment, options, unpacked, service, &mut memory, begin)
 }
 
 /// What is known about Xen's memory.
@@ -59,16 +71,15 @@ struct Memory {
 }
 
 /// The same for a RAM disk that is not compressed.
-fn launch_from<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
-    environment: &mut Environment<'_, H, W>,
+fn launch_from<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
+    environment: &mut Environment<'x, H, W>,
     options: &Options,
     ramdisk: R,
+    service: &mut dyn Service<'x, H, W>,
     memory: &mut Memory,
     begin: u64,
 ) -> MachineStatus {
-    let mut vms = Vec::new();
-    let mut settings = PlatformSpec::default();
-    let built = match build(environment, options, ramdisk.bytes(), &mut vms, &mut settings, begin) {
+    let built = match build(environment, options, ramdisk.bytes(), service, begin) {
         Ok(built) => built,
         Err(Refused { status, planned }) => {
             if planned {
@@ -77,15 +88,15 @@ fn launch_from<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
             return status;
         }
     };
-    let status = run(built, options, ramdisk, begin, memory);
+    let status = run(built, options, ramdisk, service, begin, memory);
     log_memory(environment, memory);
     status
 }
 
 /// VMs that are built, and what the rest of their lives needs.
-struct Built<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
-    supervisor: Supervisor<'e, 'x, 'p, H, W>,
-    vms: Vec<BuiltVm<'x, 'p, H>>,
+struct Built<'e, 'x, H: RawHypercall, W: FrameWindow> {
+    supervisor: Supervisor<'e, 'x, H, W>,
+    vms: Vec<BuiltVm<'x, H>>,
     needed: Needed,
     /// VMs that were planned.
     count: usize,
@@ -100,41 +111,124 @@ struct Refused {
     planned: bool,
 }
 
-/// Reads the platform in `ramdisk`, plans its VMs, which are then in `vms`, and builds them.
-fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
+impl Refused {
+    /// Nothing was built of a platform that has `vms` VMs as far as is known.
+    fn unplanned(vms: usize) -> Self {
+        Self { status: report(MachineStatus::BuildFailed, vms, 0), planned: false }
+    }
+
+    /// The RAM disk cannot be used.
+    fn unusable(error: &dyn core::fmt::Display) -> Self {
+        Self { status: refuse(error), planned: false }
+    }
+}
+
+/// Reads the platform in `ramdisk`, plans its VMs, and builds them.
+fn build<'e, 'x, H: RawHypercall, W: FrameWindow>(
     environment: &'e mut Environment<'x, H, W>,
     options: &Options,
     ramdisk: &[u8],
-    vms: &'p mut Vec<PlannedVm>,
-    settings: &'p mut PlatformSpec,
+    service: &mut dyn Service<'x, H, W>,
     begin: u64,
-) -> Result<Built<'e, 'x, 'p, H, W>, Refused> {
-    let unplanned = |status| Refused { status, planned: false };
-    let archive = Archive::parse(ramdisk).map_err(|error| unplanned(refuse(&error)))?;
+) -> Result<Built<'e, 'x, H, W>, Refused> {
+    let archive = Archive::parse(ramdisk).map_err(|error| Refused::unusable(&error))?;
     let examined = examine(&options.trust, &options.line, ramdisk, &archive, environment.now);
     let event_log = examined.map_err(|refusal| {
         log::error!("step=trust {refusal}");
-        unplanned(report(MachineStatus::BuildFailed, 0, 0))
+        Refused::unplanned(0)
     })?;
-    let platform = Platform::read(&archive).map_err(|error| unplanned(refuse(&error)))?;
-    if platform.is_empty() {
-        return Err(unplanned(refuse(&no_vms(&archive))));
-    }
+    let (platform, settings) = read(&archive, options, service, environment)?;
     for name in event_log.unknown(|name| platform.specs().any(|spec| spec.name == name)) {
         log::warn!("`event-log=` names {name:?}, and there is no such VM");
     }
-    settings.clone_from(platform.settings());
-    options.override_in(settings);
-    let settings: &'p PlatformSpec = settings;
-    if settings.log_level.is_some() {
-        log::set_max_level(options.level(Some(settings)));
-    }
-    if !agree(settings, &platform) {
-        return Err(unplanned(report(MachineStatus::BuildFailed, platform.specs().count(), 0)));
-    }
     let images =
         Images::unpack(&archive, platform.specs(), environment.spare_memory).with_event_log(event_log);
-    let (planned, failures) = platform.plan(&archive, &images);
+    let Planned { vms, recipes, failed } = plan(platform, &settings, &archive, &images, environment, begin)?;
+    let count = vms.len();
+    // Before the first VM is built: one that nobody hears of when it ends must not exist.
+    let supervisor = Supervisor::new(environment, Rc::clone(&settings)).map_err(|error| {
+        log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
+        Refused { status: report(MachineStatus::BuilderFailed, count, 0), planned: true }
+    })?;
+    let mut built = Built { supervisor, vms: Vec::new(), needed: Needed::default(), count, failed };
+    for (vm, recipe) in vms.iter().zip(&recipes) {
+        built.add(vm, recipe)?;
+    }
+    drop(recipes);
+    let keeps = |name: &str| service.keeps(name);
+    built.needed = images.needed(&archive, &vms, keeps);
+    Ok(built)
+}
+
+impl<H: RawHypercall, W: FrameWindow> Built<'_, '_, H, W> {
+    /// Builds one more VM; an error is the end of the platform.
+    fn add(&mut self, vm: &Rc<PlannedVm>, recipe: &Recipe<'_>) -> Result<(), Refused> {
+        let supervisor = &mut self.supervisor;
+        match build_vm(supervisor.environment, vm, recipe) {
+            Ok(vm) => self.vms.push(vm),
+            Err(error) => {
+                log_failure(supervisor.xen(), &vm.spec.name, &error);
+                self.failed = true;
+                if refuses(&supervisor.settings, vm.spec.life.critical) {
+                    take_back(&mut self.vms);
+                    log_refusal(&supervisor.settings);
+                    supervisor.wait_until_gone();
+                    let status = report(MachineStatus::BuildFailed, self.count, 0);
+                    return Err(Refused { status, planned: true });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what holds for all VMs, and their specs, in which the service may enter what it has for them.
+fn read<'x, H: RawHypercall, W: FrameWindow>(
+    archive: &Archive<'_>,
+    options: &Options,
+    service: &mut dyn Service<'x, H, W>,
+    environment: &Environment<'x, H, W>,
+) -> Result<(Platform, Rc<PlatformSpec>), Refused> {
+    let mut platform = Platform::read(archive).map_err(|error| Refused::unusable(&error))?;
+    if platform.is_empty() {
+        return Err(Refused::unusable(&no_vms(archive)));
+    }
+    let mut settings = platform.settings().clone();
+    options.override_in(&mut settings);
+    if settings.log_level.is_some() {
+        log::set_max_level(options.level(Some(&settings)));
+    }
+    let count = platform.specs().count();
+    if !agree(&settings, &platform) {
+        return Err(Refused::unplanned(count));
+    }
+    if let Err(error) = service.open(environment.xen, &settings, platform.specs_mut()) {
+        log::error!("step=service {error}");
+        log::error!("platform=refused: no VM is started because the service cannot be");
+        return Err(Refused::unplanned(count));
+    }
+    Ok((platform, Rc::new(settings)))
+}
+
+/// VMs that are planned.
+struct Planned<'a> {
+    vms: Vec<Rc<PlannedVm>>,
+    /// What each of them is built from.
+    recipes: Vec<Recipe<'a>>,
+    /// Whether one could not be planned.
+    failed: bool,
+}
+
+/// Plans all VMs, and finds out whether they fit the machine.
+fn plan<'a, H: RawHypercall, W: FrameWindow>(
+    platform: Platform,
+    settings: &PlatformSpec,
+    archive: &Archive<'a>,
+    images: &'a Images<'a>,
+    environment: &Environment<'_, H, W>,
+    begin: u64,
+) -> Result<Planned<'a>, Refused> {
+    let (planned, failures) = platform.plan(archive, images);
     for failure in &failures {
         log::error!("vm={} {}", failure.name, failure.error);
     }
@@ -143,63 +237,40 @@ fn build<'e, 'x, 'p, H: RawHypercall, W: FrameWindow>(
     let count = planned.len();
     if failures.iter().any(|failure| refuses(settings, failure.critical)) {
         log_refusal(settings);
-        return Err(unplanned(report(MachineStatus::BuildFailed, count + failures.len(), 0)));
+        return Err(Refused::unplanned(count + failures.len()));
     }
-    let recipes: Vec<_>;
-    (*vms, recipes) = planned.into_iter().unzip();
-    let vms: &'p [PlannedVm] = vms;
-    if !fits(free_memory(environment), vms) && settings.policy == Policy::All {
+    let (vms, recipes): (Vec<_>, Vec<_>) =
+        planned.into_iter().map(|(vm, recipe)| (Rc::new(vm), recipe)).unzip();
+    if !fits(free_memory(environment), &vms) && settings.policy == Policy::All {
         log_refusal(settings);
-        return Err(unplanned(report(MachineStatus::BuildFailed, count, 0)));
+        return Err(Refused::unplanned(count));
     }
-    let mut failed = !failures.is_empty();
-    // Before the first VM is built: one that nobody hears of when it ends must not exist.
-    let mut supervisor = Supervisor::new(environment, settings).map_err(|error| {
-        log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
-        Refused { status: report(MachineStatus::BuilderFailed, count, 0), planned: true }
-    })?;
-    let mut built = Vec::new();
-    for (vm, recipe) in vms.iter().zip(&recipes) {
-        match build_vm(supervisor.environment, vm, recipe) {
-            Ok(vm) => built.push(vm),
-            Err(error) => {
-                log_failure(supervisor.xen(), &vm.spec.name, &error);
-                failed = true;
-                if refuses(settings, vm.spec.life.critical) {
-                    take_back(&mut built);
-                    log_refusal(settings);
-                    supervisor.wait_until_gone();
-                    let status = report(MachineStatus::BuildFailed, count, 0);
-                    return Err(Refused { status, planned: true });
-                }
-            }
-        }
-    }
-    drop(recipes);
-    Ok(Built { supervisor, vms: built, needed: images.needed(&archive, vms), count, failed })
+    Ok(Planned { vms, recipes, failed: !failures.is_empty() })
 }
 
 /// Starts VMs that are built, gives back the RAM disk's memory, and looks after them.
-fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
-    built: Built<'_, '_, '_, H, W>,
+fn run<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
+    built: Built<'_, 'x, H, W>,
     options: &Options,
     ramdisk: R,
+    service: &mut dyn Service<'x, H, W>,
     begin: u64,
     memory: &mut Memory,
 ) -> MachineStatus {
     let Built { mut supervisor, vms, needed, count: planned, mut failed } = built;
-    let settings = supervisor.settings;
+    let settings = Rc::clone(&supervisor.settings);
     let mut count = 0;
     let mut built = vms.into_iter();
     while let Some(vm) = built.next() {
-        let spec = &vm.vm.spec;
+        let planned_vm = Rc::clone(&vm.vm);
+        let spec = &planned_vm.spec;
         if !spec.life.after.is_empty() {
             supervisor.held.hold(vm);
         } else if let Err(error) = supervisor.start(vm) {
             log_failure(supervisor.xen(), &spec.name, &error);
             failed = true;
-            if refuses(settings, spec.life.critical) {
-                log_refusal(settings);
+            if refuses(&settings, spec.life.critical) {
+                log_refusal(&settings);
                 take_back(&mut built.collect());
                 supervisor.destroy_all();
                 supervisor.wait_until_gone();
@@ -217,7 +288,7 @@ fn run<H: RawHypercall, W: FrameWindow, R: Ramdisk>(
     log::info!("platform=started vms={} took={}us", count - held, micros(begin, supervisor.time()));
     supervisor.attend(options);
     release(&mut supervisor, ramdisk, needed, memory);
-    let supervised = supervisor.run();
+    let supervised = supervisor.run(service);
     supervisor.wait_until_gone();
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());
     if let Err(error) = supervised {
@@ -241,8 +312,8 @@ fn release_packed<H: RawHypercall, W: FrameWindow>(
 
 /// Gives the RAM disk's memory back to Xen, but for what VMs may be restarted from. The copy of a compressed one is the
 /// builder's own: it stays.
-fn release<'p, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'p>>(
-    supervisor: &mut Supervisor<'_, '_, 'p, H, W>,
+fn release<H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
+    supervisor: &mut Supervisor<'_, '_, H, W>,
     ramdisk: R,
     needed: Needed,
     memory: &mut Memory,
@@ -331,7 +402,7 @@ fn free_memory<H: RawHypercall, W: FrameWindow>(environment: &Environment<'_, H,
 }
 
 /// Whether Xen has the memory that the VMs start with; says so if not. Where Xen does not tell, building them will show.
-fn fits(free: Option<PageCount>, planned: &[PlannedVm]) -> bool {
+fn fits(free: Option<PageCount>, planned: &[Rc<PlannedVm>]) -> bool {
     let wanted = total_memory(planned);
     let Some(free) = free.filter(|free| wanted > *free) else { return true };
     log::error!(

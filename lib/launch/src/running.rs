@@ -1,5 +1,6 @@
 //! A VM that runs, and its console.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -16,8 +17,8 @@ use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
 const PROMPT_DELAY: u64 = 200_000_000;
 
 /// A VM that runs.
-pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
-    pub(crate) vm: &'p PlannedVm,
+pub(crate) struct Running<'x, H: RawHypercall, S> {
+    pub(crate) vm: Rc<PlannedVm>,
     pub(crate) domid: DomId,
     /// When it was started.
     pub(crate) since: u64,
@@ -25,6 +26,8 @@ pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
     pub(crate) row: Row,
     pub(crate) port: LocalPort<'x, H>,
     pub(crate) ring: ConsoleRing<S>,
+    /// Whose affair its end is.
+    pub(crate) owner: Owner,
     pub(crate) line: LineBuffer,
     /// When the line was begun that is not ended yet.
     pub(crate) open_since: Option<u64>,
@@ -40,6 +43,16 @@ pub(crate) struct Running<'x, 'p, H: RawHypercall, S> {
     pub(crate) is_paused: bool,
 }
 
+/// Whose a VM is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The platform's: its spec says what happens when it ends.
+    #[default]
+    Platform,
+    /// The service's, which is told of its end.
+    Service,
+}
+
 /// How a guest's output is shown.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'c> {
@@ -48,24 +61,29 @@ pub(crate) struct View<'c> {
     pub(crate) is_raw: bool,
 }
 
-impl<H: RawHypercall, S: SharedMemory> Running<'_, '_, H, S> {
+impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.vm.spec.name
+    }
+
+    /// Whether it is the service's.
+    pub(crate) fn is_served(&self) -> bool {
+        self.owner == Owner::Service
     }
 
     /// Relays everything that the guest has written, and tells it that there is room again.
     ///
     /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
     pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64, view: View<'_>) {
-        let vm = self.vm;
+        let vm = Rc::clone(&self.vm);
         let (name, Self { ring, line, is_ready, open, .. }) = (&vm.spec.name, &mut *self);
         let sink = |bytes: &[u8]| {
             if view.is_raw {
                 view.cursor.write_behind(xen, open.text(), bytes);
             }
             open.push(bytes);
-            line.push(bytes, |line| *is_ready |= show(xen, vm, line, view));
+            line.push(bytes, |line| *is_ready |= show(xen, &vm, line, view));
         };
         if !ring.take_output(sink) {
             return;

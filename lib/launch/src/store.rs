@@ -28,13 +28,15 @@ pub(crate) enum Image {
 pub(crate) struct Needed {
     pub(crate) kernels: BTreeMap<String, Image>,
     pub(crate) ramdisks: BTreeMap<String, Range<usize>>,
+    /// What a service keeps.
+    pub(crate) kept: BTreeMap<String, Range<usize>>,
     pub(crate) event_log: SharedLog,
 }
 
 /// The images that may be needed again, and the memory they lie in.
 #[derive(Default)]
-pub(crate) struct Store<'k> {
-    kept: Option<Box<dyn KeptRamdisk + 'k>>,
+pub(crate) struct Store {
+    kept: Option<Box<dyn KeptRamdisk>>,
     images: Needed,
 }
 
@@ -51,18 +53,24 @@ impl Needed {
             Image::Stored(range) => Some(range.clone()),
             Image::Unpacked(_) => None,
         };
-        self.kernels.values().filter_map(stored).chain(self.ramdisks.values().cloned()).collect()
+        let whole = self.ramdisks.values().chain(self.kept.values()).cloned();
+        self.kernels.values().filter_map(stored).chain(whole).collect()
     }
 }
 
-impl<'k> Store<'k> {
+impl Store {
     /// Keeps what `images` needs of the RAM disk and gives the rest back to Xen; how much that was.
     pub(crate) fn new<R>(ramdisk: R, images: Needed, xen: &Xen<impl RawHypercall>) -> (Self, PageCount)
     where
-        R: Ramdisk<Kept: 'k>,
+        R: Ramdisk<Kept: 'static>,
     {
         let (kept, released) = give_back(ramdisk, &images.ranges(), xen);
         (Self { kept: Some(Box::new(kept)), images }, released)
+    }
+
+    /// What a service keeps under `name`.
+    pub(crate) fn kept(&self, name: &str) -> Option<&[u8]> {
+        self.kept.as_ref()?.bytes(self.images.kept.get(name)?.clone())
     }
 
     /// What `vm` is built from, planned again.

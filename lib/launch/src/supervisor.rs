@@ -1,12 +1,14 @@
 //! Looking after running VMs: relaying consoles, seeing VMs end, taking their memory back, starting them again.
 
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use domain_builder::BuildError;
 use event_channel::{LocalPort, Offer, wait};
 use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
 use platform::{Ending, Row};
-use protocols::{ExitAction, PlatformSpec};
+use protocols::PlatformSpec;
 use thiserror::Error;
 use xen_abi::domctl::DomainState;
 use xen_abi::event_channel::VIRQ_DOM_EXC;
@@ -18,8 +20,9 @@ use crate::keyboard::Typed;
 use crate::operator::{Operator, view};
 use crate::refused::log_failure;
 use crate::restart::Waiting;
-use crate::running::Running;
+use crate::running::{Owner, Running};
 use crate::screen::OpenLine;
+use crate::service::{Fate, Host, News, Service};
 use crate::store::Store;
 use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
 
@@ -34,7 +37,7 @@ const FREEING_TIME: u64 = 20_000_000;
 
 /// Why a VM cannot be looked after, so that it is not started.
 #[derive(Debug, Error)]
-pub(crate) enum AttachError {
+pub enum AttachError {
     /// Its console's port or its start was refused.
     #[error("step=start: {0}")]
     Call(#[from] CallError),
@@ -49,25 +52,38 @@ pub(crate) enum AttachError {
     Plan(#[from] VmError),
 }
 
+/// How a VM that is built is to begin.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Begin {
+    /// The restarts that led to it.
+    pub(crate) row: Row,
+    /// Whose it is.
+    pub(crate) owner: Owner,
+    /// Whether it stays paused.
+    pub(crate) is_paused: bool,
+}
+
 /// The VMs that run, and what happened to those that do not any more.
-pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
+pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) environment: &'e mut Environment<'x, H, W>,
-    pub(crate) settings: &'p PlatformSpec,
+    pub(crate) settings: Rc<PlatformSpec>,
     exits: LocalPort<'x, H>,
     /// Whoever types at Xen's console, if that is listened to.
     pub(crate) operator: Option<Operator<'x, H>>,
-    pub(crate) running: Vec<Running<'x, 'p, H, W::Shared>>,
+    pub(crate) running: Vec<Running<'x, H, W::Shared>>,
     /// VMs that start after others.
-    pub(crate) held: Held<'x, 'p, H>,
+    pub(crate) held: Held<'x, H>,
     /// What VMs are built from that are started again.
-    pub(crate) store: Store<'p>,
+    pub(crate) store: Store,
     /// VMs that will be started again.
-    pub(crate) waiting: Vec<Waiting<'p>>,
+    pub(crate) waiting: Vec<Waiting>,
     destroyed: Vec<DomId>,
+    /// What the service is to hear of.
+    pub(crate) news: VecDeque<News>,
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
     pub(crate) bad: usize,
-    preserved: usize,
+    pub(crate) preserved: usize,
     /// A VM could not be started.
     missing: bool,
     /// Domains that Xen did not destroy.
@@ -78,11 +94,11 @@ pub(crate) struct Supervisor<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> {
     pub(crate) ended: bool,
 }
 
-impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
+impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// A supervisor of nothing yet, which hears of domains that end.
     pub(crate) fn new(
         environment: &'e mut Environment<'x, H, W>,
-        settings: &'p PlatformSpec,
+        settings: Rc<PlatformSpec>,
     ) -> Result<Self, CallError> {
         let exits = LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT)?;
         Ok(Self {
@@ -95,6 +111,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             store: Store::default(),
             waiting: Vec::new(),
             destroyed: Vec::new(),
+            news: VecDeque::new(),
             ask_again: None,
             bad: 0,
             preserved: 0,
@@ -110,34 +127,37 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Connects to the console of a built VM and starts it.
-    pub(crate) fn start(&mut self, built: BuiltVm<'x, 'p, H>) -> Result<(), AttachError> {
-        self.attach(built, Row::default())
+    pub(crate) fn start(&mut self, built: BuiltVm<'x, H>) -> Result<(), AttachError> {
+        self.attach(built, Begin::default()).map(|_| ())
     }
 
-    /// The same for a VM that `row` led to.
-    fn attach(&mut self, built: BuiltVm<'x, 'p, H>, row: Row) -> Result<(), AttachError> {
+    /// The same, begun as `begin` says; gives back the domain.
+    pub(crate) fn attach(&mut self, built: BuiltVm<'x, H>, begin: Begin) -> Result<DomId, AttachError> {
         let BuiltVm { vm, domain } = built;
         let offer = Offer { domain: domain.domid(), port: domain.console() };
         let ring = self.environment.window.map_shared(domain.domid(), &[domain.console_frame()])?;
         let port = offer.connect(self.xen())?;
-        let started = domain.start()?;
-        log::info!("vm={} domid={} event=started", vm.spec.name, started.domid);
+        let Begin { row, owner, is_paused } = begin;
+        let domid = if is_paused { domain.stay_paused() } else { domain.start()? }.domid;
+        let event = if is_paused { "paused" } else { "started" };
+        log::info!("vm={} domid={domid} event={event}", vm.spec.name);
         self.running.push(Running {
+            is_ready: vm.spec.life.ready.is_none(),
             vm,
-            domid: started.domid,
+            domid,
             since: self.time(),
             row,
             port,
             ring: ConsoleRing::new(ring),
             line: LineBuffer::default(),
             open_since: None,
-            is_ready: vm.spec.life.ready.is_none(),
             open: OpenLine::default(),
             typed: Typed::default(),
-            is_paused: false,
+            is_paused,
+            owner,
             is_late: false,
         });
-        Ok(())
+        Ok(domid)
     }
 
     /// System time, in nanoseconds.
@@ -176,7 +196,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Looks after the VMs until the last has ended and none is to be started again, or until a critical one is lost.
-    pub(crate) fn run(&mut self) -> Result<(), CallError> {
+    pub(crate) fn run(&mut self, service: &mut dyn Service<'x, H, W>) -> Result<(), CallError> {
         // What happened between a VM's start and now is not announced again.
         self.reap();
         self.release();
@@ -188,11 +208,14 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
                 break;
             }
             self.settle_keyboard();
-            let ports = self.ports();
+            let has_more = self.serve(service);
+            let ports = self.ports(service);
             let events = self.environment.events;
             let refresh = self.refresh_due();
-            let deadline = self.deadline().into_iter().chain(refresh).min();
-            wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+            let deadline = self.deadline().into_iter().chain(refresh).chain(service.deadline()).min();
+            if !has_more {
+                wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+            }
             if refresh.is_some_and(|time| time <= self.time()) {
                 self.refresh();
             }
@@ -205,6 +228,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
             self.restart_due();
             self.release();
         }
+        service.close(&mut Host { supervisor: self });
         self.destroy_all();
         Ok(())
     }
@@ -223,7 +247,7 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         }
         self.held.take_back();
         while let Some(vm) = self.running.pop() {
-            let _gone = self.destroy(vm);
+            self.destroy(vm);
         }
     }
 
@@ -256,10 +280,11 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// All ports that news come by.
-    fn ports(&self) -> Vec<Port> {
+    fn ports(&self, service: &dyn Service<'x, H, W>) -> Vec<Port> {
         let mut ports = alloc::vec![self.exits.port()];
         ports.extend(self.operator.as_ref().map(|operator| operator.port().port()));
         ports.extend(self.running.iter().map(|vm| vm.port.port()));
+        service.ports(&mut ports);
         ports
     }
 
@@ -312,44 +337,13 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         }
     }
 
-    /// Deals with a VM that has ended.
-    fn end(&mut self, mut vm: Running<'x, 'p, H, W::Shared>, ending: Ending) {
-        self.hear_out(&mut vm);
-        let (planned, domid) = (vm.vm, vm.domid);
-        let spec = &planned.spec;
-        log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
-        if ending == Ending::Gone {
-            return self.count(planned, ending);
-        }
-        match ending.action(spec) {
-            ExitAction::Destroy => {
-                let _gone = self.destroy(vm);
-                self.count(planned, ending);
-            }
-            ExitAction::Preserve => {
-                self.preserved += 1;
-                log::info!("vm={} domid={domid} event=preserved", spec.name);
-                self.count(planned, ending);
-            }
-            ExitAction::Restart => {
-                let (row, ran) = (vm.row, self.time().saturating_sub(vm.since));
-                if self.destroy(vm) {
-                    self.restart_later(planned, row, ran, Some(domid));
-                } else {
-                    log::error!("vm={} event=given-up: the domain it was is still there", spec.name);
-                    self.count_bad(planned);
-                }
-            }
-        }
-    }
-
     /// Relays the last that a VM has written.
-    fn hear_out(&mut self, vm: &mut Running<'x, 'p, H, W::Shared>) {
+    pub(crate) fn hear_out(&mut self, vm: &mut Running<'x, H, W::Shared>) {
         let view = view(self.operator.as_ref(), self.environment.cursor, vm.name());
         vm.relay(self.xen(), self.time(), view);
         vm.flush(self.xen(), view);
-        if vm.is_ready {
-            self.held.note(vm.vm, vm.is_late);
+        if vm.is_ready && !vm.is_served() {
+            self.held.note(&vm.vm, vm.is_late);
         }
         let unread = vm.typed.waiting.len();
         if unread > 0 {
@@ -360,49 +354,12 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
         }
     }
 
-    /// Destroys a VM that somebody does not want any more, whatever its actions are.
-    pub(crate) fn destroy_on_demand(&mut self, mut vm: Running<'x, 'p, H, W::Shared>) {
-        self.hear_out(&mut vm);
-        let planned = vm.vm;
-        log::info!("vm={} domid={} event=ended reason=destroyed", planned.spec.name, vm.domid);
-        self.destroy(vm);
-        self.lose_if_critical(planned);
-    }
-
-    /// Enters a VM that does not come back because somebody wants it so: its end is nobody's failure, unless the platform cannot
-    /// do without it.
-    pub(crate) fn lose_if_critical(&mut self, vm: &PlannedVm) {
-        if vm.spec.life.critical {
-            self.count_bad(vm);
-        } else {
-            self.note_end(vm);
-        }
-    }
-
-    /// Enters how a VM ended that does not come back.
-    fn count(&mut self, vm: &PlannedVm, ending: Ending) {
-        if ending.is_good() {
-            self.note_end(vm);
-        } else {
-            self.count_bad(vm);
-        }
-    }
-
-    fn count_bad(&mut self, vm: &PlannedVm) {
-        self.bad += 1;
-        if vm.spec.life.critical {
-            log::error!("vm={} event=critical: it ended badly, and the platform ends with it", vm.spec.name);
-            self.lost = true;
-        }
-        self.note_end(vm);
-    }
-
     /// Makes up a time for the next restart of a VM that is destroyed, or was not completed, after it ran for `ran` nanoseconds.
-    fn restart_later(&mut self, vm: &'p PlannedVm, mut row: Row, ran: u64, before: Option<DomId>) {
+    pub(crate) fn restart_later(&mut self, vm: Rc<PlannedVm>, mut row: Row, ran: u64, before: Option<DomId>) {
         let (name, life) = (&vm.spec.name, &vm.spec.life);
         let Some(delay) = row.count(life, ran) else {
             log::error!("vm={name} event=given-up restarts={}: its restart_limit is reached", row.restarts());
-            return self.count_bad(vm);
+            return self.count_bad(&vm);
         };
         let (restart, limit) = (row.restarts(), life.restart_limit);
         log::info!("vm={name} event=restarting restart={restart}/{limit} in={}ms", delay / 1_000_000);
@@ -412,10 +369,10 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     /// Builds and starts the VMs again whose time has come.
     fn restart_due(&mut self) {
         let (xen, now) = (self.xen(), self.time());
-        let ready = |waiting: &mut Waiting<'_>| waiting.is_ready(now, |domid| is_gone(xen, domid));
+        let ready = |waiting: &mut Waiting| waiting.is_ready(now, |domid| is_gone(xen, domid));
         let due: Vec<_> = self.waiting.extract_if(.., ready).collect();
         for Waiting { vm, row, .. } in due {
-            if let Err(error) = self.restart(vm, row) {
+            if let Err(error) = self.restart(&vm, row) {
                 log_failure(self.xen(), &vm.spec.name, &error);
                 self.restart_later(vm, row, 0, None);
             }
@@ -423,29 +380,38 @@ impl<'e, 'x, 'p, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, 'p, H, W> {
     }
 
     /// Builds and starts a VM again.
-    fn restart(&mut self, vm: &'p PlannedVm, row: Row) -> Result<(), AttachError> {
+    fn restart(&mut self, vm: &Rc<PlannedVm>, row: Row) -> Result<(), AttachError> {
         let built = build_vm(self.environment, vm, &self.store.recipe(vm)?)?;
-        self.attach(built, row)
+        self.attach(built, Begin { row, ..Begin::default() }).map(|_| ())
     }
 
     /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen. Says whether
     /// Xen agreed.
-    fn destroy(&mut self, vm: Running<'x, 'p, H, W::Shared>) -> bool {
+    pub(crate) fn destroy(&mut self, vm: Running<'x, H, W::Shared>) -> Fate {
         let Running { vm, domid, port, ring, .. } = vm;
-        let name = &vm.spec.name;
         drop((port, ring));
+        self.destroy_domain(&vm.spec.name, domid)
+    }
+
+    /// Destroys a domain of which the builder has nothing mapped.
+    pub(crate) fn destroy_domain(&mut self, name: &str, domid: DomId) -> Fate {
         match self.xen().destroy_domain(domid) {
             Ok(()) => {
                 log::info!("vm={name} domid={domid} event=destroyed");
                 self.destroyed.push(domid);
-                true
+                Fate::Destroyed
             }
             Err(error) => {
                 log::error!("vm={name} domid={domid} event=leaked {error}");
                 self.leaked += 1;
-                false
+                Fate::Leaked
             }
         }
+    }
+
+    /// Enters that nothing is left of a domain that was destroyed.
+    pub(crate) fn forget(&mut self, domid: DomId) {
+        self.destroyed.retain(|destroyed| *destroyed != domid);
     }
 }
 
@@ -459,7 +425,7 @@ fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Result<Option<Ending>,
 }
 
 /// Whether Xen knows a domain no more.
-fn is_gone<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> bool {
+pub(crate) fn is_gone<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> bool {
     match xen.domain_info(domid) {
         Err(CallError { errno: Errno::ESRCH, .. }) => true,
         // The identifier may have been given to a new domain.

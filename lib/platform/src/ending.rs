@@ -30,6 +30,8 @@ pub enum Ending {
     Unknown(u8),
     /// It vanished: something else destroyed it.
     Gone,
+    /// It was destroyed because somebody wanted it so.
+    Destroyed,
 }
 
 impl Ending {
@@ -59,7 +61,7 @@ impl Ending {
             Self::Reboot => spec.on_reboot,
             Self::Watchdog => spec.life.on_watchdog,
             Self::Crash | Self::SoftReset | Self::Exit(_) | Self::Unknown(_) => spec.on_crash,
-            Self::Gone => ExitAction::Destroy,
+            Self::Gone | Self::Destroyed => ExitAction::Destroy,
         }
     }
 }
@@ -76,6 +78,7 @@ impl fmt::Display for Ending {
             Self::Exit(status) => write!(f, "exit status={status}"),
             Self::Unknown(reason) => write!(f, "unknown code={reason}"),
             Self::Gone => f.write_str("gone"),
+            Self::Destroyed => f.write_str("destroyed"),
         }
     }
 }

@@ -6,13 +6,13 @@ use std::cell::RefCell;
 
 use event_channel::EventWords;
 use hypercall::Xen;
-use launch::{Cursor, Environment, Options, launch};
+use launch::{Cursor, Environment, Options, Service, launch, launch_serving};
 use log::{Log, Metadata, Record};
 use protocols::archive::{PLATFORM_ENTRY, spec_entry};
 use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, MachineStatus, PlatformSpec};
 use ramdisk::Writer;
 use xen_abi::{DomId, elfnote};
-use xen_sim::{Guest, Machine};
+use xen_sim::{Guest, Machine, SimHypervisor, SimWindow};
 
 thread_local! {
     /// What the code under test has logged in this test.
@@ -146,23 +146,54 @@ pub(crate) fn run_within(
     options: &Options,
     spare: usize,
 ) -> MachineStatus {
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    in_environment(machine, &xen, spare, |environment| launch(environment, options, machine.ramdisk(archive)))
+}
+
+/// Launches what is in a RAM disk to its end, with a service.
+pub(crate) fn launch_with<'x>(
+    machine: &Machine,
+    xen: &'x Xen<SimHypervisor>,
+    archive: &[u8],
+    options: &Options,
+    service: &mut dyn Service<'x, SimHypervisor, SimWindow>,
+) -> MachineStatus {
+    in_environment(machine, xen, 64 << 20, |environment| {
+        launch_serving(environment, options, machine.ramdisk(archive), service)
+    })
+}
+
+/// Calls `act` with the environment of Dom0.
+fn in_environment<'x, R>(
+    machine: &Machine,
+    xen: &'x Xen<SimHypervisor>,
+    spare: usize,
+    act: impl FnOnce(&mut Environment<'x, SimHypervisor, SimWindow>) -> R,
+) -> R {
+    keep_log();
+    // Borrowed for as long as Xen is, which no test cares about.
+    let now: &'static dyn Fn() -> u64 = Box::leak(Box::new({
+        let machine = machine.clone();
+        move || machine.now()
+    }));
+    let dom0: &'static SimHypervisor = Box::leak(Box::new(machine.dom0()));
+    act(&mut Environment {
+        xen,
+        window: machine.window(),
+        events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
+        now,
+        spare_memory: Box::leak(Box::new(move || spare)),
+        cursor: Box::leak(Box::new(Cursor::new())),
+    })
+}
+
+/// Has what is logged kept for [`logged`].
+fn keep_log() {
     static KEEPER: Keeper = Keeper;
     // Fails in every test of the process but the first, which is as well.
     if log::set_logger(&KEEPER).is_ok() {
         log::set_max_level(log::LevelFilter::Debug);
     }
-    let dom0 = machine.dom0();
-    let xen = Xen::probe(machine.dom0()).unwrap();
-    let now = || machine.now();
-    let mut environment = Environment {
-        xen: &xen,
-        window: machine.window(),
-        events: EventWords::new(dom0.pending_words(), dom0.mask_words()),
-        now: &now,
-        spare_memory: &|| spare,
-        cursor: &Cursor::new(),
-    };
-    launch(&mut environment, options, machine.ramdisk(archive))
 }
 
 /// Lets a guest act when the builder next sleeps, if it runs.

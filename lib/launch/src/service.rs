@@ -1,0 +1,255 @@
+//! A service that takes part in a platform's life: it has ports of its own, and has VMs built, started and destroyed while the
+//! platform runs.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use event_channel::EventWords;
+use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
+use platform::{Ending, Row};
+use protocols::{BootSpec, ExitAction, PlatformSpec};
+use xen_abi::{DomId, Port};
+
+use crate::build::BuiltVm;
+use crate::running::{Owner, Running};
+use crate::supervisor::{AttachError, Begin, Supervisor, is_gone};
+use crate::{Building, PlannedVm, Recipe};
+
+/// What takes part in a platform's life besides its VMs.
+pub trait Service<'x, H: RawHypercall, W: FrameWindow> {
+    /// Prepares for the VMs in `specs`, which are not planned yet, and may enter in them what they are to be told. An error, a
+    /// sentence for people, ends the platform before anything is built.
+    fn open(
+        &mut self,
+        xen: &'x Xen<H>,
+        settings: &PlatformSpec,
+        specs: &mut [BootSpec],
+    ) -> Result<(), String>;
+
+    /// Whether the entry `name` of the RAM disk is to stay in memory, to be had by [`Host::image`].
+    fn keeps(&self, name: &str) -> bool;
+
+    /// Adds the ports whose events it waits for to `ports`.
+    fn ports(&self, ports: &mut Vec<Port>);
+
+    /// The system time in nanoseconds at which it has something to do although no event comes.
+    fn deadline(&self) -> Option<u64>;
+
+    /// Does a part of what there is to do, which takes a bounded time; says whether there is more.
+    fn turn(&mut self, host: &mut Host<'_, '_, 'x, H, W>) -> bool;
+
+    /// Hears that a VM has ended that it had started.
+    fn ended(&mut self, host: &mut Host<'_, '_, 'x, H, W>, end: &End);
+
+    /// Hears that the platform's VM called `name` has ended, or was not started, and does not come back.
+    fn lost(&mut self, host: &mut Host<'_, '_, 'x, H, W>, name: &str);
+
+    /// Ends its work: the platform is over. VMs that it started are destroyed afterwards.
+    fn close(&mut self, host: &mut Host<'_, '_, 'x, H, W>);
+}
+
+/// A VM's end, as a service hears of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The VM's name.
+    pub name: String,
+    /// The domain that it was.
+    pub domid: DomId,
+    /// How it ended.
+    pub ending: Ending,
+    /// What became of the domain.
+    pub fate: Fate,
+}
+
+/// What a service is to hear of.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A VM of its own has ended.
+    Served(End),
+    /// The platform's VM of this name does not come back.
+    Final(String),
+}
+
+/// What becomes of a domain that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was destroyed, or is gone by itself; what it held may take a moment to be free.
+    Destroyed,
+    /// It is kept as it is.
+    Preserved,
+    /// Xen does not destroy it.
+    Leaked,
+}
+
+/// Nobody's service: VMs only.
+pub(crate) struct NoService;
+
+impl<'x, H: RawHypercall, W: FrameWindow> Service<'x, H, W> for NoService {
+    fn open(&mut self, _: &'x Xen<H>, _: &PlatformSpec, _: &mut [BootSpec]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn keeps(&self, _: &str) -> bool {
+        false
+    }
+
+    fn ports(&self, _: &mut Vec<Port>) {}
+
+    fn deadline(&self) -> Option<u64> {
+        None
+    }
+
+    fn turn(&mut self, _: &mut Host<'_, '_, 'x, H, W>) -> bool {
+        false
+    }
+
+    fn ended(&mut self, _: &mut Host<'_, '_, 'x, H, W>, _: &End) {}
+
+    fn lost(&mut self, _: &mut Host<'_, '_, 'x, H, W>, _: &str) {}
+
+    fn close(&mut self, _: &mut Host<'_, '_, 'x, H, W>) {}
+}
+
+/// The platform, as its service sees it.
+pub struct Host<'s, 'e, 'x, H: RawHypercall, W: FrameWindow> {
+    pub(crate) supervisor: &'s mut Supervisor<'e, 'x, H, W>,
+}
+
+impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
+    /// The Xen underneath.
+    pub fn xen(&self) -> &'x Xen<H> {
+        self.supervisor.xen()
+    }
+
+    /// System time, in nanoseconds since Xen started.
+    pub fn time(&self) -> u64 {
+        self.supervisor.time()
+    }
+
+    /// The builder's own event bitmaps.
+    pub fn events(&self) -> EventWords<'x> {
+        self.supervisor.environment.events
+    }
+
+    /// Bytes that the builder can still allocate.
+    pub fn spare_memory(&self) -> usize {
+        (self.supervisor.environment.spare_memory)()
+    }
+
+    /// An entry of the RAM disk that the service [keeps](Service::keeps).
+    pub fn image(&self, name: &str) -> Option<&[u8]> {
+        self.supervisor.store.kept(name)
+    }
+
+    /// Whether a VM of this name runs, or is to run.
+    pub fn has_vm(&self, name: &str) -> bool {
+        self.supervisor.is_known(name)
+    }
+
+    /// Whether the domain id `domid` is a VM's, also while that does not run.
+    pub fn is_reserved(&self, domid: u16) -> bool {
+        let supervisor = &self.supervisor;
+        let running = supervisor.running.iter().map(|vm| &*vm.vm);
+        let coming = supervisor.waiting.iter().map(|vm| &*vm.vm).chain(supervisor.held.vms());
+        running.chain(coming).any(|vm| vm.spec.domid == Some(domid))
+    }
+
+    /// The domain that the platform's VM called `name` is at the moment.
+    pub fn domain_of(&self, name: &str) -> Option<DomId> {
+        self.supervisor.running.iter().find(|vm| vm.name() == name).map(|vm| vm.domid)
+    }
+
+    /// Makes the next step of a VM that is being built; gives it when it is complete. After an error it is gone.
+    ///
+    /// Each step has to be given a recipe that is equal to the first.
+    pub fn build(
+        &mut self,
+        building: &mut Building<'x, H>,
+        recipe: &Recipe<'_>,
+    ) -> Result<Option<BuiltVm<'x, H>>, AttachError> {
+        Ok(building.step(self.supervisor.environment, recipe)?)
+    }
+
+    /// Takes a VM that was built among those that are looked after, and starts it unless it is to stay paused.
+    ///
+    /// Its end is told by [`Service::ended`]. It is destroyed then, unless its spec says that it is to be preserved: starting it
+    /// again is not the platform's affair.
+    pub fn adopt(&mut self, built: BuiltVm<'x, H>, paused: bool) -> Result<DomId, AttachError> {
+        self.supervisor.attach(built, Begin { row: Row::default(), owner: Owner::Service, is_paused: paused })
+    }
+
+    /// Stops a VM of the service's, or lets it go on.
+    pub fn pause(&mut self, domid: DomId, pause: bool) -> Result<(), CallError> {
+        let xen = self.xen();
+        if pause { xen.pause_domain(domid) } else { xen.unpause_domain(domid) }?;
+        if let Some(vm) = self.supervisor.running.iter_mut().find(|vm| vm.domid == domid) {
+            vm.is_paused = pause;
+        }
+        Ok(())
+    }
+
+    /// Whether a VM is paused, by whomever.
+    pub fn is_paused(&self, domid: DomId) -> bool {
+        self.supervisor.running.iter().any(|vm| vm.domid == domid && vm.is_paused)
+    }
+
+    /// Destroys a VM of the service's, or one that it had preserved; says whether Xen agreed. What it held may take a moment to be
+    /// free.
+    pub fn destroy(&mut self, domid: DomId) -> Fate {
+        self.supervisor.destroy_served(domid)
+    }
+
+    /// Whether nothing is left of a domain that was destroyed.
+    pub fn is_gone(&mut self, domid: DomId) -> bool {
+        let gone = is_gone(self.xen(), domid);
+        if gone {
+            self.supervisor.forget(domid);
+        }
+        gone
+    }
+
+    /// Logs why a VM is not there, with what Xen most likely found.
+    pub fn log_failure(&self, vm: &PlannedVm, error: &AttachError) {
+        crate::refused::log_failure(self.xen(), &vm.spec.name, error);
+    }
+}
+
+impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
+    /// Tells the service of VMs that have ended, and lets it work; says whether it has more to do.
+    pub(crate) fn serve(&mut self, service: &mut dyn Service<'x, H, W>) -> bool {
+        while let Some(news) = self.news.pop_front() {
+            let host = &mut Host { supervisor: self };
+            match news {
+                News::Served(end) => service.ended(host, &end),
+                News::Final(name) => service.lost(host, &name),
+            }
+        }
+        service.turn(&mut Host { supervisor: self })
+    }
+
+    /// Deals with a VM of the service's that has ended. Whether it comes back is for those to say who asked for it.
+    pub(crate) fn end_served(&mut self, vm: Running<'x, H, W::Shared>, ending: Ending) {
+        let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
+        let name = planned.spec.name.clone();
+        let fate = if ending == Ending::Gone {
+            Fate::Destroyed
+        } else if ending.action(&planned.spec) == ExitAction::Preserve {
+            log::info!("vm={name} domid={domid} event=preserved");
+            Fate::Preserved
+        } else {
+            self.destroy(vm)
+        };
+        self.news.push_back(News::Served(End { name, domid, ending, fate }));
+    }
+
+    /// Destroys a VM of the service's.
+    fn destroy_served(&mut self, domid: DomId) -> Fate {
+        let running = self.running.iter().position(|vm| vm.domid == domid && vm.is_served());
+        let Some(index) = running else { return self.destroy_domain("-", domid) };
+        let mut vm = self.running.remove(index);
+        self.hear_out(&mut vm);
+        log::info!("vm={} domid={domid} event=ended reason=destroyed", vm.name());
+        self.destroy(vm)
+    }
+}
