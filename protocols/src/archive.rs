@@ -22,6 +22,11 @@ pub fn spec_entry(vm: &str) -> String {
     format!("{SPEC_FOLDER}{vm}{SPEC_SUFFIX}")
 }
 
+/// The entry of the image that controllers know by `name`.
+pub fn image_entry(name: &str) -> String {
+    format!("{IMAGE_FOLDER}{name}")
+}
+
 /// The VM whose boot spec the entry `name` holds; `None` when `name` is not that of a boot spec.
 ///
 /// Only direct children of [`SPEC_FOLDER`] are boot specs.

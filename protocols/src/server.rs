@@ -132,7 +132,7 @@ pub enum ServerSpecError {
         most: u64,
     },
     /// More of the store than there is.
-    #[error("controller {vm:?}: {bytes} bytes of images, and the store has {store_kib} KiB")]
+    #[error("controller {vm:?}: {bytes} bytes of images, and the whole store has {store_kib} KiB")]
     StoreTooSmall {
         /// The controller.
         vm: String,

@@ -128,7 +128,7 @@ fn every_field_has_its_range() {
         (bad(|spec| spec.controllers[0].quota.requests = 65), "requests of 65: must be 1 to 64"),
         (
             bad(|spec| spec.controllers[0].quota.store_bytes = 65537),
-            "65537 bytes of images, and the store has 64",
+            "65537 bytes of images, and the whole store has 64",
         ),
         (bad(|spec| spec.controllers[0].quota.first_domid = 200), "200 to 199: the first"),
         (bad(|spec| spec.controllers[0].quota.first_domid = 0), "domid 0: must be 1 to"),

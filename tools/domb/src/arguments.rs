@@ -355,6 +355,9 @@ pub(crate) struct Stack {
     /// The builder to start [default: $DOMB_DB_BOOT, or build/kernels/db-boot]
     #[arg(long, value_name = "FILE")]
     pub(crate) db_boot: Option<PathBuf>,
+    /// The builder to start for a platform with controllers [default: $DOMB_DB_SERVER, or build/kernels/db-server]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db_server: Option<PathBuf>,
     /// More options for Xen, after those that are always given
     #[arg(
         long,

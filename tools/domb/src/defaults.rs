@@ -30,6 +30,14 @@ const DB_BOOT: Made = Made {
     target: "db-boot",
 };
 
+const DB_SERVER: Made = Made {
+    what: "db-server",
+    option: "--db-server",
+    variable: "DOMB_DB_SERVER",
+    below_checkout: "build/kernels/db-server",
+    target: "db-server",
+};
+
 const HELLO: Made = Made {
     what: "the kernel of the first VMs",
     option: "--kernel",
@@ -77,6 +85,11 @@ pub(crate) fn xen(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
 /// The db-boot to start: the user's choice, `DOMB_DB_BOOT`, or the checkout's.
 pub(crate) fn db_boot(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     DB_BOOT.find(chosen)
+}
+
+/// The db-server to start: the user's choice, `DOMB_DB_SERVER`, or the checkout's.
+pub(crate) fn db_server(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    DB_SERVER.find(chosen)
 }
 
 /// The folders to look for GRUB in: the user's choice alone, or `DOMB_GRUB` alone, or the checkout's.

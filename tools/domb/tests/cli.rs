@@ -136,6 +136,30 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
 }
 
 #[test]
+fn controllers_are_served_by_db_server_and_by_nothing_else() {
+    let shop = Workshop::new();
+    shop.vm("web", "domid = 1\n");
+    shop.write("p.toml", b"[[controller]]\nvm = 'web'\nmemory = 64\nvms = 2\n[[vm]]\nfile = 'web.cfg'\n");
+    shop.write("plain.toml", b"[[vm]]\nfile = 'web.cfg'\n");
+    for (arguments, expected) in [
+        (
+            ["pack", "p.toml", "-o", "disk.img", "--db-boot", "kernel"],
+            "db-boot serves nobody; give --db-server",
+        ),
+        (["pack", "plain.toml", "-o", "disk.img", "--db-server", "kernel"], "nobody would be served"),
+        (["pack", "p.toml", "-o", "disk.img", "--db-server", "absent"], "absent"),
+    ] {
+        let output = shop.domb(&arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    let output = shop.domb(&["pack", "p.toml", "-o", "disk.img", "--db-server", "kernel"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = shop.domb(&["inspect", "--json", "disk.img"]);
+    assert!(stdout(&output).contains("\"first_domid\": null"), "{}", stdout(&output));
+}
+
+#[test]
 fn equal_inputs_give_equal_disks_wherever_and_whenever_they_are_packed() {
     let pack = |umask: &str, date: &str| {
         let shop = Workshop::new();

@@ -4,6 +4,7 @@ mod facts;
 mod kernel;
 mod planned;
 pub(crate) mod platform;
+mod server;
 mod settings;
 mod signed;
 mod spec;
@@ -30,6 +31,7 @@ pub use facts::{
     DiskFacts, EntryFacts, Facts, FileFacts, KernelFacts, KindFacts, NoteFacts, PartitionFacts, facts,
 };
 pub use planned::{MapFacts, PlanFacts, PvhFacts};
+pub use server::{ControllerFacts, ServerFacts};
 pub use signed::{ManifestFacts, SignatureFacts, SignedFile, manifest};
 pub use spec::{ChannelFacts, CpusFacts, IoMemoryFacts, IoPortsFacts, SettingsFacts, SpecFacts};
 

@@ -1,8 +1,7 @@
 //! How much memory each part of the machine needs.
 
-use protocols::BootSpec;
-
 use kernel_image::UnpackingCost;
+use protocols::{BootSpec, ServerSpec};
 
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
@@ -26,6 +25,29 @@ const SMALLEST_MACHINE: u64 = 512 * MIB;
 /// The machine's memory is a multiple of this, as that of real machines.
 const MACHINE_STEP: u64 = 64 * MIB;
 
+/// What db-server needs for each controller: rings, the messages that are on their way, what it knows of its VMs.
+const PER_CONTROLLER: u64 = 2 * MIB;
+/// What db-server needs for VMs that are under construction, beside unpacked kernels: their plans and tables.
+const CONSTRUCTION: u64 = 8 * MIB;
+/// How much larger than its file a kernel is that was sent packed; Debian's grows to less than eight times its size.
+const UNPACKED_TO_PACKED: u64 = 8;
+/// What db-server gets at most for unpacking kernels that were sent to it.
+const MOST_UNPACKED: u64 = 160 * MIB;
+
+/// What db-server needs in order to serve, in bytes; `packed` is the largest cost of unpacking one of the kernels that it has and
+/// controllers may name.
+pub fn serving(server: &ServerSpec, packed: UnpackingCost) -> u64 {
+    let count = u64::try_from(server.controllers.len()).unwrap_or(u64::MAX);
+    let sent =
+        server.controllers.iter().map(|controller| controller.quota.store_bytes).max().unwrap_or_default();
+    let sent = sent.saturating_mul(UNPACKED_TO_PACKED).min(MOST_UNPACKED);
+    let stored = u64::try_from(packed.total()).unwrap_or(u64::MAX);
+    let store = server.store_kib.saturating_mul(1024);
+    [PER_CONTROLLER.saturating_mul(count), CONSTRUCTION, sent.max(stored)]
+        .into_iter()
+        .fold(store, u64::saturating_add)
+}
+
 /// What decides about the memory of db-boot, all in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuilderNeed {
@@ -35,6 +57,8 @@ pub struct BuilderNeed {
     pub archive: u64,
     /// What unpacking the kernels takes.
     pub unpacking: UnpackingCost,
+    /// What [serving] takes, if it is db-server.
+    pub serving: u64,
 }
 
 impl BuilderNeed {
@@ -44,6 +68,7 @@ impl BuilderNeed {
             .image
             .saturating_add(self.archive)
             .saturating_add(u64::try_from(self.unpacking.total()).unwrap_or(u64::MAX))
+            .saturating_add(self.serving)
             .saturating_add(BUILDER_SLACK);
         // Two tables grow with the memory they describe: 8 bytes of page table and 8 bytes of
         // physical-to-machine map for each page of 4 KiB; one in 256 covers both, and once more their own need.
@@ -51,10 +76,19 @@ impl BuilderNeed {
     }
 }
 
-/// The memory of a machine that runs the VMs of `specs` beside a Dom0 of `dom0_mib`, in MiB.
-pub fn machine_mib<'a>(specs: impl IntoIterator<Item = &'a BootSpec>, dom0_mib: u64) -> u64 {
+/// The memory of a machine that runs the VMs of `specs` beside a Dom0 of `dom0_mib`, and those that `server` may build, in MiB.
+pub fn machine_mib<'a>(
+    specs: impl IntoIterator<Item = &'a BootSpec>,
+    dom0_mib: u64,
+    server: Option<&ServerSpec>,
+) -> u64 {
     let guests = specs.into_iter().fold(0_u64, |sum, spec| {
         sum.saturating_add(spec.max_memory_kib.saturating_mul(1024)).saturating_add(XEN_PER_DOMAIN)
+    });
+    let quotas = server.iter().flat_map(|server| &server.controllers).map(|controller| controller.quota);
+    let guests = quotas.fold(guests, |sum, quota| {
+        sum.saturating_add(quota.memory_kib.saturating_mul(1024))
+            .saturating_add(u64::from(quota.vms).saturating_mul(XEN_PER_DOMAIN))
     });
     let used = guests.saturating_add(dom0_mib.saturating_mul(MIB)).saturating_add(XEN_BASE);
     let whole = used.saturating_add(used.div_ceil(XEN_TABLES_SHARE));
@@ -63,11 +97,15 @@ pub fn machine_mib<'a>(specs: impl IntoIterator<Item = &'a BootSpec>, dom0_mib: 
 
 #[cfg(test)]
 mod tests {
+    use protocols::message::Quota;
+    use protocols::server::{Controller, ImageAccess, Orphans, Rights};
+
     use super::*;
 
     #[test]
     fn dom0_gets_what_it_holds_and_some_room() {
-        let small = BuilderNeed { image: MIB, archive: MIB / 2, unpacking: UnpackingCost::default() };
+        let small =
+            BuilderNeed { image: MIB, archive: MIB / 2, unpacking: UnpackingCost::default(), serving: 0 };
         assert_eq!(small.dom0_mem_mib(), 14);
         let linux = BuilderNeed {
             archive: 30 * MIB,
@@ -81,6 +119,34 @@ mod tests {
 
     #[test]
     fn a_machine_is_never_smaller_than_the_smallest() {
-        assert_eq!(machine_mib([], 16), 512);
+        assert_eq!(machine_mib([], 16, None), 512);
+    }
+
+    #[test]
+    fn what_is_served_takes_memory_of_the_builder_and_of_the_machine() {
+        let quota = |memory_kib, vms, store_bytes| Quota {
+            memory_kib,
+            vms,
+            first_domid: 0,
+            last_domid: 0,
+            store_bytes,
+            requests: 1,
+        };
+        let controller = |quota| Controller {
+            vm: "a".into(),
+            quota,
+            images: ImageAccess::None,
+            may: Rights::default(),
+            orphans: Orphans::Keep,
+        };
+        let mut server = ServerSpec { store_kib: 0, controllers: vec![controller(quota(1 << 20, 10, 0))] };
+        assert_eq!(serving(&server, UnpackingCost::default()), 10 * MIB);
+        let packed = UnpackingCost { output: 60 << 20, workspace: 1 << 20 };
+        assert_eq!(serving(&server, packed), 71 * MIB);
+        // 1 GiB in ten VMs, beside Dom0 and Xen.
+        assert_eq!(machine_mib([], 16, Some(&server)), 1216);
+        server.store_kib = 16 << 10;
+        server.controllers.push(controller(quota(4, 1, 1 << 20)));
+        assert_eq!(serving(&server, UnpackingCost::default()), (16 + 4 + 8 + 8) * MIB);
     }
 }

@@ -1,32 +1,28 @@
 //! A set of VMs with all their images: what db-boot's RAM disk is made from.
 
+mod images;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kernel_image::{UnpackingCost, Unwrapped};
-use protocols::archive::{IMAGE_FOLDER, PLATFORM_ENTRY, spec_entry};
+use protocols::archive::{PLATFORM_ENTRY, spec_entry};
 use protocols::order::{self, OrderError};
 use protocols::platform::PlatformSpecError;
 use protocols::spec::{BootSpec, ImageRole, SpecError};
 use protocols::{Channels, Digest, PlatformSpec};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use self::images::{ImageStore, entry_name, ramdisk_name};
 use crate::channels;
 use crate::config::keys::Key;
 use crate::config::{VmConfig, VmFile};
-use crate::files;
 use crate::kernel::{MAX_UNPACKED, unpacking_cost};
+use crate::memory;
 use crate::platform_file::PlatformFile;
 use crate::source::{Diagnostic, Severity, Spanned, nearest};
-
-/// The largest image: the CPIO format has 32 bits for a file's size.
-const MAX_IMAGE_LEN: u64 = u32::MAX as u64;
-
-/// Where a file of a RAM disk begins that follows another: at a multiple of so many bytes.
-const RAMDISK_ALIGNMENT: usize = 4;
 
 /// A file that VMs boot from. VMs that name files of equal contents share one.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +64,8 @@ pub struct Platform {
     warnings: Vec<String>,
     vms: Vec<Vm>,
     images: Vec<Image>,
+    /// How many of the images, from the first on, are there for controllers to build VMs of.
+    named: usize,
 }
 
 /// Everything that is wrong with a set of VM files that are right one by one.
@@ -107,7 +105,7 @@ pub enum ArchiveError {
 impl Platform {
     /// Reads the images of all VMs and checks what the VMs must not share: names and domain ids.
     pub fn load(files: Vec<VmFile>) -> Result<Self, PlatformError> {
-        let platform = Self::load_vms(files)?;
+        let platform = Self::load_vms(files, ImageStore::default())?;
         let vms: Vec<_> = platform.specs().collect();
         let problems = PlatformSpec::default().disagreements(&vms).iter().map(ToString::to_string).collect();
         platform.unless(problems)
@@ -115,7 +113,8 @@ impl Platform {
 
     /// The same for the VMs of a platform file, which also must agree with what that says of all of them.
     pub fn load_file(file: PlatformFile) -> Result<Self, PlatformError> {
-        let mut platform = Self::load_vms(file.vms.clone())?;
+        let store = ImageStore::with_named(&file).map_err(|problems| PlatformError { problems })?;
+        let mut platform = Self::load_vms(file.vms.clone(), store)?;
         let problems = file.disagreements(&platform.specs().collect::<Vec<_>>());
         platform.warnings = file.warning_texts().collect();
         platform.settings = Some(file.spec);
@@ -127,11 +126,10 @@ impl Platform {
         if problems.is_empty() { Ok(self) } else { Err(PlatformError { problems }) }
     }
 
-    fn load_vms(files: Vec<VmFile>) -> Result<Self, PlatformError> {
+    fn load_vms(files: Vec<VmFile>, mut store: ImageStore) -> Result<Self, PlatformError> {
         let mut problems = conflicts(&files);
         problems.extend(disorders(&files));
         let warnings = files.iter().flat_map(VmFile::warning_texts).collect();
-        let mut store = ImageStore::default();
         let mut vms = Vec::new();
         for file in files {
             let config = &file.config;
@@ -153,7 +151,8 @@ impl Platform {
         if problems.is_empty() {
             problems = channels::settle(&mut vms);
         }
-        Self { settings: None, warnings, vms, images: store.images }.unless(problems)
+        let ImageStore { images, named, .. } = store;
+        Self { settings: None, warnings, vms, images, named }.unless(problems)
     }
 
     /// What a platform file says of all VMs, if there is one.
@@ -181,6 +180,11 @@ impl Platform {
         &self.images
     }
 
+    /// Those of them that controllers know by name.
+    pub fn named_images(&self) -> &[Image] {
+        self.images.get(..self.named).unwrap_or_default()
+    }
+
     /// The kernel of a VM of this platform.
     pub fn kernel(&self, vm: &Vm) -> &Image {
         &self.images[vm.kernel]
@@ -195,10 +199,11 @@ impl Platform {
     /// starting a Linux takes.
     ///
     /// A kernel that cannot be unpacked stays as it is, for the check of the VMs to say why; so does one that is some VM's
-    /// RAM disk too.
+    /// RAM disk too, and an image for controllers that is no kernel.
     pub fn unpack_kernels(&mut self) {
         let ramdisks: BTreeSet<usize> = self.vms.iter().filter_map(|vm| vm.ramdisk).collect();
-        for index in self.kernels().difference(&ramdisks) {
+        let kernels = self.kernels().into_iter().chain(0..self.named).collect::<BTreeSet<usize>>();
+        for index in kernels.difference(&ramdisks) {
             let image = &mut self.images[*index];
             if let Ok(Unwrapped { elf: Cow::Owned(elf), format, .. }) =
                 kernel_image::unwrap(&image.bytes, MAX_UNPACKED)
@@ -222,6 +227,15 @@ impl Platform {
             output: sum.output.saturating_add(cost.output),
             workspace: sum.workspace.max(cost.workspace),
         })
+    }
+
+    /// What serving controllers takes of the builder's memory, in bytes; 0 when nobody is served.
+    pub fn serving_need(&self) -> u64 {
+        let Some(server) = self.settings.as_ref().and_then(|settings| settings.server.as_ref()) else {
+            return 0;
+        };
+        let costs = self.named_images().iter().map(|image| unpacking_cost(&image.bytes));
+        memory::serving(server, costs.max_by_key(|cost| cost.total()).unwrap_or_default())
     }
 
     /// The RAM disk of db-boot: the platform spec, the specs in the order of the VMs, then the images.
@@ -348,118 +362,18 @@ fn disorders(files: &[VmFile]) -> Vec<String> {
     order::disorders(&nodes).into_iter().filter_map(render).collect()
 }
 
-#[derive(Default)]
-struct ImageStore {
-    images: Vec<Image>,
-    by_path: BTreeMap<PathBuf, usize>,
-    by_digest: BTreeMap<[u8; 32], usize>,
-}
-
-impl ImageStore {
-    /// The index of the image at `path`, which is read unless its contents are there already.
-    fn add(&mut self, file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<usize, String> {
-        if let Some(index) = self.by_path.get(&path.value) {
-            return Ok(*index);
-        }
-        let name = entry_name(file, role, path)?;
-        let bytes = read_image(file, role, path)?;
-        let index = self.keep(name, &path.value, bytes);
-        self.by_path.insert(path.value.clone(), index);
-        Ok(index)
-    }
-
-    /// The index of a VM's RAM disk, if it has one: its file, or its files joined.
-    fn add_ramdisk(&mut self, file: &VmFile) -> Result<Option<usize>, String> {
-        let (first, name) = match (file.config.ramdisks.as_slice(), ramdisk_name(file)?) {
-            ([only], _) => return self.add(file, ImageRole::Ramdisk, only).map(Some),
-            ([first, ..], Some(name)) => (first, name),
-            _ => return Ok(None),
-        };
-        let mut joined = Vec::new();
-        for path in &file.config.ramdisks {
-            // As Linux wants archives that follow each other: each begins at a multiple of four bytes.
-            joined.resize(joined.len().next_multiple_of(RAMDISK_ALIGNMENT), 0);
-            joined.extend(read_image(file, ImageRole::Ramdisk, path)?);
-        }
-        if u64::try_from(joined.len()).is_ok_and(|len| len <= MAX_IMAGE_LEN) {
-            return Ok(Some(self.keep(name, &first.value, joined)));
-        }
-        let text =
-            format!("RAM disk: its files have {} bytes together, more than {MAX_IMAGE_LEN}", joined.len());
-        Err(Diagnostic::error(first.span, text).render(&file.source))
-    }
-
-    /// The index of an image with these contents, which is a new one unless they are there already.
-    fn keep(&mut self, name: String, path: &Path, bytes: Vec<u8>) -> usize {
-        let digest: [u8; 32] = Sha256::digest(&bytes).into();
-        let index = *self.by_digest.entry(digest).or_insert(self.images.len());
-        if index == self.images.len() {
-            let entry = self.free_name(name, &digest);
-            let file_sha256 = Digest(digest);
-            self.images.push(Image { entry, path: path.to_owned(), file_sha256, bytes, unpacked_from: None });
-        }
-        index
-    }
-
-    /// `name`, or `name` with a piece of the contents' digest when another image has it.
-    fn free_name(&self, name: String, digest: &[u8; 32]) -> String {
-        let taken = |name: &String| self.images.iter().any(|image| image.entry == *name);
-        let whole = hexadecimal(digest);
-        let longer = (8..=whole.len()).map(|digits| format!("{name}.{}", &whole[..digits]));
-        std::iter::once(name.clone()).chain(longer).find(|name| !taken(name)).unwrap_or(name)
-    }
-}
-
-/// The contents of a file that a VM names.
-fn read_image(file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<Vec<u8>, String> {
-    let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
-    let bytes = files::read_bounded(&path.value, MAX_IMAGE_LEN)
-        .map_err(|error| problem(format!("{role}: {error}")))?;
-    if bytes.is_empty() {
-        return Err(problem(format!("{role}: {} is empty", path.value.display())));
-    }
-    Ok(bytes)
-}
-
-/// What a VM's RAM disk is called in the archive: by its file, or by its files with `+` between them.
-fn ramdisk_name(file: &VmFile) -> Result<Option<String>, String> {
-    let Some(first) = file.config.ramdisks.first() else { return Ok(None) };
-    let mut names = Vec::new();
-    for path in &file.config.ramdisks {
-        let name = entry_name(file, ImageRole::Ramdisk, path)?;
-        names.push(name.strip_prefix(IMAGE_FOLDER).unwrap_or(&name).to_owned());
-    }
-    let whole = Spanned::new(PathBuf::from(names.join("+")), first.span);
-    entry_name(file, ImageRole::Ramdisk, &whole).map(Some)
-}
-
 /// The digits of `bytes`, two for each.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
-}
-
-/// What an image is called in the archive: its file name below `images/`.
-fn entry_name(file: &VmFile, role: ImageRole, path: &Spanned<PathBuf>) -> Result<String, String> {
-    let problem = |text: String| Diagnostic::error(path.span, text).render(&file.source);
-    let name = path.value.file_name().and_then(|name| Path::new(name).to_str());
-    let name =
-        name.ok_or_else(|| problem(format!("{role}: {} does not name a file", path.value.display())))?;
-    let entry = format!("{IMAGE_FOLDER}{name}");
-    // Room for the piece of a digest that tells two images of the same name apart.
-    let longest = format!("{entry}.{:064}", 0);
-    match protocols::spec::check_image_name(role, &longest) {
-        Ok(()) => Ok(entry),
-        Err(_) => {
-            Err(problem(format!("{role}: the file name {name:?} is too long or has control characters")))
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::source::SourceFile;
+    use sha2::{Digest as _, Sha256};
     use std::fs;
+    use std::path::Path;
 
     fn vm(folder: &Path, name: &str, kernel: &str, more: &str) -> VmFile {
         let text = format!("name = '{name}'\nkernel = '{kernel}'\nmemory = 16\n{more}");

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Compile) -> Result<ExitCode, Failure> {
             }
         }
         Inputs::Platform(file) => {
-            compile_platform(file, arguments.output.as_deref().unwrap_or(Path::new(".")))?;
+            compile_platform(*file, arguments.output.as_deref().unwrap_or(Path::new(".")))?;
         }
     }
     Ok(ExitCode::SUCCESS)

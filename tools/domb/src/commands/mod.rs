@@ -28,7 +28,7 @@ enum Inputs {
     /// VM files.
     Vms(Vec<VmFile>),
     /// A platform file, with the VM files that it names.
-    Platform(PlatformFile),
+    Platform(Box<PlatformFile>),
 }
 
 /// Reads VM files, or one platform file; shows their warnings, and reports the mistakes of all of them at once.
@@ -37,7 +37,7 @@ fn read_inputs(paths: &[PathBuf]) -> Result<Inputs, Failure> {
         [path] if is_platform_file(path) => {
             let file = PlatformFile::read(path)?;
             file.warning_texts().for_each(|text| messages::warn(&text));
-            return Ok(Inputs::Platform(file));
+            return Ok(Inputs::Platform(Box::new(file)));
         }
         _ => {}
     }
@@ -65,7 +65,7 @@ fn read_inputs(paths: &[PathBuf]) -> Result<Inputs, Failure> {
 fn load_platform(paths: &[PathBuf], keep_packed: bool) -> Result<Platform, Failure> {
     let mut platform = match read_inputs(paths)? {
         Inputs::Vms(files) => Platform::load(files)?,
-        Inputs::Platform(file) => Platform::load_file(file)?,
+        Inputs::Platform(file) => Platform::load_file(*file)?,
     };
     if !keep_packed {
         platform.unpack_kernels();

@@ -15,7 +15,8 @@ use image::files::{self, FileError};
 use image::qemu::{self, Boot, Firmware, Machine, Outcome, QemuCommand};
 use image::typing::Keyboard;
 use image::{memory, packed};
-use protocols::{BootSpec, MachineStatus};
+use protocols::archive::PLATFORM_ENTRY;
+use protocols::{BootSpec, MachineStatus, PlatformSpec};
 use tempfile::TempDir;
 
 use self::result::Ended;
@@ -216,7 +217,9 @@ fn memory_of(contents: &DiskContents) -> Result<u64, Failure> {
     let entries = archive.entries().iter();
     let specs = entries.filter(|entry| protocols::archive::vm_of_spec_entry(entry.name()).is_some());
     let specs: Vec<BootSpec> = specs.filter_map(|entry| BootSpec::decode(entry.data()).ok()).collect();
-    Ok(memory::machine_mib(&specs, contents.dom0_mib().unwrap_or(0)))
+    let settings = archive.file(PLATFORM_ENTRY).ok().and_then(|spec| PlatformSpec::decode(spec).ok());
+    let server = settings.and_then(|settings| settings.server);
+    Ok(memory::machine_mib(&specs, contents.dom0_mib().unwrap_or(0), server.as_ref()))
 }
 
 fn firmware(choice: FirmwareChoice) -> Result<Firmware, Failure> {

@@ -39,7 +39,8 @@ impl Stack {
             image::check::check(&platform)?;
         }
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
-        let builder = Builder::read(&defaults::db_boot(chosen.db_boot.as_deref())?)?;
+        let server = platform.settings().and_then(|settings| settings.server.as_ref());
+        let builder = Builder::read(&builder_file(chosen, server.is_some())?)?;
         let unpacked = plain_archive(&platform, chosen)?;
         let event_log = event_log(&platform, &chosen.event_log)?;
         let mut contents = unpacked.len().saturating_add(event_log.copies);
@@ -59,7 +60,7 @@ impl Stack {
                 &(trust_args(chosen)? + &event_log.args + &chosen.dom0_args),
             ),
             archive,
-            machine_mib: memory::machine_mib(platform.vms().iter().map(|vm| &vm.spec), dom0_mib),
+            machine_mib: memory::machine_mib(platform.specs(), dom0_mib, server),
         })
     }
 
@@ -74,6 +75,21 @@ impl Stack {
             archive: &self.archive,
         };
         Ok(disk::build(&grub, &contents)?)
+    }
+}
+
+/// The builder: db-server for a platform with controllers, db-boot for others.
+fn builder_file(chosen: &arguments::Stack, serves: bool) -> Result<PathBuf, Failure> {
+    match (serves, &chosen.db_boot, &chosen.db_server) {
+        (true, Some(_), None) => Err(Failure::new(
+            "--db-boot: the platform file has controllers, and db-boot serves nobody; give --db-server FILE, or \
+             neither",
+        )),
+        (true, _, chosen) => defaults::db_server(chosen.as_deref()),
+        (false, None, Some(_)) => Err(Failure::new(
+            "--db-server: nobody would be served; the platform file names who may ask below lines [[controller]]",
+        )),
+        (false, boot, _) => defaults::db_boot(boot.as_deref()),
     }
 }
 
@@ -131,5 +147,6 @@ const EVENT_LOG_ROOM: usize = 128 << 10;
 
 fn dom0_mem_mib(platform: &Platform, builder: &Builder, contents: usize) -> u64 {
     let archive = u64::try_from(contents).unwrap_or(u64::MAX);
-    BuilderNeed { image: builder.memory, archive, unpacking: platform.unpacking_cost() }.dom0_mem_mib()
+    let unpacking = platform.unpacking_cost();
+    BuilderNeed { image: builder.memory, archive, unpacking, serving: platform.serving_need() }.dom0_mem_mib()
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use protocols::SpecError;
 use protocols::channel::MAX_CHANNELS;
+use protocols::settings::Access;
 use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
 
 use super::keys::{self, Key};
@@ -98,6 +99,14 @@ pub(super) fn read_overrides(assignments: &[Assignment], diagnostics: &mut Vec<D
         ready: life.ready,
         keys,
     }
+}
+
+/// Reads devices that somebody may give to VMs, by the rules for those of a VM.
+pub(super) fn read_devices(assignments: &[Assignment], diagnostics: &mut Vec<Diagnostic>) -> Access {
+    let (values, place) = (by_key(assignments, diagnostics), Span::new(0..0));
+    let mut reader =
+        Reader { values, folder: Path::new(""), end: place, broken_elsewhere: true, diagnostics };
+    reader.access(GuestKind::Pv)
 }
 
 /// Sorts the assignments by key; reports keys that are unknown, unsupported or repeated.

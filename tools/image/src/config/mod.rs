@@ -9,6 +9,7 @@ mod uuid;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use protocols::settings::Access;
 use protocols::spec::{ExitAction, GuestKind};
 use protocols::{Digest, Life, Settings};
 
@@ -17,6 +18,11 @@ use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
 
 /// The largest VM file that is read. The largest that means anything has a few kilobytes.
 const MAX_FILE_LEN: u64 = 1 << 20;
+
+/// Reads the devices (`iomem`, `ioports`, `irqs`) that somebody may give to VMs, by the rules for those of a VM.
+pub(crate) fn read_devices(assignments: &[syntax::Assignment], diagnostics: &mut Vec<Diagnostic>) -> Access {
+    meaning::read_devices(assignments, diagnostics)
+}
 
 /// A VM as its file describes it, every value checked on its own. Images are named, not yet looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,8 @@ use protocols::PlatformSpec;
 use protocols::platform::{Ends, LateAction, LogLevel, Policy};
 use serde::Serialize;
 
+use super::server::{self, ServerFacts};
+
 /// What a platform spec says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlatformFacts {
@@ -27,6 +29,8 @@ pub struct PlatformFacts {
     pub on_late: Option<String>,
     /// How much db-boot says: `error`, `warn`, `info` or `debug`.
     pub loglevel: Option<String>,
+    /// What db-server serves; none: nothing, db-boot will do.
+    pub server: Option<ServerFacts>,
 }
 
 impl From<&PlatformSpec> for PlatformFacts {
@@ -62,6 +66,7 @@ impl From<&PlatformSpec> for PlatformFacts {
             ready_timeout_ms: spec.readiness.map(|readiness| readiness.timeout_ms),
             on_late: spec.readiness.map(|readiness| late(readiness.late).into()),
             loglevel: spec.log_level.map(|it| level(it).into()),
+            server: spec.server.as_ref().map(ServerFacts::from),
         }
     }
 }
@@ -103,6 +108,9 @@ pub(crate) fn describe(spec: &PlatformSpec) -> String {
     }
     if let Some(level) = facts.loglevel {
         field("loglevel", level);
+    }
+    for (name, value) in spec.server.iter().flat_map(server::lines) {
+        field(name, value);
     }
     out
 }

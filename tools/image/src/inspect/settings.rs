@@ -1,11 +1,17 @@
 //! Settings of a VM in words: what differs from the defaults.
 
 use protocols::Settings;
-use protocols::settings::{Affinity, Limits, Placement};
+use protocols::settings::{Access, Affinity, Limits, Placement};
 
 /// A line for each setting that is not the default: its name and its value.
 pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
     let Settings { access, limits, placement } = settings;
+    let rest = of_limits(limits).into_iter().chain(of_placement(placement));
+    devices(access).into_iter().chain(rest.filter_map(|(name, value)| Some((name, value?)))).collect()
+}
+
+/// A line for each kind of device: its name and what of it.
+pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
     let joined = |items: Vec<String>| Some(items.join(", ")).filter(|text| !text.is_empty());
     let memory = access.io_memory.iter().map(|range| {
         let last = range.first + (range.pages - 1);
@@ -18,12 +24,7 @@ pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
         ("I/O ports", joined(ports.collect())),
         ("interrupts", joined(interrupts.collect())),
     ];
-    lines
-        .into_iter()
-        .chain(of_limits(limits))
-        .chain(of_placement(placement))
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
+    lines.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 fn of_limits(limits: &Limits) -> [(&'static str, Option<String>); 4] {

@@ -174,11 +174,9 @@ fn served(channels: &Channels) -> Vec<ChannelFacts> {
 impl From<&Settings> for SettingsFacts {
     fn from(settings: &Settings) -> Self {
         let Settings { access, limits, placement } = settings;
-        let memory = |range: &IoMemory| IoMemoryFacts { first_page: range.first, pages: range.pages };
-        let ports = |range: &IoPorts| IoPortsFacts { first: range.first, last: range.last };
         Self {
-            io_memory: access.io_memory.iter().map(memory).collect(),
-            io_ports: access.io_ports.iter().map(ports).collect(),
+            io_memory: access.io_memory.iter().map(IoMemoryFacts::from).collect(),
+            io_ports: access.io_ports.iter().map(IoPortsFacts::from).collect(),
             interrupts: access.interrupts.clone(),
             max_event_channels: limits.event_channels,
             max_grant_frames: limits.grant_frames,
@@ -190,6 +188,18 @@ impl From<&Settings> for SettingsFacts {
             cap: placement.cap,
             pool: placement.pool,
         }
+    }
+}
+
+impl From<&IoMemory> for IoMemoryFacts {
+    fn from(range: &IoMemory) -> Self {
+        Self { first_page: range.first, pages: range.pages }
+    }
+}
+
+impl From<&IoPorts> for IoPortsFacts {
+    fn from(range: &IoPorts) -> Self {
+        Self { first: range.first, last: range.last }
     }
 }
 

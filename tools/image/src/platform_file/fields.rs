@@ -136,6 +136,16 @@ impl<'t, 'd> Fields<'t, 'd> {
         None
     }
 
+    /// Takes `true` or `false`.
+    pub(super) fn truth(&mut self, key: &'static str) -> Option<bool> {
+        let (_, value) = self.take(key)?;
+        let DeValue::Boolean(truth) = value.get_ref() else {
+            self.wrong_type(key, "true or false", value);
+            return None;
+        };
+        Some(*truth)
+    }
+
     /// Takes a table; an error about what is missing in it points to `[key]`.
     pub(super) fn table(&mut self, key: &'static str) -> Option<(Span, &'t DeTable<'t>)> {
         let (span, value) = self.take(key)?;

@@ -91,7 +91,7 @@ fn member<'t>(table: &'t DeTable<'t>, place: Span, diagnostics: &mut Vec<Diagnos
 }
 
 /// A TOML value as one of a VM file.
-fn value_of(value: &toml::Spanned<DeValue<'_>>) -> Option<Spanned<Value>> {
+pub(super) fn value_of(value: &toml::Spanned<DeValue<'_>>) -> Option<Spanned<Value>> {
     let converted = match value.get_ref() {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Integer(number) => Value::Number(number_of(number)?),

@@ -20,6 +20,7 @@
 
 mod fields;
 mod members;
+pub(crate) mod server;
 mod settings;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use protocols::{BootSpec, PlatformSpec};
 use toml::de::DeTable;
 
 use self::fields::Fields;
+pub use self::server::NamedImage;
 use crate::config::{ConfigError, VmFile};
 use crate::files;
 use crate::source::{Diagnostic, Severity, SourceFile, Span, Spanned};
@@ -50,6 +52,8 @@ pub struct PlatformFile {
     pub spec: PlatformSpec,
     /// The VMs in their order, as their files and this one describe them.
     pub vms: Vec<VmFile>,
+    /// The images that controllers build VMs of.
+    pub images: Vec<NamedImage>,
     places: Places,
     /// What its author should know, although it stops nothing.
     warnings: Vec<Diagnostic>,
@@ -172,7 +176,9 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     let end = source.text().len();
     let mut fields = Fields::new(table.get_ref(), Span::new(end..end), &mut diagnostics);
     let mut places = Places::default();
-    let spec = settings::read(&mut fields, &mut places);
+    let mut spec = settings::read(&mut fields, &mut places);
+    let server = server::read(&mut fields, &mut places, folder);
+    spec.server = server.spec;
     let members = members::read(&mut fields, errors.is_empty());
     fields.finish("a platform file");
     if let Err(error) = spec.validate() {
@@ -193,7 +199,7 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     if messages.iter().any(|(severity, _)| *severity == Severity::Error) {
         return Err(PlatformFileError { messages });
     }
-    Ok(PlatformFile { source, spec, vms, places, warnings: diagnostics })
+    Ok(PlatformFile { source, spec, vms, images: server.images, places, warnings: diagnostics })
 }
 
 fn syntax_error(error: &toml::de::Error) -> Diagnostic {

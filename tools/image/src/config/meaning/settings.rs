@@ -42,7 +42,7 @@ impl Reader<'_> {
         }
     }
 
-    fn access(&mut self, kind: GuestKind) -> Access {
+    pub(super) fn access(&mut self, kind: GuestKind) -> Access {
         let access = Access {
             io_memory: self.ranges(Key::IoMemory, Self::io_memory),
             io_ports: self.ranges(Key::IoPorts, Self::io_ports),
