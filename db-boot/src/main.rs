@@ -6,7 +6,7 @@
 
 mod trust_key;
 
-use hypercall::Xen;
+use hypercall::{Enforcement, Xen};
 use launch::{Cursor, Environment, Options, launch, power_off};
 use protocols::MachineStatus;
 use pv_runtime::{Boot, Ending, Hypervisor, before_each_line, clock, console, events, heap_use};
@@ -40,11 +40,16 @@ fn run(boot: &mut Boot, options: &Options) -> Option<MachineStatus> {
     let xen = Xen::probe(Hypervisor).map_err(|error| log::error!("step=probe {error}")).ok()?;
     let interface = xen.interface();
     log::info!(
-        "xen={}{} domctl={} memory={}KiB",
+        "xen={}{} domctl={} memory={}KiB{}",
         interface.xen,
         xen.extra_version().unwrap_or_default(),
         interface.domctl,
-        boot.start_info().nr_pages * 4
+        boot.start_info().nr_pages * 4,
+        match interface.labels {
+            None => "",
+            Some(Enforcement::Enforced) => " labels=enforced",
+            Some(Enforcement::Permissive) => " labels=permissive",
+        }
     );
     let ramdisk = boot.module()?.map_err(|error| log::error!("step=ramdisk {error}")).ok()?;
     let window = match boot.window()? {

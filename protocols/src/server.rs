@@ -317,6 +317,9 @@ pub enum NotGranted {
         "cpus, cpus_soft, cpu_weight, cap or pool: the platform does not let this controller choose them"
     )]
     Placement,
+    /// A security label: a controller's VMs have that of Xen's tools.
+    #[error("seclabel or init_seclabel: a controller cannot give its VMs labels")]
+    Labels,
 }
 
 impl Rights {
@@ -327,6 +330,9 @@ impl Rights {
         }
         if !self.placement && settings.placement != Placement::default() {
             return Err(NotGranted::Placement);
+        }
+        if !settings.labels.is_default() {
+            return Err(NotGranted::Labels);
         }
         Ok(())
     }

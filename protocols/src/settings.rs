@@ -1,17 +1,21 @@
 //! The part of a boot spec that says what a VM may do and get besides its memory: access to devices, limits, its place on the
-//! machine's CPUs.
+//! machine's CPUs, security labels.
 //!
 //! Each group stands in a module of its own. The default of everything here is what Xen's own tools give a VM whose file does
 //! not say.
 
 mod access;
+mod labels;
 mod limits;
 mod placement;
+
+use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use access::{Access, IoMemory, IoPorts, MAX_FRAME, MAX_INTERRUPT, MAX_RANGES, check_interrupt};
+pub use labels::{Labels, MAX_LABEL_LEN, check_label};
 pub use limits::{
     DEFAULT_EVENT_CHANNELS, DEFAULT_GRANT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Limits, MAX_EVENT_CHANNELS,
     MAX_TABLE_FRAMES,
@@ -27,6 +31,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where its vCPUs run.
     pub placement: Placement,
+    /// What a security policy knows it by.
+    pub labels: Labels,
 }
 
 /// Why settings are not valid.
@@ -86,6 +92,20 @@ pub enum SettingsError {
         "CPUs: a set must have one CPU at least, up to CPU {MAX_CPU}, as ranges in ascending order with gaps between"
     )]
     BadCpus,
+    /// A text that is no label of any policy.
+    #[error(
+        "label {label:?}: must be USER:ROLE:TYPE in at most {MAX_LABEL_LEN} characters, such as \"system_u:system_r:domU_t\""
+    )]
+    BadLabel {
+        /// The text.
+        label: String,
+    },
+    /// A label to build with, and none to run with.
+    #[error("label {label:?} is only for building: say which label the VM runs with")]
+    LoneBuildLabel {
+        /// The label.
+        label: String,
+    },
 }
 
 impl Settings {
@@ -93,7 +113,8 @@ impl Settings {
     pub(crate) fn validate(&self) -> Result<(), SettingsError> {
         self.access.validate()?;
         self.limits.validate()?;
-        self.placement.validate()
+        self.placement.validate()?;
+        self.labels.validate()
     }
 }
 

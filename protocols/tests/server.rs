@@ -265,6 +265,7 @@ fn rights_are_to_what_lies_in_the_ranges_altogether() {
         ),
         (asked(|s| s.access.interrupts = vec![4, 5]), "interrupt 5: "),
         (asked(|s| s.placement.weight = Some(512)), "cpus, "),
+        (asked(|s| s.labels.running = Some("a:b:c".into())), "seclabel or "),
     ] {
         assert!(asked.as_ref().is_err_and(|text| text.starts_with(begins)), "{asked:?}");
     }

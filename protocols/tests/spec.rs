@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use protocols::header::HeaderError;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::settings::{
-    Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Limits, MAX_CAP, MAX_CPU_RANGES,
-    MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Placement,
+    Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Labels, Limits, MAX_CAP, MAX_CPU_RANGES,
+    MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT,
+    Placement,
 };
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
 use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, SettingsError, SpecError};
@@ -55,6 +56,7 @@ fn sample() -> BootSpec {
                 cap: Some(50),
                 pool: 0,
             },
+            labels: Labels { running: Some("u:r:t".into()), building: Some("u:r:b".into()) },
         },
     }
 }
@@ -65,7 +67,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   105, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   119, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -89,6 +91,8 @@ const GOLDEN: &[u8] = &[
     1, 2, 0, 2, 5, 5,                               // hard affinity: all vCPUs, two ranges
     2, 1, 1, 1, 1,                                  // soft affinity: each vCPU, one set of one range
     1, 0x80, 0x04, 1, 50, 0,                        // weight, cap, pool
+    1, 5, b'u', b':', b'r', b':', b't',             // label
+    1, 5, b'u', b':', b'r', b':', b'b',             // label to build with
 ];
 
 #[test]
@@ -171,9 +175,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::Header(HeaderError::BadMagic { .. })));
     assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
     assert_eq!(with(11, 1), HeaderError::ReservedNotZero { found: 0x100 }.into());
-    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0069, most: MAX_BODY_LEN }.into());
-    assert_eq!(with(12, 104), HeaderError::TrailingBytes { count: 1 }.into());
-    assert_eq!(with(12, 106), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
+    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0077, most: MAX_BODY_LEN }.into());
+    assert_eq!(with(12, 118), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(with(12, 120), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
 }
 
 #[test]
@@ -251,6 +255,14 @@ const WRONG_FIELDS: &[WrongField] = &[
         |s| s.settings.placement.hard = Affinity::Each(vec![cpus(&[1]); MAX_CPU_RANGES + 1]),
         "513 ranges of CPUs",
     ),
+    ("a label of two parts", |s| s.settings.labels.running = Some("a::b".into()), "label \"a::b\": must be"),
+    ("a label with a space", |s| s.settings.labels.running = Some("a:b:c d".into()), "label \"a:b:c d\""),
+    (
+        "too long a label",
+        |s| s.settings.labels.building = Some(format!("u:r:{}", "t".repeat(MAX_LABEL_LEN - 3))),
+        "label \"u:r:ttt",
+    ),
+    ("only a label to build with", |s| s.settings.labels.running = None, "label \"u:r:b\" is only for"),
     (
         "too long a delay",
         |s| s.life.restart_delay_ms = MAX_RESTART_DELAY_MS + 1,
@@ -312,6 +324,7 @@ fn the_largest_spec_fits_the_body() {
 }
 
 fn largest_settings() -> Settings {
+    let label = || Some(format!("u:r:{}", "t".repeat(MAX_LABEL_LEN - 4)));
     let affinity = || Affinity::Each((0..512).map(|vcpu| cpus(&[16383 - vcpu])).collect());
     Settings {
         access: Access {
@@ -332,6 +345,7 @@ fn largest_settings() -> Settings {
             cap: Some(MAX_CAP),
             pool: u32::MAX,
         },
+        labels: Labels { running: label(), building: label() },
     }
 }
 
@@ -372,6 +386,8 @@ prop_compose! {
         weight in proptest::option::of(1..=MAX_WEIGHT),
         cap in proptest::option::of(0..=MAX_CAP),
         pool in any::<u32>(),
+        label in proptest::option::of("[a-z]{1,9}:[a-z]{1,9}:[a-zA-Z_]{1,20}(:s0)?"),
+        build in any::<bool>(),
     ) -> Settings {
         let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory { first, pages }).collect();
         let io_ports =
@@ -380,6 +396,7 @@ prop_compose! {
             access: Access { io_memory, io_ports, interrupts },
             limits: Limits { event_channels, grant_frames, maptrack_frames, grant_version },
             placement: Placement { hard, soft, weight, cap, pool },
+            labels: Labels { building: label.clone().filter(|_| build), running: label },
         }
     }
 }

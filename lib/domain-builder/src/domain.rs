@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use crate::labels::LabelNumbers;
 use hypercall::{RawHypercall, Xen};
 use protocols::Settings;
 use xen_abi::domctl::{CreateDomain, CreateFlags};
@@ -32,19 +33,20 @@ const MAX_GRANT_VERSION: u8 = 2;
 
 impl DomainSpec {
     /// The request for a PV domain.
-    pub(crate) fn pv_request(&self) -> CreateDomain {
-        self.request(CreateFlags::empty(), 0)
+    pub(crate) fn pv_request(&self, label: u32) -> CreateDomain {
+        self.request(label, CreateFlags::empty(), 0)
     }
 
     /// The request for a PVH domain: nested paging, and no emulation but that of the local APIC.
-    pub(crate) fn pvh_request(&self) -> CreateDomain {
-        self.request(CreateFlags::HVM | CreateFlags::HAP, EMULATE_LAPIC)
+    pub(crate) fn pvh_request(&self, label: u32) -> CreateDomain {
+        self.request(label, CreateFlags::HVM | CreateFlags::HAP, EMULATE_LAPIC)
     }
 
-    fn request(&self, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {
+    fn request(&self, label: u32, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {
         let limits = &self.settings.limits;
         let frames = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         CreateDomain {
+            ssidref: label,
             handle: self.uuid,
             flags,
             max_vcpus: self.vcpus,
@@ -61,13 +63,15 @@ impl DomainSpec {
 pub struct Guarded<'x, H: RawHypercall> {
     pub(crate) xen: &'x Xen<H>,
     domid: DomId,
+    /// The number of the label that it is to run with, if it was created with another one.
+    pub(crate) final_label: Option<u32>,
     released: bool,
 }
 
 impl<'x, H: RawHypercall> Guarded<'x, H> {
-    /// Guards the domain `domid`, which was just created.
-    pub(crate) fn new(xen: &'x Xen<H>, domid: DomId) -> Self {
-        Self { xen, domid, released: false }
+    /// Guards the domain `domid`, which was just created with the first of `labels`.
+    pub(crate) fn new(xen: &'x Xen<H>, domid: DomId, labels: LabelNumbers) -> Self {
+        Self { xen, domid, final_label: labels.running, released: false }
     }
 
     /// Its identifier.

@@ -9,6 +9,8 @@ use xen_abi::{DomId, Errno, PageCount, Port};
 /// A step of building.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Its security labels are looked up.
+    Label,
     /// The domain comes into being.
     Create,
     /// Its limits are set.
@@ -34,6 +36,7 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Label => "label",
             Self::Create => "create",
             Self::Limits => "limits",
             Self::Access => "access",
@@ -106,6 +109,12 @@ pub enum BuildError {
         "step=load: the domain is not under construction; this is a defect in the builder, please report it"
     )]
     Over,
+    /// A VM has a label, and this Xen has none.
+    #[error(
+        "step=label: this Xen has no security labels: start one that is built with FLASK (CONFIG_XSM_FLASK) with flask=enforcing, \
+         or remove `seclabel`"
+    )]
+    NoLabels,
     /// The scheduler of a CPU pool does not deal in shares.
     #[error(
         "step=place: the scheduler of CPU pool {pool} (number {scheduler}) has no weights and caps: start Xen with sched=credit2 \
@@ -174,6 +183,7 @@ impl BuildError {
             Self::Call { step, .. } | Self::Window { step, .. } | Self::NoFrame { step, .. } => *step,
             Self::OutOfMemory { .. } => Step::Populate,
             Self::Port { .. } => Step::Ports,
+            Self::NoLabels => Step::Label,
             Self::NoPvh { .. } | Self::TooOld { .. } => Step::Create,
             Self::NoShares { .. } => Step::Place,
             Self::Over => Step::Load,
@@ -199,6 +209,16 @@ fn window_advice(error: &WindowError) -> &'static str {
 /// What an error number means for a step, and what to do about it.
 fn advice(step: Step, error: &CallError) -> &'static str {
     match (step, error.errno) {
+        (Step::Label, Errno::EINVAL) => {
+            "the security policy has no such label: check `seclabel` and `init_seclabel` against the policy that Xen was started with"
+        }
+        (Step::Label, Errno::EACCES) => {
+            "the security policy does not let this domain ask about labels, or change the VM's from `init_seclabel` to `seclabel`"
+        }
+        (Step::Create, Errno::EACCES) => {
+            "the security policy (FLASK) does not let this domain create one with that label: check `seclabel` against what the policy \
+             allows, or allow it; \"avc: denied\" in Xen's log says what was asked for"
+        }
         (Step::Access, Errno::EPERM) => {
             "Xen keeps this device to itself, or does not know the interrupt: check `iomem`, `ioports` and `irqs` against what \
              the machine has"

@@ -6,6 +6,7 @@ use domain_plan::{Area, AreaKind, FrameRange, P2m, PvPlan, StartOfDay, mask_upca
 use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port, VcpuId};
 
+use crate::labels::find_labels;
 use crate::populate::Supply;
 use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
@@ -77,9 +78,10 @@ impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives it what its settings say.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
         check_limits(xen, &spec.settings.limits)?;
-        let domid =
-            xen.create_domain(spec.domid, &spec.pv_request()).map_err(BuildError::call(Step::Create))?;
-        let domain = Guarded::new(xen, domid);
+        let labels = find_labels(xen, &spec.settings.labels)?;
+        let request = spec.pv_request(labels.creation);
+        let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
+        let domain = Guarded::new(xen, domid, labels);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
         settings::apply(xen, domid, spec)?;
@@ -299,15 +301,24 @@ impl<H: RawHypercall> Sealed<'_, H> {
         self.runs
     }
 
-    /// Ends the guard over the domain and leaves it paused.
-    pub fn stay_paused(self) -> Started {
-        let Self { domain, console_frame, console, .. } = self;
-        Started { domid: domain.release(), console_frame, console }
+    /// Changes the label that the domain was built with to the one that it runs with, if that is another.
+    fn give_label(&self) -> Result<(), BuildError> {
+        let Some(label) = self.domain.final_label else { return Ok(()) };
+        self.domain.xen.relabel(self.domain.domid(), label).map_err(BuildError::call(Step::Label))
     }
 
-    /// Starts the domain and ends the guard over it.
+    /// Gives the domain the label that it runs with, ends the guard over it, and leaves it paused.
+    pub fn stay_paused(self) -> Result<Started, BuildError> {
+        self.give_label()?;
+        let Self { domain, console_frame, console, .. } = self;
+        Ok(Started { domid: domain.release(), console_frame, console })
+    }
+
+    /// Gives the domain the label that it runs with, starts it, and ends the guard over it.
     pub fn start(self) -> Result<Started, BuildError> {
+        self.give_label()?;
         self.domain.xen.unpause_domain(self.domain.domid()).map_err(BuildError::call(Step::Start))?;
-        Ok(self.stay_paused())
+        let Self { domain, console_frame, console, .. } = self;
+        Ok(Started { domid: domain.release(), console_frame, console })
     }
 }

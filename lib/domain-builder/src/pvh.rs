@@ -16,6 +16,7 @@ use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use zerocopy::IntoBytes;
 
+use crate::labels::find_labels;
 use crate::populate::Supply;
 use crate::rings::{Ring, RingPorts};
 use crate::settings::{self, check_limits};
@@ -80,9 +81,10 @@ impl<'x, H: RawHypercall> Created<'x, H> {
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvhPlan<'_>) -> Result<Self, BuildError> {
         check_machine(xen)?;
         check_limits(xen, &spec.settings.limits)?;
-        let domid =
-            xen.create_domain(spec.domid, &spec.pvh_request()).map_err(BuildError::call(Step::Create))?;
-        let domain = Guarded::new(xen, domid);
+        let labels = find_labels(xen, &spec.settings.labels)?;
+        let request = spec.pvh_request(labels.creation);
+        let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
+        let domain = Guarded::new(xen, domid, labels);
         let limit = spec.max_memory.checked_add(plan.special_pages()).unwrap_or(spec.max_memory);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, limit).map_err(BuildError::call(Step::Limits))?;

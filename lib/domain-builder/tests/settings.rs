@@ -6,7 +6,7 @@ use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
 use domain_plan::{GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
-use protocols::settings::{Access, Affinity, CpuSet, IoMemory, IoPorts, Limits, Placement};
+use protocols::settings::{Access, Affinity, CpuSet, IoMemory, IoPorts, Labels, Limits, Placement};
 use xen_abi::{DomId, Errno, GuestVirt, Mfn, PAGE_SIZE, PageCount, VcpuId};
 use xen_sim::{Effect, Fault, Guest, Machine, Release};
 
@@ -45,6 +45,7 @@ fn everything() -> Settings {
             cap: Some(150),
             pool: 0,
         },
+        labels: Labels::default(),
     }
 }
 

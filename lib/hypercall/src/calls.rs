@@ -24,7 +24,7 @@ use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, hvm, physdev, platform, sysctl};
+use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, flask, hvm, physdev, platform, sysctl};
 use zerocopy::FromZeros;
 
 use crate::{CallCounts, CallError, Interface, ProbeError, RawHypercall};
@@ -56,7 +56,7 @@ pub(crate) fn address<T: ?Sized>(value: &T) -> u64 {
 
 /// Name of the operation in a raw hypercall, as the public headers have it, for traces and messages.
 ///
-/// `first_word` is the 32-bit word at the first argument where that is an address (domctl, sysctl, platform_op), else the argument.
+/// `first_word` is the 32-bit word at the first argument where that is an address (domctl, sysctl, platform_op, xsm_op), else the argument.
 pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
     match number {
         HypercallNumber::DOMCTL => Command::from_raw(first_word).name(),
@@ -67,6 +67,7 @@ pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
         HypercallNumber::PLATFORM_OP => platform::name(first_word),
         HypercallNumber::HVM_OP => hvm::name(first_word),
         HypercallNumber::PHYSDEV_OP => physdev::name(first_word),
+        HypercallNumber::XSM_OP => flask::name(first_word),
         other => other.name(),
     }
 }

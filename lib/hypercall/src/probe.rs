@@ -12,8 +12,8 @@ use xen_abi::sysctl::{Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
 use xen_abi::version::XENVER_VERSION;
 use xen_abi::{DomId, Errno};
 
-use crate::RawHypercall;
 use crate::calls::address_mut;
+use crate::{Enforcement, RawHypercall};
 
 /// The release of a Xen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +39,8 @@ pub struct Interface {
     pub domctl: DomctlVersion,
     /// The sysctl interface it speaks; `None` if it speaks none that is known here, which costs only statistics.
     pub sysctl: Option<SysctlVersion>,
+    /// What it does about its security policy; `None` without FLASK: then domains have no labels.
+    pub labels: Option<Enforcement>,
 }
 
 /// Why the calling domain cannot build others.
@@ -73,12 +75,13 @@ impl Interface {
     /// Asks the Xen behind `raw` for its release and the versions of its control interfaces.
     pub(crate) fn probe(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
         let xen = Self::probe_xen(raw)?;
-        Ok(Self { xen, domctl: Self::probe_domctl(raw, xen)?, sysctl: Self::probe_sysctl(raw) })
+        let domctl = Self::probe_domctl(raw, xen)?;
+        Ok(Self { xen, domctl, sysctl: Self::probe_sysctl(raw), labels: Self::probe_labels(raw) })
     }
 
     /// Asks the Xen behind `raw` for its release only.
     pub(crate) fn unprivileged(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
-        Ok(Self { xen: Self::probe_xen(raw)?, domctl: DomctlVersion::NEWEST, sysctl: None })
+        Ok(Self { xen: Self::probe_xen(raw)?, domctl: DomctlVersion::NEWEST, sysctl: None, labels: None })
     }
 
     fn probe_xen(raw: &impl RawHypercall) -> Result<XenVersion, ProbeError> {

@@ -8,6 +8,7 @@ use xen_sim::{Effect, Fault, Machine, Release};
 
 fn request() -> CreateDomain {
     CreateDomain {
+        ssidref: 0,
         handle: [3; 16],
         flags: CreateFlags::empty(),
         max_vcpus: 2,

@@ -3,6 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use domain_builder::find_labels;
 use hypercall::{FrameWindow, Ramdisk, RawHypercall};
 use protocols::platform::Policy;
 use protocols::{MachineStatus, PlatformSpec};
@@ -241,7 +242,8 @@ fn plan<'a, H: RawHypercall, W: FrameWindow>(
     }
     let (vms, recipes): (Vec<_>, Vec<_>) =
         planned.into_iter().map(|(vm, recipe)| (Rc::new(vm), recipe)).unzip();
-    if !fits(free_memory(environment), &vms) && settings.policy == Policy::All {
+    let possible = labels_exist(environment, &vms) & fits(free_memory(environment), &vms);
+    if !possible && settings.policy == Policy::All {
         log_refusal(settings);
         return Err(Refused::unplanned(count));
     }
@@ -412,6 +414,21 @@ fn fits(free: Option<PageCount>, planned: &[Rc<PlannedVm>]) -> bool {
         free.kib()
     );
     false
+}
+
+/// Whether Xen knows every label that a VM is to have; says so of each that it does not.
+fn labels_exist<H: RawHypercall, W: FrameWindow>(
+    environment: &Environment<'_, H, W>,
+    planned: &[Rc<PlannedVm>],
+) -> bool {
+    let mut exist = true;
+    for spec in planned.iter().map(|vm| &vm.spec).filter(|spec| !spec.settings.labels.is_default()) {
+        if let Err(error) = find_labels(environment.xen, &spec.settings.labels) {
+            log_failure(environment.xen, &spec.name, &error);
+            exist = false;
+        }
+    }
+    exist
 }
 
 /// Logs Xen's free memory before and after, and what of the builder's own was given back in between: when nothing was left

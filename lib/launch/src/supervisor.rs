@@ -138,7 +138,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let ring = self.environment.window.map_shared(domain.domid(), &[domain.console_frame()])?;
         let port = offer.connect(self.xen())?;
         let Begin { row, owner, is_paused } = begin;
-        let domid = if is_paused { domain.stay_paused() } else { domain.start()? }.domid;
+        let domid = if is_paused { domain.stay_paused()? } else { domain.start()? }.domid;
         let event = if is_paused { "paused" } else { "started" };
         log::info!("vm={} domid={domid} event={event}", vm.spec.name);
         self.running.push(Running {

@@ -53,6 +53,7 @@ fn a_number_that_an_earlier_refusal_has_cost_is_told_on_the_releases_that_lose_i
         let machine = Machine::with_release(release);
         let xen = Xen::probe(machine.dom0()).unwrap();
         let bad = CreateDomain {
+            ssidref: 0,
             handle: [0; 16],
             flags: CreateFlags::empty(),
             max_vcpus: 100_000,

@@ -114,6 +114,13 @@ pub(crate) const CALLS: &[Call] = &[
                 ),
             ),
             (
+                Errno::EACCES,
+                check(
+                    "The security policy (FLASK) does not let the caller create a domain with this label.",
+                    "Write a `seclabel` that it may create, or change the policy; \"avc: denied\" in Xen's log says what was asked for.",
+                ),
+            ),
+            (
                 Errno::EINVAL,
                 check(
                     "This Xen cannot run guests of the type: it is built without PV (CONFIG_PV) or without HVM (CONFIG_HVM), or the machine \
@@ -172,6 +179,44 @@ pub(crate) const CALLS: &[Call] = &[
                 ),
             ),
         ],
+    },
+    Call {
+        name: "FLASK_CONTEXT_TO_SID",
+        purpose: "It asks for the number of a security label (`seclabel`, `init_seclabel`).",
+        refusals: &[
+            (
+                Errno::EINVAL,
+                check(
+                    "The policy that Xen was started with has no such label.",
+                    "Correct `seclabel`; `seinfo`, or the policy's sources, list its users, roles and types.",
+                ),
+            ),
+            (
+                Errno::EACCES,
+                check(
+                    "The policy does not let the caller ask about labels.",
+                    "The builder's label needs the right check_context of the class security.",
+                ),
+            ),
+            (
+                Errno::ENOSYS,
+                check(
+                    "This Xen has no labels: it is built without FLASK, or started with flask=disabled.",
+                    "Use a Xen with CONFIG_XSM_FLASK, or remove `seclabel`.",
+                ),
+            ),
+        ],
+    },
+    Call {
+        name: "FLASK_RELABEL_DOMAIN",
+        purpose: "It changes a domain's label from `init_seclabel` to `seclabel` before it starts.",
+        refusals: &[(
+            Errno::EACCES,
+            check(
+                "The policy does not let the caller change this label to that one.",
+                "Allow the builder's label relabelfrom and relabelto, and the first label the transition to the second.",
+            ),
+        )],
     },
     Call {
         name: "XENMEM_populate_physmap",

@@ -9,6 +9,7 @@ use xen_sim::{Machine, Release, SimHypervisor};
 
 fn request() -> CreateDomain {
     CreateDomain {
+        ssidref: 0,
         handle: [3; 16],
         flags: CreateFlags::empty(),
         max_vcpus: 1,
@@ -67,6 +68,28 @@ fn every_refusal_of_the_simulation_is_explained() {
         xen.unpause_domain(domain).unwrap();
         let error = xen.unpause_domain(domain).unwrap_err();
         assert!(explain(error.call, error.errno, None).specific, "{error}");
+    }
+}
+
+#[test]
+fn refusals_of_a_security_policy_are_explained() {
+    let label = |text: &str| format!("system_u:system_r:{text}");
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).flask(true).build();
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let number = |text| xen.label_number(&label(text)).unwrap();
+        let create = |text| xen.create_domain(None, &CreateDomain { ssidref: number(text), ..request() });
+        let domain = create("domU_t").unwrap();
+        let errors = [
+            xen.label_number("nobody").unwrap_err(),
+            create("xen_t").unwrap_err(),
+            xen.relabel(domain, number("nomigrate_t")).unwrap_err(),
+            Xen::probe(Machine::with_release(release).dom0()).unwrap().label_number("a:b:c").unwrap_err(),
+        ];
+        for error in errors {
+            let explanation = explain(error.call, error.errno, Some(version(release)));
+            assert!(explanation.specific, "Xen {release}: {error} has no explanation of its own");
+        }
     }
 }
 

@@ -210,6 +210,8 @@ bitflags! {
 /// What to ask of `XEN_DOMCTL_createdomain`, free of any version's layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateDomain {
+    /// The number of its security label; without meaning on a Xen without FLASK.
+    pub ssidref: u32,
     /// The domain's UUID.
     pub handle: [u8; 16],
     /// Kind of domain.
@@ -279,7 +281,7 @@ impl CreateDomain {
     pub fn encode(&self, version: DomctlVersion) -> [u8; PAYLOAD] {
         let mut payload = [0; PAYLOAD];
         let prefix = CreatePrefix {
-            ssidref: 0,
+            ssidref: self.ssidref,
             handle: self.handle,
             flags: self.flags.bits(),
             iommu_opts: 0,
@@ -306,6 +308,7 @@ impl CreateDomain {
             None => 2,
         };
         Some(Self {
+            ssidref: prefix.ssidref,
             handle: prefix.handle,
             flags: CreateFlags::from_bits_retain(prefix.flags),
             max_vcpus: prefix.max_vcpus,
@@ -507,6 +510,7 @@ mod tests {
 
     fn request() -> CreateDomain {
         CreateDomain {
+            ssidref: 0,
             handle: *b"0123456789abcdef",
             flags: CreateFlags::HVM | CreateFlags::HAP,
             max_vcpus: 3,

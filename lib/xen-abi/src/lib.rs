@@ -19,6 +19,7 @@ pub mod device_access;
 pub mod domctl;
 pub mod elfnote;
 pub mod event_channel;
+pub mod flask;
 pub mod grant_table;
 pub mod hvm;
 pub mod memory;

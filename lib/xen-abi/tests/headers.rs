@@ -24,7 +24,7 @@ use xen_abi::number::HypercallNumber;
 use xen_abi::start_info::StartFlags;
 use xen_abi::sysctl::{self, SysctlVersion};
 use xen_abi::{
-    DomId, Errno, console, device_access, elfnote, event_channel, grant_table, memory, mmu, physdev,
+    DomId, Errno, console, device_access, elfnote, event_channel, flask, grant_table, memory, mmu, physdev,
     platform, sched, scheduling, shared_info, start_info, vcpu, version,
 };
 
@@ -120,6 +120,24 @@ fn structures(checks: &mut Checks) {
     shared_structures(checks);
     machine_structures(checks);
     hvm_structures(checks);
+    label_structures(checks);
+}
+
+fn label_structures(checks: &mut Checks) {
+    structure!(checks, flask::FlaskOp, "struct xen_flask_op", {
+        cmd = "cmd", interface_version = "interface_version", payload = "u",
+    });
+    structure!(checks, flask::SidContext, "struct xen_flask_sid_context", {
+        sid = "sid", size = "size", context = "context",
+    });
+    structure!(checks, flask::Relabel, "struct xen_flask_relabel", { domid = "domid", sid = "sid" });
+    constants! { checks,
+        XEN_FLASK_INTERFACE_VERSION = flask::FLASK_INTERFACE_VERSION;
+        FLASK_GETENFORCE = flask::FLASK_GETENFORCE;
+        FLASK_CONTEXT_TO_SID = flask::FLASK_CONTEXT_TO_SID;
+        FLASK_SID_TO_CONTEXT = flask::FLASK_SID_TO_CONTEXT;
+        FLASK_RELABEL_DOMAIN = flask::FLASK_RELABEL_DOMAIN;
+    }
 }
 
 fn hvm_structures(checks: &mut Checks) {
@@ -567,6 +585,7 @@ const VERSIONED: [(&str, &str); 15] = [
 /// Where our encoder puts each field of a create request, found by giving it bytes that occur nowhere else.
 fn encoded_offsets(version: DomctlVersion) -> BTreeMap<&'static str, u64> {
     let request = CreateDomain {
+        ssidref: 0xa9a9_a9a9,
         handle: [0xa1; 16],
         flags: CreateFlags::from_bits_retain(0xa2a2_a2a2),
         max_vcpus: 0xa3a3_a3a3,
@@ -578,6 +597,7 @@ fn encoded_offsets(version: DomctlVersion) -> BTreeMap<&'static str, u64> {
     };
     let payload = request.encode(version);
     let fields = [
+        (0xa9, "createdomain ssidref"),
         (0xa1, "createdomain handle"),
         (0xa2, "createdomain flags"),
         (0xa3, "createdomain max_vcpus"),
@@ -598,7 +618,7 @@ fn program(checks: &Checks) -> String {
          #include <xen/xen.h>\n#include <xen/domctl.h>\n#include <xen/hvm/hvm_op.h>\n#include <xen/hvm/params.h>\n\
          #include <xen/hvm/hvm_info_table.h>\n#include <xen/hvm/save.h>\n#include <xen/arch-x86/hvm/start_info.h>\n#include <xen/elfnote.h>\n#include <xen/event_channel.h>\n\
          #include <xen/grant_table.h>\n#include <xen/memory.h>\n#include <xen/physdev.h>\n#include <xen/platform.h>\n\
-         #include <xen/sched.h>\n#include <xen/sysctl.h>\n#include <xen/version.h>\n#include <xen/io/console.h>\n\
+         #include <xen/sched.h>\n#include <xen/sysctl.h>\n#include <xen/version.h>\n#include <xen/xsm/flask_op.h>\n#include <xen/io/console.h>\n\
          #define SAY(what, value) printf(\"%s\\t%llu\\n\", what, (unsigned long long)(value))\n\
          int main(void) {\n",
     );

@@ -32,6 +32,7 @@ impl State {
             }
             Request::SetParam(param) => self.set_param(caller, param),
             Request::Sysctl { call, buffer } => self.sysctl(caller, call, &mut buffer.bytes),
+            Request::Flask { op, text } => self.flask_op(caller, op, text),
             Request::MapPirq(argument) => self.map_pirq(caller, argument),
             Request::UnmapPirq(argument) => self.unmap_pirq(caller, *argument),
             Request::Populate { reservation, extents } => {

@@ -65,6 +65,8 @@ pub(crate) struct Domain {
     pub(crate) share: Share,
     /// Its CPU pool.
     pub(crate) pool: u32,
+    /// The number of its security label.
+    pub(crate) label: u32,
     /// What it was created with.
     pub(crate) request: CreateDomain,
 }
@@ -73,6 +75,7 @@ impl State {
     /// `XEN_DOMCTL_createdomain`.
     pub(crate) fn create_domain(&mut self, wanted: DomId, request: &CreateDomain) -> Result<DomId, Errno> {
         let domid = self.choose_domid(wanted)?;
+        self.allows_creation(request.ssidref)?;
         if let Err(errno) = check_create(request, self.release, self.capabilities) {
             if self.release.loses_refused_domids() {
                 self.lost_domids.insert(domid);
@@ -138,6 +141,7 @@ impl State {
             devices: Devices::default(),
             share: Share::default(),
             pool: 0,
+            label: request.ssidref,
             request: request.clone(),
         };
         self.frames.write_at(frames[1], 0, &[0; xen_abi::PAGE_SIZE]);
@@ -157,6 +161,7 @@ impl State {
     /// The same with an identifier.
     pub(crate) fn start_domain(&mut self, domid: DomId, pages: PageCount) -> Result<(), Errno> {
         let request = CreateDomain {
+            ssidref: 0,
             handle: [0; 16],
             flags: CreateFlags::empty(),
             max_vcpus: 1,
@@ -334,6 +339,7 @@ impl State {
         info.max_vcpu_id = u32::try_from(domain.vcpus.len()).unwrap_or(0).wrapping_sub(1);
         info.handle = domain.handle;
         info.cpupool = domain.pool;
+        info.ssidref = domain.label;
         Ok(info)
     }
 }

@@ -44,6 +44,7 @@ mod grants;
 mod guest;
 mod hvm;
 mod hypervisor;
+mod labels;
 mod machine;
 mod memory;
 mod mmu;

@@ -35,6 +35,7 @@ pub struct Builder {
     window: usize,
     lingers: bool,
     capabilities: Capabilities,
+    flask: Option<bool>,
     cpus: Cpus,
 }
 
@@ -76,6 +77,14 @@ impl Builder {
         Self { capabilities, ..self }
     }
 
+    /// Gives Xen FLASK, with a small policy that is enforced or not; without FLASK unless set. Dom0 may create domains with the
+    /// labels `domU_t` and `isolated_domU_t`, and with `nomigrate_t_building`, which it may then change to `nomigrate_t`, each behind
+    /// `system_u:system_r:`; there is `xen_t` besides, and no other.
+    #[must_use]
+    pub fn flask(self, enforced: bool) -> Self {
+        Self { flask: Some(enforced), ..self }
+    }
+
     /// The CPUs of pool 0, 4 unless set; and further pools of one CPU each, none unless set.
     #[must_use]
     pub fn cpus(self, first_pool: u32, more_pools: u32) -> Self {
@@ -110,6 +119,7 @@ impl Builder {
             ended: None,
             lingers: self.lingers,
             capabilities: self.capabilities,
+            flask: self.flask,
             cpus: self.cpus,
             lingering: Vec::new(),
             free_at_start: 0,
@@ -161,6 +171,7 @@ impl Machine {
             window: 512,
             lingers: false,
             capabilities: Capabilities::PV.union(Capabilities::HVM).union(Capabilities::HAP),
+            flask: None,
             cpus: Cpus { first_pool: 4, more_pools: 0 },
         }
     }

@@ -12,6 +12,7 @@ use xen_abi::event_channel::{
     EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND, EVTCHNOP_STATUS, EVTCHNOP_UNMASK,
     OnePort, Status,
 };
+use xen_abi::flask::{FLASK_CONTEXT_TO_SID, FLASK_RELABEL_DOMAIN, FlaskOp, Relabel, SidContext};
 use xen_abi::grant_table::{
     GNTTABOP_MAP_GRANT_REF, GNTTABOP_QUERY_SIZE, GNTTABOP_SETUP_TABLE, GNTTABOP_UNMAP_GRANT_REF, MapGrantRef,
     QuerySize, SetupTable, UnmapGrantRef,
@@ -50,6 +51,7 @@ pub(crate) enum Request {
     Domctl { call: Domctl, context: Option<Box<VcpuGuestContext>>, buffer: Buffer },
     SetParam(Param),
     Sysctl { call: Sysctl, buffer: Buffer },
+    Flask { op: FlaskOp, text: Vec<u8> },
     MapPirq(MapPirq),
     UnmapPirq(UnmapPirq),
     Populate { reservation: Reservation, extents: Vec<u64> },
@@ -171,6 +173,7 @@ impl Request {
                 HypercallNumber::CONSOLE_IO => Self::decode_console_io(low_half(first), second, third)?,
                 HypercallNumber::XEN_VERSION => Self::Version { command: low_half(first), text: [0; 16] },
                 HypercallNumber::MULTICALL => Self::Multicall(read_list(first, second)?),
+                HypercallNumber::XSM_OP => Self::decode_flask(first)?,
                 HypercallNumber::SET_TIMER_OP => Self::SetTimer,
                 HypercallNumber::HVM_OP if low_half(first) == HVMOP_SET_PARAM => {
                     Self::SetParam(read(second)?)
@@ -239,6 +242,22 @@ impl Request {
             buffer.bytes = vec![0; request.count as usize];
         }
         Ok(Self::Sysctl { call, buffer })
+    }
+
+    /// # Safety
+    ///
+    /// As [`decode`](Self::decode).
+    unsafe fn decode_flask(address: u64) -> Result<Self, Errno> {
+        // SAFETY: the argument of an operation on labels is a `FlaskOp`.
+        let op: FlaskOp = unsafe { read(address) }?;
+        let mut text = Vec::new();
+        if op.cmd == FLASK_CONTEXT_TO_SID
+            && let Ok((argument, _)) = SidContext::read_from_prefix(&op.payload)
+        {
+            // SAFETY: the text has as many bytes as the argument says.
+            text = unsafe { read_list(argument.context, u64::from(argument.size)) }?;
+        }
+        Ok(Self::Flask { op, text })
     }
 
     /// # Safety
@@ -368,6 +387,7 @@ impl Request {
                     write(buffer.address, buffer.bytes.as_slice());
                     write(first, call);
                 }
+                Self::Flask { op, .. } => write(first, op),
                 Self::Populate { reservation, extents } => {
                     write(reservation.extent_start, extents.as_slice());
                 }
@@ -412,6 +432,7 @@ impl Request {
                 buffer.bytes.fill(RUBBISH);
                 call.payload.fill(RUBBISH);
             }
+            Self::Flask { op, .. } => op.payload.fill(RUBBISH),
             Self::Populate { extents, .. } => extents.as_mut_bytes().fill(RUBBISH),
             Self::Acquire { frames, .. } => frames.as_mut_bytes().fill(RUBBISH),
             Self::MmuUpdate { done, .. } | Self::MmuExt { done, .. } => fill(done),
@@ -446,6 +467,7 @@ impl Request {
         let (word, domain) = match self {
             Self::Domctl { call, .. } => (call.cmd, DomId::new(call.domain)),
             Self::Sysctl { call, .. } => (call.cmd, pool_member(call).unwrap_or(caller)),
+            Self::Flask { op, .. } => (op.cmd, relabelled(op).unwrap_or(caller)),
             Self::Populate { reservation, .. }
             | Self::Decrease { reservation, .. }
             | Self::Claim(reservation) => (low_half(args[0]), DomId::new(reservation.domid)),
@@ -546,6 +568,12 @@ fn pool_member(call: &Sysctl) -> Option<DomId> {
     let (argument, _) = CpupoolOp::read_from_prefix(&call.payload).ok()?;
     let moves = call.cmd == XEN_SYSCTL_CPUPOOL_OP && argument.op == CPUPOOL_MOVE_DOMAIN;
     u16::try_from(argument.domid).ok().filter(|_| moves).map(DomId::new)
+}
+
+/// The domain that an operation on labels gives another one.
+fn relabelled(op: &FlaskOp) -> Option<DomId> {
+    let (argument, _) = Relabel::read_from_prefix(&op.payload).ok()?;
+    u16::try_from(argument.domid).ok().filter(|_| op.cmd == FLASK_RELABEL_DOMAIN).map(DomId::new)
 }
 
 /// Fills one field with rubbish.

@@ -47,6 +47,12 @@ impl Guest {
         self.look(|domain| (domain.share.weight, domain.share.cap))
     }
 
+    /// The text of its security label; `None` without FLASK.
+    pub fn label(&self) -> Option<&'static str> {
+        let number = self.look(|domain| domain.label)?;
+        self.machine.state().label_text(number)
+    }
+
     /// Its CPU pool.
     pub fn pool(&self) -> Option<u32> {
         self.look(|domain| domain.pool)

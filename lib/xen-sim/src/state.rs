@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) lingers: bool,
     /// What Xen can do on this machine.
     pub(crate) capabilities: Capabilities,
+    /// Whether Xen enforces its security policy; `None` without FLASK.
+    pub(crate) flask: Option<bool>,
     /// The machine's CPUs.
     pub(crate) cpus: Cpus,
     /// Domains that Xen does not answer for any more and has not freed yet, with what is left of them.

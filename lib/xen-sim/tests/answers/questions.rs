@@ -58,6 +58,7 @@ fn mapping<T: Debug>(result: Result<T, WindowError>) -> String {
 
 fn request() -> CreateDomain {
     CreateDomain {
+        ssidref: 0,
         handle: [0x11; 16],
         flags: CreateFlags::empty(),
         max_vcpus: 1,

@@ -23,6 +23,7 @@ pub(crate) const STACK: usize = 23;
 /// A create request for a PV domain with one vCPU.
 pub(crate) fn request() -> CreateDomain {
     CreateDomain {
+        ssidref: 0,
         handle: *b"by hand by hand ",
         flags: CreateFlags::empty(),
         max_vcpus: 1,

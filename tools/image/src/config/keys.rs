@@ -84,6 +84,12 @@ pub enum Key {
     Cap,
     /// `pool = NUMBER`
     Pool,
+    /// `seclabel = "USER:ROLE:TYPE"`
+    Label,
+    /// `init_seclabel = "USER:ROLE:TYPE"`
+    BuildLabel,
+    /// `access_control = "USER:ROLE:TYPE"` (the predecessor's)
+    AccessControl,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -126,6 +132,9 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("cpu_weight", Key::CpuWeight),
     ("cap", Key::Cap),
     ("pool", Key::Pool),
+    ("seclabel", Key::Label),
+    ("init_seclabel", Key::BuildLabel),
+    ("access_control", Key::AccessControl),
 ];
 
 impl Key {
@@ -161,8 +170,6 @@ pub enum Reason {
     Bootloader,
     /// It places a VM on NUMA nodes.
     Placement,
-    /// It is about labels that decide what a VM may do.
-    Security,
     /// It is about what the guest sees of CPU and time.
     CpuAndTime,
     /// It is about XenStore, which VMs do not have yet.
@@ -185,7 +192,6 @@ impl fmt::Display for Reason {
             Self::HvmOnly => "it is for HVM guests, and only PV guests are built",
             Self::ArmOnly => "it is for Arm machines",
             Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",
-            Self::Security => "labels are not checked yet",
             Self::Placement => "Xen places the VM's memory where it likes",
             Self::CpuAndTime => "Xen's defaults for CPU features and time apply",
             Self::XenStore => "VMs have no XenStore yet",
@@ -240,9 +246,6 @@ const UNSUPPORTED: &[(Reason, &[&str])] = &[
     (Reason::Bootloader, &["bootloader", "bootloader_args", "bootloader_restrict", "bootloader_user"]),
     (Reason::Placement, &[
         "vnuma", "nodes",
-    ]),
-    (Reason::Security, &[
-        "seclabel", "init_seclabel", "access_control",
     ]),
     (Reason::CpuAndTime, &[
         "cpuid", "tsc_mode", "localtime", "rtc_timeoffset", "mca_caps", "msr_relaxed", "vpmu", "vmtrace_buf_kb",

@@ -1,6 +1,7 @@
 //! From assignments to a VM: each key's type, range and default, and what keys mean together.
 
 mod hashes;
+mod labels;
 mod life;
 mod settings;
 

@@ -5,8 +5,9 @@ use protocols::settings::{Access, Affinity, Limits, Placement};
 
 /// A line for each setting that is not the default: its name and its value.
 pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { access, limits, placement } = settings;
-    let rest = of_limits(limits).into_iter().chain(of_placement(placement));
+    let Settings { access, limits, placement, labels } = settings;
+    let labels = [("label", labels.running.clone()), ("label, built", labels.building.clone())];
+    let rest = of_limits(limits).into_iter().chain(of_placement(placement)).chain(labels);
     devices(access).into_iter().chain(rest.filter_map(|(name, value)| Some((name, value?)))).collect()
 }
 

@@ -87,6 +87,10 @@ pub struct SettingsFacts {
     pub cap: Option<u16>,
     /// Its CPU pool.
     pub pool: u32,
+    /// Its security label; none: that of Xen's own tools.
+    pub label: Option<String>,
+    /// The label that it is built with; none: the one that it runs with.
+    pub build_label: Option<String>,
 }
 
 /// Consecutive pages of I/O memory.
@@ -173,7 +177,7 @@ fn served(channels: &Channels) -> Vec<ChannelFacts> {
 
 impl From<&Settings> for SettingsFacts {
     fn from(settings: &Settings) -> Self {
-        let Settings { access, limits, placement } = settings;
+        let Settings { access, limits, placement, labels } = settings;
         Self {
             io_memory: access.io_memory.iter().map(IoMemoryFacts::from).collect(),
             io_ports: access.io_ports.iter().map(IoPortsFacts::from).collect(),
@@ -187,6 +191,8 @@ impl From<&Settings> for SettingsFacts {
             cpu_weight: placement.weight,
             cap: placement.cap,
             pool: placement.pool,
+            label: labels.running.clone(),
+            build_label: labels.building.clone(),
         }
     }
 }

@@ -27,7 +27,12 @@ impl Reader<'_> {
     /// Everything that these keys say.
     pub(super) fn settings(&mut self, kind: GuestKind, vcpus: u32) -> Settings {
         self.check_passthrough();
-        Settings { access: self.access(kind), limits: self.limits(), placement: self.placement(vcpus) }
+        Settings {
+            access: self.access(kind),
+            limits: self.limits(),
+            placement: self.placement(vcpus),
+            labels: self.labels(),
+        }
     }
 
     /// `passthrough`: there is none, and a file may say so.
