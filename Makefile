@@ -10,7 +10,7 @@ LINUX_FLAVOURS := debian12 debian12-cloud debian13
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all db-boot tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
+.PHONY: all db-boot control-domain tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
     lint clean help
 .DEFAULT_GOAL := all
 # A downloaded file stays, also one that is only on the way to another.
@@ -22,6 +22,10 @@ all: tools db-boot
 # The builder: build/kernels/db-boot. TRUST_KEY=FILE.pub makes one that builds only what this key has signed.
 db-boot: build/deps.ok
 	@mk/build-kernels db-boot
+
+# The control domain: build/kernels/control-domain.
+control-domain: build/deps.ok
+	@mk/build-kernels control-domain
 
 # domb and the test runner. One cargo call, which says what it is at the first time and is quiet later.
 tools: build/deps.ok
@@ -85,6 +89,7 @@ clean:
 
 help:
 	@echo 'make                    build db-boot and domb'
+	@echo 'make control-domain     build the control domain'
 	@echo 'make run                the main job: boot Xen, build the VM memorywalk, give its verdict'
 	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'

@@ -16,6 +16,8 @@ pub const IMAGE_FOLDER: &str = "images/";
 
 /// The platform spec.
 pub const PLATFORM_ENTRY: &str = "platform.spec";
+/// The control spec, which only the control domain reads.
+pub const CONTROL_ENTRY: &str = "control.spec";
 
 /// The entry that holds the boot spec of the VM called `vm`.
 pub fn spec_entry(vm: &str) -> String {

@@ -2,7 +2,8 @@
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
 //! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`]
-//! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), the names they have there ([`archive`]), the manifest that such a
+//! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), what only the
+//! control domain is told ([`control`]), the names they have there ([`archive`]), the manifest that such a
 //! RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine ([`status`]), and the messages that db-server and
 //! the control domain exchange with others ([`message`]).
 //!
@@ -17,6 +18,7 @@ extern crate alloc;
 
 pub mod archive;
 pub mod channel;
+pub mod control;
 pub mod digest;
 pub mod header;
 pub mod life;

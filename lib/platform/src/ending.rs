@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use protocols::message::EndReason;
 use protocols::status::guest_exit_status;
 use protocols::{BootSpec, ExitAction};
 use xen_abi::sched::{
@@ -62,6 +63,22 @@ impl Ending {
             Self::Watchdog => spec.life.on_watchdog,
             Self::Crash | Self::SoftReset | Self::Exit(_) | Self::Unknown(_) => spec.on_crash,
             Self::Gone | Self::Destroyed => ExitAction::Destroy,
+        }
+    }
+}
+
+impl From<EndReason> for Ending {
+    /// What db-server tells of an end.
+    fn from(reason: EndReason) -> Self {
+        match reason {
+            EndReason::Poweroff => Self::Poweroff,
+            EndReason::Reboot => Self::Reboot,
+            EndReason::Suspend => Self::Suspend,
+            EndReason::Crash => Self::Crash,
+            EndReason::Watchdog => Self::Watchdog,
+            EndReason::SoftReset => Self::SoftReset,
+            EndReason::Status(status) => Self::Exit(status),
+            EndReason::Destroyed => Self::Destroyed,
         }
     }
 }

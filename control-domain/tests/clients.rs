@@ -1,0 +1,227 @@
+//! Clients: what they may, what they get, and what hostile ones cannot do.
+#![allow(missing_docs, reason = "a test's name says what it checks")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use control_domain::{Status, total};
+use proptest::prelude::*;
+use protocols::control::{ClientRights, ControlClient, ControlSpec};
+use protocols::message::{ControlNotice, ControlReply, ControlRequest, EndReason, Reason, VmState};
+use protocols::platform::Ends;
+use protocols::{BootSpec, PlatformSpec};
+use support::{World, after, kernel, ramdisk, spec};
+use trust::sha256;
+
+const ALL: ClientRights =
+    ClientRights { list: true, create: true, shutdown: true, terminate: true, measure: true };
+
+/// A platform with two clients, one that may do everything and one that may do nothing, and a VM that is none.
+fn disk() -> Vec<u8> {
+    let client = |vm: &str, may| ControlClient { vm: vm.into(), may };
+    let clients = vec![client("master", ALL), client("slave", ClientRights::default())];
+    let control = ControlSpec { platform: "main".into(), clients, ..ControlSpec::default() };
+    let settings = PlatformSpec { ends: Ends::Never, ..PlatformSpec::default() };
+    let fixed = |name: &str, domid| BootSpec { domid: Some(domid), ..spec(name) };
+    ramdisk(Some(&settings), Some(&control), &[fixed("master", 7), fixed("slave", 8), spec("web")])
+}
+
+/// A world in which both have said hello.
+fn world(disk: &[u8]) -> World<'_> {
+    let mut world = World::new(disk);
+    world.until("all", |world| ["master", "slave", "web"].iter().all(|name| world.server.runs(name)));
+    for client in &world.clients {
+        client.hello();
+    }
+    world.settle();
+    assert!(matches!(world.clients[0].answer(1), Some(ControlReply::Hello { version: 1, .. })));
+    world
+}
+
+fn requests() -> Vec<ControlRequest> {
+    let platform = || "main".to_owned();
+    vec![
+        ControlRequest::CreatePlatform { name: "other".into(), specs: vec![] },
+        ControlRequest::CreateVm { platform: platform(), spec: vec![] },
+        ControlRequest::List { platform: platform(), skip: 0 },
+        ControlRequest::ShutdownVm { platform: platform(), vm: "web".into() },
+        ControlRequest::MeasurePlatform { platform: platform(), skip: 0 },
+        ControlRequest::TerminatePlatform { platform: platform() },
+    ]
+}
+
+#[test]
+fn who_lacks_a_right_or_has_not_said_hello_is_refused() {
+    let disk = disk();
+    let mut world = world(&disk);
+    for (id, request) in (10..).zip(requests()) {
+        world.clients[1].say(id, &request);
+        world.settle();
+        assert_eq!(world.clients[1].reason(id), Some(Reason::NotPermitted), "{request:?}");
+    }
+    assert_eq!(world.server.vms.len(), 3);
+    let mut world = World::new(&disk);
+    world.until_running("web");
+    for (id, request) in (10..).zip(requests()) {
+        world.clients[0].say(id, &request);
+        world.settle();
+        assert_eq!(world.clients[0].reason(id), Some(Reason::NoHello), "{request:?}");
+    }
+    world.clients[0].say(3, &ControlRequest::Hello { lowest: 2, highest: 9, name: "new".into() });
+    world.settle();
+    assert_eq!(world.clients[0].reason(3), Some(Reason::Version));
+}
+
+#[test]
+fn vms_are_listed_shut_down_and_measured() {
+    let disk = disk();
+    let mut world = world(&disk);
+    world.clients[0].say(2, &ControlRequest::ShutdownVm { platform: "main".into(), vm: "web".into() });
+    world.clients[0].say(3, &ControlRequest::ShutdownVm { platform: "main".into(), vm: "nobody".into() });
+    world.settle();
+    assert_eq!(world.clients[0].answer(2), Some(&ControlReply::Done));
+    assert_eq!(world.clients[0].reason(3), Some(Reason::NoSuchVm));
+    world.clients[0].say(4, &ControlRequest::List { platform: "main".into(), skip: 1 });
+    world.clients[0].say(5, &ControlRequest::MeasurePlatform { platform: "main".into(), skip: 0 });
+    world.settle();
+    let Some(ControlReply::Vms { vms, more: false }) = world.clients[0].answer(4) else { panic!() };
+    let seen: Vec<_> = vms.iter().map(|vm| (vm.name.as_str(), vm.domid, vm.state)).collect();
+    assert_eq!(seen, [("slave", Some(8), Some(VmState::Running)), ("web", None, None)]);
+    let Some(ControlReply::Measured { measurements, more: false, total: sum }) = world.clients[0].answer(5)
+    else {
+        panic!()
+    };
+    assert_eq!(measurements[2].spec, sha256(&spec("web").encode().unwrap()));
+    assert_eq!(measurements[2].kernel, sha256(&kernel()));
+    assert_eq!(*sum, total(measurements.iter()));
+}
+
+#[test]
+fn a_platform_of_a_client_lives_and_is_nobody_elses() {
+    let disk = disk();
+    let mut world = world(&disk);
+    let specs = [after("app", &["store"]), spec("store")].map(|spec| spec.encode().unwrap()).to_vec();
+    world.clients[0].say(2, &ControlRequest::CreatePlatform { name: "shop".into(), specs: specs.clone() });
+    world.until("shop", |world| world.clients[0].answer(2).is_some());
+    assert_eq!(world.clients[0].answer(2), Some(&ControlReply::PlatformCreated { vms: 2 }));
+    let more = after("more", &["app"]).encode().unwrap();
+    world.clients[0].say(3, &ControlRequest::CreateVm { platform: "shop".into(), spec: more });
+    world.clients[0].say(4, &ControlRequest::CreatePlatform { name: "shop".into(), specs });
+    world.clients[1].say(4, &ControlRequest::TerminatePlatform { platform: "shop".into() });
+    world.until("more", |world| world.clients[0].answer(3).is_some());
+    let domid = world.server.domid("more").unwrap();
+    assert_eq!(world.clients[0].answer(3), Some(&ControlReply::VmCreated { domid }));
+    assert_eq!(world.clients[0].reason(4), Some(Reason::Taken));
+    world.server.end_vm("more", EndReason::Crash);
+    world.settle();
+    let ended = ControlNotice::VmEnded {
+        platform: "shop".into(),
+        vm: "more".into(),
+        reason: EndReason::Crash,
+        restarts: false,
+    };
+    assert!(world.clients[0].heard.contains(&(0, Err(ended))));
+    world.clients[0].say(5, &ControlRequest::TerminatePlatform { platform: "shop".into() });
+    world.until("the end", |world| world.clients[0].answer(5).is_some());
+    let over = ControlNotice::PlatformEnded { platform: "shop".into(), well: false };
+    assert!(world.clients[0].heard.contains(&(0, Err(over))));
+    assert_eq!(world.server.vms.len(), 3);
+    assert!(!world.clients[1].heard.iter().any(|(_, said)| said.is_err()));
+}
+
+#[test]
+fn a_platform_that_cannot_be_built_leaves_nothing() {
+    let disk = disk();
+    let mut world = world(&disk);
+    let lost = BootSpec { kernel: "images/absent".into(), ..spec("lost") };
+    let specs = [spec("app"), lost].map(|spec| spec.encode().unwrap()).to_vec();
+    world.clients[0].say(2, &ControlRequest::CreatePlatform { name: "shop".into(), specs });
+    world.until("an answer", |world| world.clients[0].answer(2).is_some());
+    assert_eq!(world.clients[0].reason(2), Some(Reason::NoSuchImage));
+    assert_eq!(world.server.vms.len(), 3);
+    let bad = [vec![1, 2, 3], after("x", &["y"]).encode().unwrap()];
+    for (id, spec) in (3..).zip(bad) {
+        world.clients[0].say(id, &ControlRequest::CreatePlatform { name: "bad".into(), specs: vec![spec] });
+        world.settle();
+        assert_eq!(world.clients[0].reason(id), Some(Reason::BadSpec));
+    }
+}
+
+#[test]
+fn terminating_its_own_platform_ends_the_control_domain() {
+    let disk = disk();
+    let mut world = world(&disk);
+    let specs = vec![spec("app").encode().unwrap()];
+    world.clients[0].say(2, &ControlRequest::CreatePlatform { name: "shop".into(), specs });
+    world.until("shop", |world| world.clients[0].answer(2).is_some());
+    world.clients[0].say(3, &ControlRequest::TerminatePlatform { platform: "main".into() });
+    assert_eq!(world.until_end(), Status::Success);
+    assert!(world.server.vms.is_empty());
+}
+
+#[test]
+fn a_client_that_breaks_the_protocol_is_dropped_and_comes_back_with_a_new_channel() {
+    let disk = disk();
+    let mut world = world(&disk);
+    world.clients[0].far.push(b"this is no message at all");
+    world.settle();
+    let dropped = |(_, said): &(u32, Result<ControlReply, ControlNotice>)| {
+        matches!(said, Err(ControlNotice::Dropped(_)))
+    };
+    assert!(world.clients[0].heard.iter().any(dropped) && world.control.is_dropped(0));
+    world.clients[0].hello();
+    world.settle();
+    assert_eq!(world.clients[0].heard.iter().filter(|(id, _)| *id == 1).count(), 1, "nothing more is read");
+    world.control.client_gone(0);
+    world.clients[0].far.cut();
+    world.settle();
+    world.clients[0].hello();
+    world.settle();
+    assert_eq!(world.clients[0].heard.iter().filter(|(id, _)| *id == 1).count(), 2);
+    assert_eq!(world.server.vms.len(), 3, "the platform does not notice");
+}
+
+#[test]
+fn a_client_with_too_much_under_way_is_told_so() {
+    let disk = disk();
+    let mut world = world(&disk);
+    world.server.manners = support::Manners::Ignores;
+    for id in 2..30 {
+        world.clients[0].say(id, &ControlRequest::ShutdownVm { platform: "main".into(), vm: "web".into() });
+    }
+    world.settle();
+    let busy = (2..30).filter(|id| world.clients[0].reason(*id) == Some(Reason::Busy)).count();
+    assert_eq!(busy, 20);
+    world.until("the rest", |world| (2..30).all(|id| world.clients[0].answer(id).is_some()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Whatever a client sends, the platform goes on, and an honest client is answered.
+    #[test]
+    fn garbage_of_a_client_hurts_only_itself(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+        at in 0_usize..200,
+        value: u8,
+    ) {
+        let disk = disk();
+        let mut world = world(&disk);
+        let valid: Vec<u8> = (2..).zip(requests()).take(5)
+            .flat_map(|(id, request)| protocols::message::encode(id, &request).unwrap()).collect();
+        let mut damaged = valid;
+        if let Some(byte) = damaged.get_mut(at) { *byte = value; }
+        world.clients[1].far.push(&damaged);
+        world.clients[1].far.push(&bytes);
+        world.settle();
+        world.clients[0].say(9, &ControlRequest::List { platform: "main".into(), skip: 0 });
+        world.settle();
+        let listed = matches!(world.clients[0].answer(9), Some(ControlReply::Vms { vms, .. }) if vms.len() == 3);
+        prop_assert!(listed);
+        prop_assert_eq!(world.server.vms.len(), 3);
+    }
+}
