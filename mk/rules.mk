@@ -9,7 +9,7 @@ JOBS ?=
 TIMEOUT_FACTOR ?= 1
 CARGO ?= cargo
 # The scripts in mk/ read these from the environment.
-export CARGO INSTALL KERNEL_TOOLCHAIN KERNEL_RUSTUP_TOOLCHAIN TRUST_KEY
+export CARGO INSTALL KERNEL_TOOLCHAIN KERNEL_RUSTUP_TOOLCHAIN TRUST_KEY TRUST_VERSION
 export DEBIAN_MIRROR DEBIAN_MIRROR_bullseye DEBIAN_MIRROR_bookworm DEBIAN_MIRROR_trixie
 
 # Packages that builds and boots need: looked for once, and again when build/ is gone.

@@ -23,8 +23,8 @@ fn begin_line() {
 
 fn kernel(boot: &mut Boot) -> Ending {
     let mut options = Options::from_bytes(boot.start_info().command_line());
-    if let Some(key) = trust_key::BUILT_IN {
-        options.trust.build_in(key);
+    if let Some(built_in) = trust_key::BUILT_IN {
+        options.trust.build_in(built_in.key, built_in.least_version);
     }
     log::set_max_level(options.level(None));
     before_each_line(begin_line);

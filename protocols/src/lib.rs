@@ -4,7 +4,8 @@
 //! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`]
 //! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), what only the
 //! control domain is told ([`control`]), the names they have there ([`archive`]), the manifest that such a
-//! RAM disk is signed with ([`manifest`]), the byte with which db-boot ends the machine ([`status`]), and the messages that db-server and
+//! RAM disk is signed with ([`manifest`]), the note in db-boot's file about the key that it requires ([`trust_note`]), the byte with
+//! which db-boot ends the machine ([`status`]), and the messages that db-server and
 //! the control domain exchange with others ([`message`]).
 //!
 //! Every format starts with a magic and a version, has a named bound for everything that has a length, and
@@ -30,6 +31,7 @@ pub mod server;
 pub mod settings;
 pub mod spec;
 pub mod status;
+pub mod trust_note;
 
 pub use channel::Channels;
 pub use digest::Digest;

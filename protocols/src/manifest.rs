@@ -175,10 +175,7 @@ impl Manifest {
     }
 
     fn validate(&self) -> Result<(), ManifestError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if self.platform.len() > MAX_PLATFORM_LEN || !self.platform.chars().all(allowed) {
-            return Err(ManifestError::BadPlatform { name: self.platform.clone() });
-        }
+        check_platform_name(&self.platform)?;
         match self.files.iter().find(|file| !(1..=MAX_ENTRY_NAME_LEN).contains(&file.name.len())) {
             Some(file) => Err(ManifestError::BadName { name: file.name.clone() }),
             None => Ok(()),
@@ -188,6 +185,15 @@ impl Manifest {
     fn body(&self) -> Result<Vec<u8>, ManifestError> {
         postcard::to_allocvec(self).map_err(|_| ManifestError::BadBody { length: 0 })
     }
+}
+
+/// Checks what a manifest calls the platform.
+pub fn check_platform_name(name: &str) -> Result<(), ManifestError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.len() > MAX_PLATFORM_LEN || !name.chars().all(allowed) {
+        return Err(ManifestError::BadPlatform { name: name.into() });
+    }
+    Ok(())
 }
 
 /// Checks the header and returns the body, which is all that follows it.

@@ -65,6 +65,8 @@ pub struct XenNotes<'a> {
     pub phys32_entry: Option<u64>,
     /// Whether and how a PVH kernel may be moved. Physical.
     pub phys32_reloc: Option<Phys32Reloc>,
+    /// What a db-boot says of itself: the content of the note of the owner `db-boot`, type 1, which `protocols::trust_note` explains.
+    pub db_boot: Option<&'a [u8]>,
     /// Types of notes that this crate does not know.
     pub unknown: Vec<u32>,
 }
@@ -123,6 +125,9 @@ mod kind {
 const NOTE_HEADER_SIZE: usize = 12;
 /// The name of Xen's notes, with its NUL.
 const XEN: &[u8] = b"Xen\0";
+
+/// The owner of the note of a db-boot about itself, and its type.
+const DB_BOOT: (&[u8], u32) = (b"db-boot\0", 1);
 
 /// Reads notes from one kind of place.
 pub(crate) struct Walk<'a> {
@@ -197,6 +202,8 @@ impl<'a> Walk<'a> {
         if name == XEN {
             self.notes.source = self.source;
             self.notes.set(&Note { kind, offset, content })?;
+        } else if (name, kind) == DB_BOOT {
+            self.notes.db_boot = Some(content);
         }
         // The last note need not be padded.
         Ok(rest.get(aligned(content_end)..).unwrap_or_default())

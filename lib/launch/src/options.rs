@@ -90,7 +90,7 @@ impl Options {
                     options.trust.ask_version(value);
                     true
                 }
-                _ => false,
+                _ => options.trust.suspect(key, value),
             };
             if !understood {
                 options.complaints.push(complaint(key, word));

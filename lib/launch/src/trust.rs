@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use nearest::nearest;
 use protocols::FileRecord;
 use ramdisk::Archive;
 use thiserror::Error;
@@ -90,12 +91,26 @@ impl Trust {
         self.faults.push(fault);
     }
 
-    /// Requires the key of these 32 bytes, which are part of the builder itself: the command line cannot take it back.
-    pub fn build_in(&mut self, key: [u8; 32]) {
+    /// Refuses every RAM disk if a word that means nothing, `key` and `value` around its `=`, looks like a setting of trust with a
+    /// slip; whether it does.
+    pub(crate) fn suspect(&mut self, key: &str, value: &str) -> bool {
+        let near = nearest(key, ["trust", "trust-version", "event-log"]);
+        if near.is_none() && !key.to_lowercase().contains("trust") && !value.starts_with("require:") {
+            return false;
+        }
+        let meant = near.unwrap_or("trust");
+        self.faults.push(format!("`{key}=` is no setting: is `{meant}=` meant?"));
+        true
+    }
+
+    /// Requires the key of these 32 bytes, and platforms of at least `least_version`. Both are part of the builder itself: the command
+    /// line can take neither back, but ask for a later version.
+    pub fn build_in(&mut self, key: [u8; 32], least_version: u64) {
         match PublicKey::new(key) {
             Ok(key) => self.built_in = Some(key),
             Err(error) => self.faults.push(format!("the key in this builder: {error}")),
         }
+        self.least_version = self.least_version.max(least_version);
     }
 
     fn policy(&self) -> Policy {
@@ -107,19 +122,24 @@ impl Trust {
         }
     }
 
-    /// What is wrong without being dangerous.
-    fn warn(&self) {
+    /// All that keeps the settings from being followed: slips, and what contradicts each other.
+    fn all_faults(&self) -> Vec<String> {
+        let mut faults = self.faults.clone();
         match (self.built_in, self.asked) {
-            (Some(key), Some(Asked::Require(asked))) if asked != key => {
-                log::warn!("`trust=` on the command line is ignored: this builder requires key {}", key.id());
-            }
+            (Some(key), Some(Asked::Require(asked))) if asked != key => faults.push(format!(
+                "`trust=` asks for key {}, and this builder has key {} built in: leave `trust=` out",
+                asked.id(),
+                key.id()
+            )),
             _ => {}
         }
         if self.least_version > 0 && !matches!(self.policy(), Policy::Require(_)) {
-            log::warn!(
-                "`trust-version=` has no effect: no key is required, and versions are what a key signs"
+            faults.push(
+                "`trust-version=` without a key: versions are what a key signs, add trust=require:PUBLIC-KEY"
+                    .into(),
             );
         }
+        faults
     }
 
     /// The policy in words, as the event log has it.
@@ -142,9 +162,9 @@ pub(crate) fn examine(
     archive: &Archive<'_>,
     now: &dyn Fn() -> u64,
 ) -> Result<SharedLog, Refusal> {
-    trust.warn();
-    if !trust.faults.is_empty() {
-        return Err(Refusal::Settings(trust.faults.clone()));
+    let faults = trust.all_faults();
+    if !faults.is_empty() {
+        return Err(Refusal::Settings(faults));
     }
     let policy = trust.policy();
     if policy == Policy::Nothing {

@@ -100,6 +100,13 @@ fn settings_with_a_slip_refuse_everything() {
         (format!("trust=require:{}", "0".repeat(64)), "not an Ed25519 public key"),
         (format!("trust=require:{key} trust=measure"), "not what `trust=` said before"),
         (format!("trust=require:{key} trust-version=x"), "`trust-version=x`: expected a number"),
+        (format!("trsut=require:{key}"), "`trsut=` is no setting: is `trust=` meant?"),
+        (format!("Trust=require:{key}"), "`Trust=` is no setting: is `trust=` meant?"),
+        (format!("key=require:{key}"), "`key=` is no setting: is `trust=` meant?"),
+        (format!("trust=require:{key} trust_version=4"), "is `trust-version=` meant?"),
+        ("eventlog=a".to_owned(), "is `event-log=` meant?"),
+        ("trust-version=1".to_owned(), "`trust-version=` without a key"),
+        ("trust=measure trust-version=1".to_owned(), "`trust-version=` without a key"),
     ] {
         assert_refused(&signed(), &line, &[words]);
     }
@@ -120,27 +127,49 @@ fn what_is_not_utf_8_takes_no_other_word_with_it() {
     assert!(log.contains("on the command line is ignored"), "{log}");
 }
 
+/// Options of a builder that has key 1 built in, and so has a least version.
+fn with_built_in_key(line: &str, least_version: u64) -> Options {
+    let mut options = Options::parse(line);
+    options.trust.build_in(key(1).public().unwrap().bytes(), least_version);
+    options
+}
+
 #[test]
 fn the_command_line_cannot_take_a_built_in_key_back() {
-    for line in ["", "trust=measure", &format!("trust=require:{}", digits(2))] {
-        let mut options = Options::parse(line);
-        options.trust.build_in(key(1).public().unwrap().bytes());
-        let (status, log) = launched(&signed(), &options);
+    for line in ["", "trust=measure", &format!("trust=require:{}", digits(1)), "trust-version=3"] {
+        let (status, log) = launched(&signed(), &with_built_in_key(line, 0));
         assert_eq!(status, MachineStatus::Success, "{line}: {log}");
-        assert_eq!(
-            log.contains("`trust=` on the command line is ignored"),
-            line.contains("require"),
-            "{log}"
-        );
     }
-    let mut options = Options::parse("trust=measure");
-    options.trust.build_in(key(1).public().unwrap().bytes());
-    assert_eq!(launched(&archive(&[spec("a")]), &options).0, MachineStatus::BuildFailed);
+    for archive in [signed(), archive(&[spec("a")])] {
+        let (status, log) =
+            launched(&archive, &with_built_in_key(&format!("trust=require:{}", digits(2)), 0));
+        assert_eq!(status, MachineStatus::BuildFailed);
+        assert!(log.contains("and this builder has key "), "{log}");
+    }
+    assert_eq!(
+        launched(&archive(&[spec("a")]), &with_built_in_key("trust=measure", 0)).0,
+        MachineStatus::BuildFailed
+    );
     let mut options = Options::parse("");
-    options.trust.build_in([0; 32]);
+    options.trust.build_in([0; 32], 0);
     let (status, log) = launched(&signed(), &options);
     assert_eq!(status, MachineStatus::BuildFailed);
     assert!(log.contains("the key in this builder: "), "{log}");
+}
+
+#[test]
+fn the_command_line_cannot_lower_a_built_in_version() {
+    for (line, built_in, accepted) in [
+        ("", 3, true),
+        ("", 4, false),
+        ("trust-version=1", 4, false),
+        ("trust-version=4", 3, false),
+        ("trust-version=2", 3, true),
+    ] {
+        let (status, log) = launched(&signed(), &with_built_in_key(line, built_in));
+        assert_eq!(status == MachineStatus::Success, accepted, "{line:?}, {built_in}: {log}");
+        assert_eq!(log.contains("version 3"), !accepted, "{log}");
+    }
 }
 
 #[test]
@@ -190,9 +219,6 @@ fn what_is_measured_is_said_and_refuses_nothing() {
     assert!(log.contains("trust=measured: no key is required"), "{log}");
     let summary = log.lines().find(|line| line.starts_with("event=event-log ")).unwrap();
     assert!(summary.contains("events=7 pcr8="), "{summary}");
-
-    let (_, log) = launched(&bytes, &Options::parse("trust=measure trust-version=1"));
-    assert!(log.contains("`trust-version=` has no effect"), "{log}");
     let (_, log) = launched(&bytes, &Options::parse(""));
     assert!(!log.contains("event=measured"), "{log}");
 }

@@ -83,3 +83,18 @@ macro_rules! entry {
         }
     };
 }
+
+/// Puts a note of the kernel's own beside Xen's into its file: a constant of the given type, which holds the whole note and is aligned
+/// to four bytes. Nothing reads it at run time; there is one in a kernel at most.
+#[macro_export]
+macro_rules! note {
+    ($kind:ty, $note:expr) => {
+        #[cfg(target_os = "none")]
+        #[used]
+        #[unsafe(link_section = ".note.own")]
+        static __KERNEL_NOTE: $kind = $note;
+
+        #[cfg(not(target_os = "none"))]
+        const _: $kind = $note;
+    };
+}

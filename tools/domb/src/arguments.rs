@@ -292,19 +292,21 @@ pub(crate) struct Sign {
 #[derive(Args)]
 pub(crate) struct ReleaseChoice {
     /// What the manifest calls the platform
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(crate) platform: String,
-    /// The platform's version: db-boot can be told the least that it accepts (trust-version=)
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(crate) platform_version: u64,
+    #[arg(long, value_name = "NAME")]
+    pub(crate) platform: Option<String>,
+    /// The platform's version, 0 without: db-boot can be told the least that it accepts (trust-version=)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) platform_version: Option<u64>,
 }
 
 #[derive(Args)]
 #[command(after_help = "\
-Example:
+Examples:
     domb verify disk.img --key shop.pub
+    domb verify disk.img --key shop.pub --xen xen.gz --db-boot db-boot
 
-Shows what was signed. With --json, standard output has one object (schema \"domb-verify-1\"; the manual
+Shows what was signed: the RAM disk. Xen, db-boot and their command lines, which stand beside it on a disk image,
+are not: they are shown, and compared with your own copies if you name them. With --json, standard output has one object (schema \"domb-verify-1\"; the manual
 describes the fields).
 
 Exit status: 0 the file is what this key signed, 1 it is not, or cannot be read.")]
@@ -318,6 +320,12 @@ pub(crate) struct Verify {
     /// The least version that is accepted
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) least_version: u64,
+    /// Compare the Xen on a disk image with this one, .gz or unpacked
+    #[arg(long, value_name = "FILE")]
+    pub(crate) xen: Option<PathBuf>,
+    /// Compare the db-boot on a disk image with this one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db_boot: Option<PathBuf>,
     /// Write the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -385,10 +393,10 @@ pub(crate) struct Stack {
     /// Do not check on the host whether db-boot can build the VMs; it says so itself
     #[arg(long)]
     pub(crate) no_check: bool,
-    /// Sign the RAM disk with this private key, and have db-boot require its public half
+    /// Sign the RAM disk with this private key, and have db-boot require its public half [default: `key` in the platform file]
     #[arg(long, value_name = "KEY")]
     pub(crate) sign: Option<PathBuf>,
-    /// Have db-boot require this public key [default: that of --sign]
+    /// Have db-boot require this public key [default: that of --sign, or `require` in the platform file]
     #[arg(long, value_name = "KEY")]
     pub(crate) trust: Option<PathBuf>,
     #[command(flatten)]

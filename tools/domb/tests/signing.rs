@@ -5,10 +5,12 @@
 mod support;
 
 use std::fs;
+use std::io::{Cursor, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
+use protocols::trust_note::{BuiltIn, TrustNote};
 use serde_json::{Value, json};
-use support::{Workshop, entries, stderr, stdout};
+use support::{Workshop, entries, kernel_with_own_note, stderr, stdout};
 
 /// A workshop with the keys `shop` and `other`, and the digits of `shop`.
 fn with_keys() -> (Workshop, String) {
@@ -99,6 +101,118 @@ fn a_signed_pack_requires_its_key() {
     let shown = pack(&["--sign", "shop.key", "--trust", "third.pub"]);
     assert!(shown.contains(&format!("'trust=require:{other}'")) && !shown.contains(&digits), "{shown}");
     assert!(!pack(&[]).contains("trust="));
+}
+
+/// Makes `db-boot` one that requires the key of these digits, and so has a least version.
+fn build_in(shop: &Workshop, digits: &str, least_version: u64) {
+    let key = digits.parse::<protocols::Digest>().unwrap().0;
+    let note = TrustNote::new(Some(BuiltIn { key, least_version }));
+    shop.write("db-boot", &kernel_with_own_note(b"db-boot", note.bytes()));
+}
+
+#[test]
+fn a_db_boot_that_requires_another_key_is_not_packed() {
+    let (shop, digits) = with_keys();
+    build_in(&shop, &digits, 3);
+    let shown = stdout(&shop.domb(&["inspect", "db-boot"]));
+    assert!(shown.contains("db-boot: requires key ") && shown.contains(&digits), "{shown}");
+    assert!(shown.contains("version 3 or later"), "{shown}");
+    let facts: Value = serde_json::from_str(&stdout(&shop.domb(&["inspect", "db-boot", "--json"]))).unwrap();
+    assert_eq!(facts["files"][0]["built_in"]["key"], json!(digits));
+    for (arguments, words) in [
+        (
+            ["--sign", "other.key", "--platform-version", "3"].as_slice(),
+            "and would refuse to be asked for key ",
+        ),
+        (&["--sign", "shop.key"], "accepts version 3 or later, and the platform is signed as version 0"),
+        (&["--sign", "shop.key", "--platform-version", "2"], "signed as version 2"),
+        (&["--trust", "other.pub"], "and would refuse"),
+    ] {
+        let output = shop.domb(&[&["pack", "web.cfg", "-o", "d.img"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(words), "{}", stderr(&output));
+        assert!(!shop.path("d.img").exists());
+    }
+    let unsigned = shop.domb(&["pack", "web.cfg", "-o", "d.img"]);
+    assert_eq!(unsigned.status.code(), Some(0), "{}", stderr(&unsigned));
+    assert!(stderr(&unsigned).contains("and this is not signed yet"), "{}", stderr(&unsigned));
+    let signed =
+        shop.domb(&["pack", "web.cfg", "-o", "d.img", "--sign", "shop.key", "--platform-version", "3"]);
+    assert_eq!((signed.status.code(), stderr(&signed).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_platform_file_says_what_it_is_signed_with() {
+    let (shop, digits) = with_keys();
+    let pack = |trust: &str, more: &[&str]| {
+        shop.write("keys.toml", format!("[trust]\n{trust}\n[[vm]]\nfile = 'web.cfg'\n").as_bytes());
+        shop.domb(&[&["pack", "keys.toml", "-o", "d.img"], more].concat())
+    };
+    let shown = || stdout(&shop.domb(&["inspect", "d.img"]));
+    let key = "key = 'shop.key'\nname = 'shop'\nversion = 4\nevent_log = ['web']";
+    let output = pack(key, &[]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert!(shown().contains(&format!("'trust=require:{digits}' 'event-log=web'")), "{}", shown());
+    let verified = stdout(&shop.domb(&["verify", "d.img", "--key", "shop.pub"]));
+    assert!(verified.starts_with("platform shop, version 4, 4 files\n"), "{verified}");
+
+    assert_eq!(pack(key, &["--platform-version", "5", "--sign", "other.key"]).status.code(), Some(0));
+    let verified = stdout(&shop.domb(&["verify", "d.img", "--key", "other.pub"]));
+    assert!(verified.starts_with("platform shop, version 5,"), "{verified}");
+    assert!(!shown().contains(&digits));
+
+    assert_eq!(pack("measure = true", &[]).status.code(), Some(0));
+    assert!(shown().contains("'trust=measure'") && !shown().contains("manifest"), "{}", shown());
+
+    let output = pack("require = 'shop.pub'\nbuilt_in = true", &[]);
+    assert!(stderr(&output).contains("no key is built into this db-boot"), "{}", stderr(&output));
+    build_in(&shop, &digits, 0);
+    let output = pack("key = 'shop.key'\nbuilt_in = true", &[]);
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let output = pack("key = 'absent.key'", &[]);
+    assert!(stderr(&output).contains("absent.key"), "{}", stderr(&output));
+    // Who only checks need not have the keys.
+    assert_eq!(shop.domb(&["check", "keys.toml"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_is_not_signed_on_a_disk_is_shown_and_compared() {
+    let (shop, digits) = with_keys();
+    let output = shop.domb(&["pack", "web.cfg", "-o", "d.img", "--sign", "shop.key"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let verify = |more: &[&str]| shop.domb(&[&["verify", "d.img", "--key", "shop.pub"], more].concat());
+    let text = stdout(&verify(&["--xen", "xen", "--db-boot", "db-boot"]));
+    for words in ["not signed, and to be protected", " /boot/xen (", "no key is built in", &digits] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let facts: Value = serde_json::from_str(&stdout(&verify(&["--json"]))).unwrap();
+    assert_eq!(facts["unsigned"]["xen"]["bytes"], json!(shop.read("xen").len()));
+    build_in(&shop, &digits, 0);
+    let output = verify(&["--xen", "xen", "--db-boot", "db-boot"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/boot/db-boot on it is not db-boot: "), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("/boot/xen"), "{}", stderr(&output));
+
+    let output = shop.domb(&["pack", "web.cfg", "--archive-only", "r.cpio", "--sign", "shop.key"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = shop.domb(&["verify", "r.cpio", "--key", "shop.pub", "--xen", "xen"]);
+    assert!(stderr(&output).contains("there is no Xen and no db-boot in it"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_disk_that_somebody_has_added_to_is_not_put_together_anew() {
+    let (shop, _) = with_keys();
+    assert_eq!(shop.domb(&["pack", "web.cfg", "-o", "d.img"]).status.code(), Some(0));
+    let mut disk = shop.read("d.img");
+    let system = image::disk::read(&disk).unwrap().partitions[1].bytes.clone();
+    let files = fatfs::FileSystem::new(Cursor::new(&mut disk[system]), fatfs::FsOptions::new()).unwrap();
+    files.root_dir().create_file("EFI/extra.txt").unwrap().write_all(b"mine").unwrap();
+    files.unmount().unwrap();
+    shop.write("more.img", &disk);
+    let output = shop.domb(&["sign", "more.img", "--key", "shop.key", "-o", "s.img"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the disk has /EFI/extra.txt besides"), "{}", stderr(&output));
+    assert!(!shop.path("s.img").exists());
 }
 
 #[test]

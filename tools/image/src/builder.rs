@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kernel_image::{ImageError, KernelImage};
+use protocols::trust_note::BuiltIn;
 use thiserror::Error;
 
 use crate::files::{self, FileError};
@@ -25,6 +26,8 @@ pub struct Builder {
     pub elf: Vec<u8>,
     /// What its segments take in memory, in bytes.
     pub memory: u64,
+    /// The key that is built into it, if it says so.
+    pub built_in: Option<BuiltIn>,
 }
 
 /// Why a file is not db-boot.
@@ -48,10 +51,17 @@ impl Builder {
     pub fn read(path: &Path) -> Result<Self, BuilderError> {
         let elf = files::read_bounded(path, MAX_LEN)?;
         let not_a_kernel = |cause| BuilderError::NotAKernel { path: path.to_owned(), cause };
-        let layout = KernelImage::parse(&elf).and_then(|image| image.layout()).map_err(not_a_kernel)?;
+        let image = KernelImage::parse(&elf).map_err(not_a_kernel)?;
+        let layout = image.layout().map_err(not_a_kernel)?;
         let memory = layout.kernel.end.saturating_sub(layout.kernel.start);
-        Ok(Self { path: path.to_owned(), elf, memory })
+        let built_in = built_in(&image);
+        Ok(Self { path: path.to_owned(), elf, memory, built_in })
     }
+}
+
+/// What is built into a db-boot, if there is a key and the file says so.
+pub(crate) fn built_in(image: &KernelImage<'_>) -> Option<BuiltIn> {
+    image.notes().db_boot.and_then(BuiltIn::decode)
 }
 
 /// Xen's command line: ours, Dom0's memory, then `more`, which wins where Xen takes the last of two.

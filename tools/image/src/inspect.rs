@@ -25,6 +25,7 @@ use crate::packed::{self, ARCHIVE_MAGIC, Opened, PackedError};
 use crate::report::Contents;
 use crate::xen;
 
+pub use kernel::BuiltInFacts;
 pub use platform::PlatformFacts;
 
 pub use facts::{
@@ -32,7 +33,7 @@ pub use facts::{
 };
 pub use planned::{MapFacts, PlanFacts, PvhFacts};
 pub use server::{ControllerFacts, ServerFacts};
-pub use signed::{ManifestFacts, SignatureFacts, SignedFile, manifest};
+pub use signed::{ManifestFacts, SignatureFacts, SignedFile, UnsignedFacts, manifest};
 pub use spec::{ChannelFacts, CpusFacts, IoMemoryFacts, IoPortsFacts, SettingsFacts, SpecFacts};
 
 /// Why a file cannot be described.

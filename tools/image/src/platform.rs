@@ -21,7 +21,7 @@ use crate::config::keys::Key;
 use crate::config::{VmConfig, VmFile};
 use crate::kernel::{MAX_UNPACKED, unpacking_cost};
 use crate::memory;
-use crate::platform_file::PlatformFile;
+use crate::platform_file::{PlatformFile, TrustTable};
 use crate::source::{Diagnostic, Severity, Spanned, nearest};
 
 /// A file that VMs boot from. VMs that name files of equal contents share one.
@@ -61,6 +61,7 @@ pub struct Vm {
 #[derive(Clone, Debug, Default)]
 pub struct Platform {
     settings: Option<PlatformSpec>,
+    trust: TrustTable,
     warnings: Vec<String>,
     vms: Vec<Vm>,
     images: Vec<Image>,
@@ -118,6 +119,7 @@ impl Platform {
         let problems = file.disagreements(&platform.specs().collect::<Vec<_>>());
         platform.warnings = file.warning_texts().collect();
         platform.settings = Some(file.spec);
+        platform.trust = file.trust;
         platform.unless(problems)
     }
 
@@ -152,12 +154,18 @@ impl Platform {
             problems = channels::settle(&mut vms);
         }
         let ImageStore { images, named, .. } = store;
-        Self { settings: None, warnings, vms, images, named }.unless(problems)
+        let trust = TrustTable::default();
+        Self { settings: None, trust, warnings, vms, images, named }.unless(problems)
     }
 
     /// What a platform file says of all VMs, if there is one.
     pub fn settings(&self) -> Option<&PlatformSpec> {
         self.settings.as_ref()
+    }
+
+    /// What a platform file says it is signed with.
+    pub fn trust(&self) -> &TrustTable {
+        &self.trust
     }
 
     /// What the authors of the files should know, although it stops nothing.

@@ -14,7 +14,7 @@ use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use trust::{KeyError, PublicKey, SignError, SigningKey, TrustError, measure};
 
-use crate::disk::{self, DiskError};
+use crate::disk::{self, DiskContents, DiskError};
 use crate::files::{self, FileError};
 use crate::packed::{self, PackedError};
 
@@ -197,12 +197,22 @@ pub fn sign_archive(bytes: &[u8], release: &Release, key: &SigningKey) -> Result
     }
 }
 
+/// What was verified, and what stands beside it.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// What was signed.
+    pub manifest: Manifest,
+    /// The disk image that the RAM disk is on, if it is on one. Nothing but the RAM disk is signed.
+    pub disk: Option<DiskContents>,
+}
+
 /// Verifies a RAM disk, or the RAM disk on a disk image, as db-boot does.
-pub fn verify(bytes: &[u8], key: &PublicKey, least_version: u64) -> Result<Manifest, SigningError> {
-    let on_disk = disk::is_disk_image(bytes).then(|| disk::read(bytes)).transpose()?;
-    let opened = packed::open(on_disk.as_ref().map_or(bytes, |disk| &disk.archive))?;
+pub fn verify(bytes: &[u8], key: &PublicKey, least_version: u64) -> Result<Verified, SigningError> {
+    let disk = disk::is_disk_image(bytes).then(|| disk::read(bytes)).transpose()?;
+    let opened = packed::open(disk.as_ref().map_or(bytes, |disk| &disk.archive))?;
     let archive = Archive::parse(&opened.archive)?;
-    Ok(trust::verify(&opened.archive, &archive, &measure(&archive), key, least_version)?)
+    let manifest = trust::verify(&opened.archive, &archive, &measure(&archive), key, least_version)?;
+    Ok(Verified { manifest, disk })
 }
 
 #[cfg(test)]

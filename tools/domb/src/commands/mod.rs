@@ -13,6 +13,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod sign;
 mod stack;
+mod trusted;
 pub(crate) mod verify;
 
 use std::path::PathBuf;

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use image::signing::Release;
 use image::{files, signing};
 
 use super::inspect::MAX_LEN;
-use super::stack::release;
 use crate::arguments::Sign;
 use crate::messages::{Failure, Progress};
 
@@ -13,7 +13,11 @@ pub(crate) fn run(arguments: &Sign) -> Result<ExitCode, Failure> {
     let _progress = Progress::start("signing");
     let key = signing::read_private(&arguments.key)?;
     let bytes = files::read_bounded(&arguments.file, MAX_LEN)?;
-    let signed = signing::sign(&bytes, &release(&arguments.release), &key)
+    let release = Release {
+        platform: arguments.release.platform.clone().unwrap_or_default(),
+        version: arguments.release.platform_version.unwrap_or(0),
+    };
+    let signed = signing::sign(&bytes, &release, &key)
         .map_err(|error| Failure::new(format!("{}: {error}", arguments.file.display())))?;
     files::write_whole(&arguments.output, |out| out.write_all(&signed))?;
     Ok(ExitCode::SUCCESS)

@@ -7,10 +7,11 @@ use image::disk::{self, Contents, Grub};
 use image::memory::{self, BuilderNeed};
 use image::packed;
 use image::platform::Platform;
-use image::signing::{self, Release};
+use image::signing;
 use image::xen::Xen;
 
 use super::load_platform;
+use super::trusted::Trusted;
 use crate::arguments;
 use crate::defaults;
 use crate::messages::Failure;
@@ -41,8 +42,10 @@ impl Stack {
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let server = platform.settings().and_then(|settings| settings.server.as_ref());
         let builder = Builder::read(&builder_file(chosen, server.is_some())?)?;
-        let unpacked = plain_archive(&platform, chosen)?;
-        let event_log = event_log(&platform, &chosen.event_log)?;
+        let trusted = Trusted::read(&platform, chosen)?;
+        trusted.check(&builder)?;
+        let unpacked = plain_archive(&platform, &trusted)?;
+        let event_log = event_log(&platform, &trusted.event_log)?;
         let mut contents = unpacked.len().saturating_add(event_log.copies);
         let archive = if chosen.compress { packed::gzip(&unpacked) } else { unpacked };
         if chosen.compress {
@@ -57,7 +60,7 @@ impl Stack {
             builder_args: builder::builder_args(
                 exit_port,
                 interactive,
-                &(trust_args(chosen)? + &event_log.args + &chosen.dom0_args),
+                &(trusted.args() + &event_log.args + &chosen.dom0_args),
             ),
             archive,
             machine_mib: memory::machine_mib(platform.specs(), dom0_mib, server),
@@ -95,30 +98,15 @@ fn builder_file(chosen: &arguments::Stack, serves: bool) -> Result<PathBuf, Fail
 
 /// The RAM disk of a platform, signed and compressed if that is asked for.
 pub(super) fn archive(platform: &Platform, chosen: &arguments::Stack) -> Result<Vec<u8>, Failure> {
-    let archive = plain_archive(platform, chosen)?;
+    let archive = plain_archive(platform, &Trusted::read(platform, chosen)?)?;
     Ok(if chosen.compress { packed::gzip(&archive) } else { archive })
 }
 
 /// The RAM disk, not compressed.
-fn plain_archive(platform: &Platform, chosen: &arguments::Stack) -> Result<Vec<u8>, Failure> {
+fn plain_archive(platform: &Platform, trusted: &Trusted) -> Result<Vec<u8>, Failure> {
     let archive = platform.archive()?;
-    let Some(key) = &chosen.sign else { return Ok(archive) };
-    Ok(signing::sign_archive(&archive, &release(&chosen.release), &signing::read_private(key)?)?)
-}
-
-/// What is signed beside the contents.
-pub(super) fn release(chosen: &arguments::ReleaseChoice) -> Release {
-    Release { platform: chosen.platform.clone(), version: chosen.platform_version }
-}
-
-/// The words that have db-boot require a key, with a blank behind them.
-fn trust_args(chosen: &arguments::Stack) -> Result<String, Failure> {
-    let key = match (&chosen.trust, &chosen.sign) {
-        (Some(public), _) => signing::read_public(public)?,
-        (None, Some(private)) => signing::read_private(private)?.public().map_err(Failure::new)?,
-        (None, None) => return Ok(String::new()),
-    };
-    Ok(format!("trust=require:{key} "))
+    let Some(key) = &trusted.sign else { return Ok(archive) };
+    Ok(signing::sign_archive(&archive, &trusted.release, key)?)
 }
 
 /// The event log for VMs.

@@ -132,21 +132,27 @@ fn xen() -> Vec<u8> {
 
 /// The smallest ELF file that can start as a PV guest: one segment at 1 MiB that holds everything, with its notes.
 pub(crate) fn kernel(contents: &[u8]) -> Vec<u8> {
-    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0")])
+    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0")], &[])
+}
+
+/// The same with a note of its own, as a db-boot has.
+pub(crate) fn kernel_with_own_note(contents: &[u8], own_note: &[u8]) -> Vec<u8> {
+    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0")], own_note)
 }
 
 /// The same, which can start as a PVH guest too: at its first byte.
 pub(crate) fn pvh_kernel(contents: &[u8]) -> Vec<u8> {
     let start = 0x10_0000_u64.to_le_bytes();
-    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0"), (1, &start), (18, &start)])
+    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0"), (1, &start), (18, &start)], &[])
 }
 
-fn kernel_with_notes(contents: &[u8], notes: &[(u32, &[u8; 8])]) -> Vec<u8> {
+fn kernel_with_notes(contents: &[u8], notes: &[(u32, &[u8; 8])], own_note: &[u8]) -> Vec<u8> {
     const BASE: u64 = 0x10_0000;
     let note = |kind: u32, text: &[u8; 8]| {
         [&4_u32.to_le_bytes()[..], &8_u32.to_le_bytes(), &kind.to_le_bytes(), b"Xen\0", text].concat()
     };
-    let note: Vec<u8> = notes.iter().flat_map(|(kind, text)| note(*kind, text)).collect();
+    let mut note: Vec<u8> = notes.iter().flat_map(|(kind, text)| note(*kind, text)).collect();
+    note.extend_from_slice(own_note);
     let headers = 64 + 2 * 56;
     let size = u64::try_from(headers + note.len() + contents.len()).unwrap();
     let note_at = u64::try_from(headers).unwrap();

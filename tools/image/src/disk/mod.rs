@@ -118,6 +118,16 @@ pub enum DiskError {
         /// Its size.
         bytes: usize,
     },
+    /// A disk image has more than ours have, and would lose it.
+    #[error(
+        "the disk has {} besides what `domb pack` puts there, which would be lost: sign the RAM disk alone \
+         (/boot/ramdisk.cpio on the EFI system partition) and put it back, or pack the disk with --sign",
+        .what.join(", ")
+    )]
+    Added {
+        /// What else there is.
+        what: Vec<String>,
+    },
     /// A disk image could not be read back.
     #[error("the {what} cannot be read: {cause}; is this a disk image of `domb pack`?")]
     Unreadable {

@@ -32,6 +32,10 @@ pub struct DiskContents {
     pub files: Vec<(String, usize)>,
     /// GRUB's menu.
     pub menu: String,
+    /// Xen.
+    pub xen: Vec<u8>,
+    /// db-boot, with zeros behind it if it is small.
+    pub db_boot: Vec<u8>,
     /// The RAM disk.
     pub archive: Vec<u8>,
 }
@@ -56,9 +60,7 @@ pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     let fail = fail("EFI system partition");
     let system = open_system(image, &partitions)?;
     let root = system.root_dir();
-    let (mut files, mut left) = (Vec::new(), MAX_ENTRIES);
-    list(&root, "", &mut left, &mut files).map_err(fail)?;
-    files.sort();
+    let files = files(&system).map_err(fail)?;
     let read_file = |path: &str| -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         // A chain of clusters may lead back into itself; no file is larger than the disk it is on.
@@ -66,8 +68,18 @@ pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
         root.open_file(path)?.take(most).read_to_end(&mut bytes).map(|_| bytes)
     };
     let menu = String::from_utf8_lossy(&read_file(paths::MENU).map_err(fail)?).into_owned();
+    let xen = read_file(paths::XEN).map_err(fail)?;
+    let db_boot = read_file(paths::DB_BOOT).map_err(fail)?;
     let archive = read_file(paths::ARCHIVE).map_err(fail)?;
-    Ok(DiskContents { guid, partitions, files, menu, archive })
+    Ok(DiskContents { guid, partitions, files, menu, xen, db_boot, archive })
+}
+
+/// The files of a file system with their sizes, sorted by path.
+pub(super) fn files(system: &FileSystem<Cursor<Vec<u8>>>) -> io::Result<Vec<(String, usize)>> {
+    let (mut files, mut left) = (Vec::new(), MAX_ENTRIES);
+    list(&system.root_dir(), "", &mut left, &mut files)?;
+    files.sort();
+    Ok(files)
 }
 
 /// Opens the file system of the EFI system partition.

@@ -7,6 +7,7 @@ use protocols::{BootSpec, GuestKind, PlatformSpec};
 use ramdisk::Archive;
 use serde::Serialize;
 
+use super::kernel::BuiltInFacts;
 use super::planned::PlanFacts;
 use super::signed::{ManifestFacts, SignatureFacts, Signed};
 use super::spec::SpecFacts;
@@ -83,6 +84,8 @@ pub struct KernelFacts {
     pub format: String,
     /// Its bytes when unpacked.
     pub unpacked_bytes: u64,
+    /// The key that is built into it, if it is a db-boot with one.
+    pub built_in: Option<BuiltInFacts>,
     /// What it loads.
     pub segments: Vec<SegmentReport>,
     /// Its Xen notes, by their names in elfnote.h.
@@ -229,6 +232,7 @@ fn kernel_facts(bytes: &[u8]) -> Result<KernelFacts, ImageError> {
     Ok(KernelFacts {
         format: unwrapped.format.to_string(),
         unpacked_bytes: count(unwrapped.elf.len()),
+        built_in: BuiltInFacts::of(&image),
         segments: image.segments().iter().map(SegmentReport::from).collect(),
         notes: notes.into_iter().map(|(name, value)| NoteFacts { name: name.to_owned(), value }).collect(),
         pv_least_mib: as_pv.0.as_ref().map(|plan| plan.least_mib),

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, NoteSource, XenNotes};
-use protocols::GuestKind;
+use protocols::trust_note::BuiltIn;
+use protocols::{Digest, GuestKind};
+use serde::Serialize;
 use xen_abi::PageCount;
 
 use super::indent;
@@ -19,6 +21,9 @@ pub(super) fn describe(bytes: &[u8]) -> Result<String, ImageError> {
     }
     out.push('\n');
     let image = KernelImage::parse(&unwrapped.elf)?;
+    if let Some(text) = built_in(&image) {
+        let _ = writeln!(out, "  db-boot: {text}");
+    }
     segments(&mut out, &image);
     notes(&mut out, image.notes());
     for (kind, name) in [(GuestKind::Pv, "PV"), (GuestKind::Pvh, "PVH")] {
@@ -36,6 +41,36 @@ pub(super) fn describe(bytes: &[u8]) -> Result<String, ImageError> {
         }
     }
     Ok(out)
+}
+
+/// What a db-boot says about the key that it requires; `None` for other kernels.
+pub(crate) fn built_in(image: &KernelImage<'_>) -> Option<String> {
+    image.notes().db_boot?;
+    Some(match BuiltInFacts::of(image) {
+        None => "no key is built in; its command line may ask for one".into(),
+        Some(BuiltInFacts { key, key_id, least_version }) => {
+            format!("requires key {key_id} (digits {key}), version {least_version} or later")
+        }
+    })
+}
+
+/// The key that is built into a db-boot, for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BuiltInFacts {
+    /// The public key in hexadecimal digits.
+    pub key: String,
+    /// Its name in signatures: the SHA-256 of its bytes.
+    pub key_id: String,
+    /// The least version of a platform that is accepted.
+    pub least_version: u64,
+}
+
+impl BuiltInFacts {
+    pub(super) fn of(image: &KernelImage<'_>) -> Option<Self> {
+        let BuiltIn { key, least_version } = crate::builder::built_in(image)?;
+        let key_id = trust::sha256(&key).to_string();
+        Some(Self { key: Digest(key).to_string(), key_id, least_version })
+    }
 }
 
 fn segments(out: &mut String, image: &KernelImage<'_>) {

@@ -1,11 +1,14 @@
 //! What a signed RAM disk says about itself.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
+use kernel_image::KernelImage;
 use protocols::manifest::{FileRecord, MANIFEST_ENTRY, ManifestError, SIGNATURE_ENTRY};
 use protocols::{Manifest, ManifestSignature};
 use serde::Serialize;
 
+use super::BuiltInFacts;
+use crate::disk::DiskContents;
 use crate::report::Contents;
 
 /// What a manifest says, for programs.
@@ -55,6 +58,49 @@ impl From<&Manifest> for ManifestFacts {
 impl From<&ManifestSignature> for SignatureFacts {
     fn from(signature: &ManifestSignature) -> Self {
         Self { algorithm: "Ed25519".into(), key_id: signature.key_id.to_string() }
+    }
+}
+
+/// What a disk image boots that is not signed: for programs, and in words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnsignedFacts {
+    /// `/boot/xen`.
+    pub xen: Contents,
+    /// `/boot/db-boot`, with the zeros behind it.
+    pub db_boot: Contents,
+    /// The key that is built into that.
+    pub built_in: Option<BuiltInFacts>,
+    /// GRUB's menu, with both command lines.
+    pub menu: String,
+}
+
+impl From<&DiskContents> for UnsignedFacts {
+    fn from(disk: &DiskContents) -> Self {
+        let built_in = KernelImage::parse(&disk.db_boot).ok().as_ref().and_then(BuiltInFacts::of);
+        Self {
+            xen: Contents::of(&disk.xen),
+            db_boot: Contents::of(&disk.db_boot),
+            built_in,
+            menu: disk.menu.clone(),
+        }
+    }
+}
+
+impl fmt::Display for UnsignedFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "not signed, and to be protected by whatever starts it:")?;
+        writeln!(f, "  {} /boot/xen ({} bytes)", self.xen.sha256, self.xen.bytes)?;
+        writeln!(f, "  {} /boot/db-boot ({} bytes)", self.db_boot.sha256, self.db_boot.bytes)?;
+        match &self.built_in {
+            Some(BuiltInFacts { key_id, least_version, .. }) => {
+                writeln!(f, "    requires key {key_id}, version {least_version} or later")?;
+            }
+            None => {
+                writeln!(f, "    no key is built in: what it requires is said on its command line alone")?;
+            }
+        }
+        let boots = |line: &&str| line.starts_with("multiboot2 ") || line.starts_with("module2 ");
+        self.menu.lines().map(str::trim).filter(boots).try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 

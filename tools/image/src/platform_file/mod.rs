@@ -22,6 +22,7 @@ mod fields;
 mod members;
 pub(crate) mod server;
 mod settings;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,6 +34,7 @@ use toml::de::DeTable;
 
 use self::fields::Fields;
 pub use self::server::NamedImage;
+pub use self::trust::TrustTable;
 use crate::config::{ConfigError, VmFile};
 use crate::files;
 use crate::source::{Diagnostic, Severity, SourceFile, Span, Spanned};
@@ -50,6 +52,8 @@ pub struct PlatformFile {
     pub source: Arc<SourceFile>,
     /// What holds for all VMs.
     pub spec: PlatformSpec,
+    /// What it is signed with, and what is measured.
+    pub trust: TrustTable,
     /// The VMs in their order, as their files and this one describe them.
     pub vms: Vec<VmFile>,
     /// The images that controllers build VMs of.
@@ -113,7 +117,10 @@ impl PlatformFile {
             diagnostic.help.extend(help(disagreement, vms));
             diagnostic.render(&self.source)
         };
-        self.spec.disagreements(vms).iter().map(render).collect()
+        let mut all: Vec<_> = self.spec.disagreements(vms).iter().map(render).collect();
+        let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
+        all.extend(trust::unknown_vms(&self.trust, &names, &self.source));
+        all
     }
 
     /// Where a setting is written that VMs do not agree with.
@@ -179,6 +186,7 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     let mut spec = settings::read(&mut fields, &mut places);
     let server = server::read(&mut fields, &mut places, folder);
     spec.server = server.spec;
+    let trust = trust::read(&mut fields, folder);
     let members = members::read(&mut fields, errors.is_empty());
     fields.finish("a platform file");
     if let Err(error) = spec.validate() {
@@ -199,7 +207,8 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     if messages.iter().any(|(severity, _)| *severity == Severity::Error) {
         return Err(PlatformFileError { messages });
     }
-    Ok(PlatformFile { source, spec, vms, images: server.images, places, warnings: diagnostics })
+    let images = server.images;
+    Ok(PlatformFile { source, spec, trust, vms, images, places, warnings: diagnostics })
 }
 
 fn syntax_error(error: &toml::de::Error) -> Diagnostic {
