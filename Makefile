@@ -11,7 +11,7 @@ host := target/debug
 harness = $(host)/harness
 
 .PHONY: all db-boot control-domain tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
-    lint clean help
+    fault-sweep lint clean help
 .DEFAULT_GOAL := all
 # A downloaded file stays, also one that is only on the way to another.
 .SECONDARY:
@@ -63,6 +63,11 @@ test-host: $(XEN_VERSIONS:%=build/xen/%/include/xen) $(LINUX_FLAVOURS:%=build/li
 xen:
 	@mk/build-xen '$(SOURCE)'
 
+# Every fault at every call of every platform on every simulated release. Two minutes of processor time.
+fault-sweep:
+	@$(CARGO) build --quiet --profile evidence --target-dir target -p faults
+	@target/evidence/fault-sweep
+
 check: floors unsafe-check
 
 floors: runner
@@ -93,6 +98,7 @@ help:
 	@echo 'make run                the main job: boot Xen, build the VM memorywalk, give its verdict'
 	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
+	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
 	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below'
 	@echo 'make clean              remove build/ and target/, downloads included'

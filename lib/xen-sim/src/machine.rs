@@ -363,6 +363,11 @@ impl Machine {
         self.state().ended
     }
 
+    /// Lets Xen free the last of destroyed domains, as it does a little later even when Dom0 never sleeps again.
+    pub fn settle(&self) {
+        while self.state().free_lingering() {}
+    }
+
     /// What is left of anything that was built since the machine was switched on, in words; empty when there is nothing.
     pub fn leftovers(&self) -> Vec<String> {
         let state = self.state();
