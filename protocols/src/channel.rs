@@ -3,7 +3,8 @@
 //!
 //! A VM that serves channels gets, for each, one of the grant references that Xen's interface reserves for toolstacks and a port
 //! that the builder opens for the client. The references are 2, 3, ... (0 and 1 are those of console and XenStore), the ports 2,
-//! 3, ... (port 1 is the console's), in the order of the channels. The server fills its grant entries itself when it runs.
+//! 3, ... (port 1 is the console's), or 3, 4, ... in a VM with a XenStore, in the order of the channels. The server fills its grant
+//! entries itself when it runs.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,13 +13,16 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{SpecError, check_domid, check_name};
+use crate::store::{STORE_PORT, StoreRole};
 
 /// The most channels that one VM serves: as many references are reserved and not in use otherwise.
 pub const MAX_CHANNELS: usize = 6;
 /// The reference of a VM's first channel.
 const FIRST_REFERENCE: u32 = 2;
-/// The port of a VM's first channel.
-const FIRST_PORT: u32 = 2;
+/// The port of the first channel of a VM that has to do with a XenStore in this way.
+pub const fn first_channel_port(store: StoreRole) -> u32 {
+    if store.is_client() { STORE_PORT.saturating_add(1) } else { STORE_PORT }
+}
 
 /// The channels that a VM serves. The order of the fields is the wire format.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +45,6 @@ impl Channels {
             }
         }
         Ok(())
-    }
-
-    /// The clients with the port that the builder opens for each.
-    pub fn ports(&self) -> impl Iterator<Item = (u16, u32)> {
-        self.clients.iter().copied().zip(FIRST_PORT..)
     }
 }
 
@@ -79,15 +78,20 @@ const KEY: &str = "vchan=";
 
 impl ChannelWord {
     /// The two words for channel `index` of `server`, each a VM's name and domain id: for the server's command line and for
-    /// the client's. `None` when a VM does not serve so many.
-    pub fn pair(index: usize, server: (&str, u16), client: (&str, u16)) -> Option<(Self, Self)> {
+    /// the client's. `first_port` is the server's [`first_channel_port`]. `None` when a VM does not serve so many.
+    pub fn pair(
+        index: usize,
+        first_port: u32,
+        server: (&str, u16),
+        client: (&str, u16),
+    ) -> Option<(Self, Self)> {
         let number = u32::try_from(index).ok().filter(|_| index < MAX_CHANNELS)?;
         let word = |end, (name, domid): (&str, u16)| Self {
             end,
             name: name.into(),
             domid,
             reference: FIRST_REFERENCE.saturating_add(number),
-            port: FIRST_PORT.saturating_add(number),
+            port: first_port.saturating_add(number),
         };
         Some((word(End::Server, client), word(End::Client, server)))
     }
@@ -137,12 +141,12 @@ mod tests {
 
     #[test]
     fn both_ends_are_told_the_same_channel() {
-        let (server, client) = ChannelWord::pair(1, ("store", 7), ("web-1", 9)).unwrap();
+        let (server, client) = ChannelWord::pair(1, 2, ("store", 7), ("web-1", 9)).unwrap();
         assert_eq!(server.to_string(), "vchan=server:web-1:9:3:3");
         assert_eq!(client.to_string(), "vchan=client:store:7:3:3");
         let line = alloc::format!("root=/dev/null {server} {client} quiet");
         assert_eq!(ChannelWord::on(&line).collect::<Vec<_>>(), [server, client]);
-        assert_eq!(ChannelWord::pair(MAX_CHANNELS, ("a", 1), ("b", 2)), None);
+        assert_eq!(ChannelWord::pair(MAX_CHANNELS, 2, ("a", 1), ("b", 2)), None);
     }
 
     #[test]
@@ -156,17 +160,8 @@ mod tests {
     fn every_name_that_a_vm_may_have_comes_back() {
         for name in ["a:1", "a:1:2:3:4", "server:x", "a.b_c-d~e+f@g:"] {
             check_name(name).unwrap();
-            let (word, _) = ChannelWord::pair(0, ("s", 1), (name, 9)).unwrap();
+            let (word, _) = ChannelWord::pair(0, 2, ("s", 1), (name, 9)).unwrap();
             assert_eq!(ChannelWord::parse(&word.to_string()), Some(word));
-        }
-    }
-
-    #[test]
-    fn the_builder_opens_the_ports_that_the_words_name() {
-        let channels = Channels { clients: alloc::vec![9, 4] };
-        for (index, (client, port)) in channels.ports().enumerate() {
-            let (word, _) = ChannelWord::pair(index, ("s", 1), ("c", client)).unwrap();
-            assert_eq!((word.domid, word.port), (client, port));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The wire formats of the project.
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
-//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`] and [`settings`] as parts of it, and [`order`]
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`], [`settings`] and [`store`] as parts of it, and [`order`]
 //! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), what only the
 //! control domain is told ([`control`]), the names they have there ([`archive`]), the manifest that such a
 //! RAM disk is signed with ([`manifest`]), the note in db-boot's file about the key that it requires ([`trust_note`]), the byte with
@@ -31,6 +31,7 @@ pub mod server;
 pub mod settings;
 pub mod spec;
 pub mod status;
+pub mod store;
 pub mod trust_note;
 
 pub use channel::Channels;
@@ -42,3 +43,4 @@ pub use server::ServerSpec;
 pub use settings::{Settings, SettingsError};
 pub use spec::{BootSpec, ExitAction, GuestKind, SpecError};
 pub use status::MachineStatus;
+pub use store::StoreRole;

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::header::{Header, HeaderError};
 use crate::server::{self, ServerSpec, ServerSpecError};
 use crate::spec::{BootSpec, MAX_COMMAND_LINE_LEN, MAX_MEMORY_KIB, SpecError, check_name};
+use crate::store::StoreRole;
 
 /// The first eight bytes of an encoded platform spec.
 pub const MAGIC: [u8; 8] = *b"DBPLAT\0\0";
@@ -302,6 +303,24 @@ pub enum Disagreement {
         /// The controller.
         controller: String,
     },
+    /// There are two XenStores.
+    #[error("VMs {first:?} and {second:?} both serve a XenStore: there can be one")]
+    TwoStores {
+        /// The first of them.
+        first: String,
+        /// The second.
+        second: String,
+    },
+    /// A VM's XenStore is served by a VM that is none, or is not there.
+    #[error(
+        "VM {name:?} is a client of a XenStore of domain {server}, and no VM with that domain id serves one"
+    )]
+    StoreIsNobody {
+        /// The client.
+        name: String,
+        /// The domain id of its server.
+        server: u16,
+    },
     /// A VM that would be taken for db-server.
     #[error("a VM is called {name:?}, which is what controllers know db-server by", name = server::NAME)]
     NamedLikeServer,
@@ -375,8 +394,31 @@ impl PlatformSpec {
         if let Some(server) = &self.server {
             found.extend(server_disagreements(server, vms));
         }
+        found.extend(store_disagreements(vms));
         found
     }
+}
+
+/// What the VMs do not agree on about their XenStore.
+fn store_disagreements(vms: &[&BootSpec]) -> Vec<Disagreement> {
+    let mut servers = vms.iter().filter(|vm| vm.store == StoreRole::Server);
+    let first = servers.next();
+    let mut found: Vec<_> = first
+        .zip(servers.next())
+        .map(|(first, second)| Disagreement::TwoStores {
+            first: first.name.clone(),
+            second: second.name.clone(),
+        })
+        .into_iter()
+        .collect();
+    for vm in vms {
+        if let StoreRole::Client { server } = vm.store
+            && first.and_then(|first| first.domid) != Some(server)
+        {
+            found.push(Disagreement::StoreIsNobody { name: vm.name.clone(), server });
+        }
+    }
+    found
 }
 
 /// Everything that db-server's part of a platform and `vms` do not agree on.

@@ -12,11 +12,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::channel::{Channels, MAX_CHANNELS};
+use crate::channel::{Channels, MAX_CHANNELS, first_channel_port};
 pub use crate::header::HEADER_LEN;
 use crate::header::{Header, HeaderError};
 use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use crate::settings::{Settings, SettingsError};
+use crate::store::StoreRole;
 
 /// The first eight bytes of an encoded spec.
 pub const MAGIC: [u8; 8] = *b"DBSPEC\0\0";
@@ -99,6 +100,8 @@ pub struct BootSpec {
     pub channels: Channels,
     /// What it may do and get besides.
     pub settings: Settings,
+    /// What it has to do with a XenStore.
+    pub store: StoreRole,
 }
 
 /// Which of the two images of a spec an error is about.
@@ -263,6 +266,15 @@ pub enum SpecError {
         /// The client's domain id.
         client: u16,
     },
+    /// It serves a XenStore, and nobody could name it.
+    #[error("it serves a XenStore: its `domid` must be fixed")]
+    StoreWithoutDomid,
+    /// Its XenStore is itself.
+    #[error("domain {domid} is to serve its own XenStore: another must")]
+    OwnStore {
+        /// Its domain id.
+        domid: u16,
+    },
     /// What it may do or get is out of range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -291,7 +303,13 @@ impl BootSpec {
         self.life.validate()?;
         self.channels.validate(self.domid)?;
         self.settings.validate()?;
+        self.store.validate(self.domid)?;
         Ok(())
+    }
+
+    /// The clients of its channels with the port that the builder opens for each.
+    pub fn channel_ports(&self) -> impl Iterator<Item = (u16, u32)> {
+        self.channels.clients.iter().copied().zip(first_channel_port(self.store)..)
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

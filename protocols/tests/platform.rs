@@ -162,6 +162,7 @@ fn vm(name: &str) -> BootSpec {
         life: Life::default(),
         channels: Channels::default(),
         settings: Settings::default(),
+        store: protocols::StoreRole::None,
     }
 }
 

@@ -210,6 +210,7 @@ fn vm(name: &str, domid: Option<u16>) -> BootSpec {
         life: Life::default(),
         channels: Channels::default(),
         settings: Settings::default(),
+        store: protocols::StoreRole::None,
     }
 }
 

@@ -11,7 +11,9 @@ use protocols::settings::{
     Placement,
 };
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, SettingsError, SpecError};
+use protocols::{
+    BootSpec, Channels, ExitAction, GuestKind, Life, Settings, SettingsError, SpecError, StoreRole,
+};
 
 fn sample() -> BootSpec {
     BootSpec {
@@ -58,6 +60,7 @@ fn sample() -> BootSpec {
             },
             labels: Labels { running: Some("u:r:t".into()), building: Some("u:r:b".into()) },
         },
+        store: StoreRole::Client { server: 0x345 },
     }
 }
 
@@ -67,7 +70,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   119, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   122, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -93,6 +96,7 @@ const GOLDEN: &[u8] = &[
     1, 0x80, 0x04, 1, 50, 0,                        // weight, cap, pool
     1, 5, b'u', b':', b'r', b':', b't',             // label
     1, 5, b'u', b':', b'r', b':', b'b',             // label to build with
+    1, 0xc5, 0x06,                                  // store: a client of domain 0x345
 ];
 
 #[test]
@@ -175,9 +179,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::Header(HeaderError::BadMagic { .. })));
     assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
     assert_eq!(with(11, 1), HeaderError::ReservedNotZero { found: 0x100 }.into());
-    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0077, most: MAX_BODY_LEN }.into());
-    assert_eq!(with(12, 118), HeaderError::TrailingBytes { count: 1 }.into());
-    assert_eq!(with(12, 120), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
+    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_007a, most: MAX_BODY_LEN }.into());
+    assert_eq!(with(12, 121), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(with(12, 123), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
 }
 
 #[test]
@@ -420,6 +424,7 @@ prop_compose! {
         after in prop::collection::hash_set("[a-z]{1,9}", 0..5).prop_map(|names| names.into_iter().collect()),
         ready in proptest::option::of("[ -~]{1,255}"),
         clients in prop::collection::hash_set(1_u16..0x7ff0, 0..=6),
+        store in proptest::option::of(1_u16..0x7ff0),
     ) -> BootSpec {
         let actions = [ExitAction::Destroy, ExitAction::Preserve, ExitAction::Restart];
         let action = action.map(|number| actions[usize::from(number) % actions.len()]);
@@ -434,6 +439,11 @@ prop_compose! {
                 clients: clients.into_iter().filter(|id| domid.is_some_and(|own| own != *id)).collect(),
             },
             settings,
+            store: match (store, domid) {
+                (Some(server), own) if own != Some(server) => StoreRole::Client { server },
+                (None, Some(_)) => StoreRole::Server,
+                _ => StoreRole::None,
+            },
         }
     }
 }

@@ -44,6 +44,7 @@ pub fn spec(name: &str) -> BootSpec {
         life: Life::default(),
         channels: Channels::default(),
         settings: Settings::default(),
+        store: protocols::StoreRole::None,
     }
 }
 

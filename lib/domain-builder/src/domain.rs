@@ -26,6 +26,8 @@ pub struct DomainSpec {
     pub settings: Settings,
     /// Who serves its console and XenStore.
     pub servers: Servers,
+    /// Whether it serves the XenStore of others: Xen lets it ask about them, and tells it, not Dom0, when one ends.
+    pub serves_store: bool,
 }
 
 /// The highest grant table version, unless the settings say. Version 2 is supported by every release and needed by none.
@@ -44,11 +46,12 @@ impl DomainSpec {
 
     fn request(&self, label: u32, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {
         let limits = &self.settings.limits;
+        let store = if self.serves_store { CreateFlags::XS_DOMAIN } else { CreateFlags::empty() };
         let frames = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         CreateDomain {
             ssidref: label,
             handle: self.uuid,
-            flags,
+            flags: flags | store,
             max_vcpus: self.vcpus,
             max_evtchn_port: limits.event_channels,
             max_grant_frames: frames(limits.grant_frames),

@@ -140,7 +140,7 @@ pub enum BuildError {
     /// A port that the domain's command line names is not the one that Xen opened.
     #[error(
         "step=ports: Xen opened port {got} of domain {domain} for domain {client}, and its command line says {promised}: this Xen \
-         numbers ports differently from those this builder knows; start the VMs without channels"
+         numbers ports differently from those this builder knows; start the VMs without channels and without [handoff]"
     )]
     Port {
         /// The domain.

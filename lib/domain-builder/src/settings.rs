@@ -4,6 +4,7 @@ use alloc::string::String;
 
 use hypercall::{AffinityKind, RawHypercall, Xen};
 use protocols::settings::{Access, Affinity, CpuSet, Limits, Placement};
+use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Mfn, PageCount, VcpuId};
 
 use crate::{BuildError, DomainSpec, Step};
@@ -23,6 +24,10 @@ pub(crate) fn apply<H: RawHypercall>(
     domain: DomId,
     spec: &DomainSpec,
 ) -> Result<(), BuildError> {
+    if spec.serves_store {
+        let refused = BuildError::call(Step::Access);
+        xen.set_virq_handler(domain, VIRQ_DOM_EXC).map_err(refused)?;
+    }
     give_access(xen, domain, &spec.settings.access)?;
     place(xen, domain, &spec.settings.placement, spec.vcpus)
 }

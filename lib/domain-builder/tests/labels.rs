@@ -48,6 +48,7 @@ fn build<'x>(
         max_memory: plan.memory(),
         settings,
         servers: Servers::default(),
+        serves_store: false,
     };
     build_pv(xen, &mut machine.window(), &spec, &plan, &[], |_, _| ())
 }

@@ -45,6 +45,7 @@ fn spec(plan: &PvhPlan<'_>) -> DomainSpec {
         max_memory,
         settings: Settings::default(),
         servers: Servers::default(),
+        serves_store: false,
     }
 }
 

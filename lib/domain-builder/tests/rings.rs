@@ -25,7 +25,15 @@ fn loads() -> Vec<Load<'static>> {
 
 fn spec(servers: Servers) -> DomainSpec {
     let max_memory = request().memory;
-    DomainSpec { domid: None, uuid: [0; 16], vcpus: 1, max_memory, settings: Settings::default(), servers }
+    DomainSpec {
+        domid: None,
+        uuid: [0; 16],
+        vcpus: 1,
+        max_memory,
+        settings: Settings::default(),
+        servers,
+        serves_store: false,
+    }
 }
 
 /// Builds a PV or a PVH domain, which is paused.

@@ -59,6 +59,7 @@ fn build(machine: &Machine, settings: Settings) -> Result<Guest, BuildError> {
         max_memory: plan.memory(),
         settings,
         servers: Servers::default(),
+        serves_store: false,
     };
     let xen = Xen::probe(machine.dom0()).unwrap();
     let sealed = build_pv(&xen, &mut machine.window(), &spec, &plan, &[], |_, _| ())?;

@@ -68,6 +68,7 @@ fn spec(plan: &PvPlan<'_>) -> DomainSpec {
         max_memory: plan.memory(),
         settings: Settings::default(),
         servers: Servers::default(),
+        serves_store: false,
     }
 }
 

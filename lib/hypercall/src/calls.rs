@@ -6,7 +6,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use xen_abi::domctl::{
-    Command, CreateDomain, DomainInfo, Domctl, HypercallInit, MaxMem, MaxVcpus, VcpuContextArgument,
+    Command, CreateDomain, DomainInfo, Domctl, HypercallInit, MaxMem, MaxVcpus, SetVirqHandler,
+    VcpuContextArgument,
 };
 use xen_abi::event_channel::{
     self, AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND,
@@ -196,6 +197,11 @@ impl<H: RawHypercall> Xen<H> {
     /// Makes the vCPUs; the number has to repeat the one that the domain was created with.
     pub fn set_max_vcpus(&self, domain: DomId, max: u32) -> Result<(), CallError> {
         self.set(Command::MAX_VCPUS, domain, &MaxVcpus { max })
+    }
+
+    /// Has a global virtual interrupt (`VIRQ_*`) raised with `domain` instead of Dom0, until that domain is destroyed.
+    pub fn set_virq_handler(&self, domain: DomId, virq: u32) -> Result<(), CallError> {
+        self.set(Command::SET_VIRQ_HANDLER, domain, &SetVirqHandler { virq })
     }
 
     /// Fills a frame of the domain, which is not Dom0, with the hypercall stubs of its kind.

@@ -60,7 +60,7 @@ impl<'x, H: RawHypercall> Building<'x, H> {
             }
             Progress::Complete(domain) => {
                 self.log(Step::Seal, domain.domid(), (environment.now)());
-                open_ports(xen, domain.domid(), &self.vm.spec.channels)?;
+                open_ports(xen, &domain, &self.vm.spec)?;
                 Some(domain)
             }
         };

@@ -11,7 +11,7 @@ use domain_plan::{GuestPlan, GuestRequest, PlanError};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use platform::{ReadError, SpecFailure, SpecFault, Specs};
 use protocols::archive::SPEC_FOLDER;
-use protocols::{BootSpec, GuestKind, PlatformSpec};
+use protocols::{BootSpec, GuestKind, PlatformSpec, StoreRole};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 use xen_abi::{DomId, PageCount};
@@ -202,8 +202,17 @@ impl PlannedVm {
             vcpus: self.spec.vcpus,
             max_memory: PageCount::new(self.spec.max_memory_kib / 4),
             settings: self.spec.settings.clone(),
-            servers: Servers::default(),
+            servers: Servers { console: None, store: store_server(self.spec.store) },
+            serves_store: self.spec.store == StoreRole::Server,
         }
+    }
+}
+
+/// Who serves the XenStore of a VM.
+fn store_server(role: StoreRole) -> Option<DomId> {
+    match role {
+        StoreRole::Client { server } => Some(DomId::new(server)),
+        StoreRole::None | StoreRole::Server => None,
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use domain_builder::find_labels;
 use hypercall::{FrameWindow, Ramdisk, RawHypercall};
 use protocols::platform::Policy;
-use protocols::{MachineStatus, PlatformSpec};
+use protocols::{MachineStatus, PlatformSpec, StoreRole};
 use ramdisk::Archive;
 use xen_abi::PageCount;
 
@@ -146,8 +146,10 @@ fn build<'e, 'x, H: RawHypercall, W: FrameWindow>(
         Images::unpack(&archive, platform.specs(), environment.spare_memory).with_event_log(event_log);
     let Planned { vms, recipes, failed } = plan(platform, &settings, &archive, &images, environment, begin)?;
     let count = vms.len();
+    // A VM that serves a XenStore is told in the builder's place.
+    let hears = !vms.iter().any(|vm| vm.spec.store == StoreRole::Server);
     // Before the first VM is built: one that nobody hears of when it ends must not exist.
-    let supervisor = Supervisor::new(environment, Rc::clone(&settings)).map_err(|error| {
+    let supervisor = Supervisor::new(environment, Rc::clone(&settings), hears).map_err(|error| {
         log::error!("platform=refused: {error}: the builder cannot hear of VMs that end");
         Refused { status: report(MachineStatus::BuilderFailed, count, 0), planned: true }
     })?;

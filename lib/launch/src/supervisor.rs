@@ -26,7 +26,8 @@ use crate::service::{Fate, Host, News, Service};
 use crate::store::Store;
 use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
 
-/// How long to wait before asking again for a VM that Xen gave no answer for: 100 ms, in nanoseconds.
+/// How long to wait before asking again for a VM that Xen gave no answer for, or for all where Xen does not announce ends:
+/// 100 ms, in nanoseconds.
 const ASK_AGAIN_DELAY: u64 = 100_000_000;
 
 /// How long destroyed domains get to disappear before the free memory is looked at: 2 s, in nanoseconds.
@@ -67,7 +68,8 @@ pub(crate) struct Begin {
 pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) environment: &'e mut Environment<'x, H, W>,
     pub(crate) settings: Rc<PlatformSpec>,
-    exits: LocalPort<'x, H>,
+    /// Where ends of VMs are announced; without, as another VM hears of them, the VMs are looked at every now and then.
+    exits: Option<LocalPort<'x, H>>,
     /// Whoever types at Xen's console, if that is listened to.
     pub(crate) operator: Option<Operator<'x, H>>,
     pub(crate) running: Vec<Running<'x, H, W::Shared>>,
@@ -95,12 +97,14 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
 }
 
 impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
-    /// A supervisor of nothing yet, which hears of domains that end.
+    /// A supervisor of nothing yet, which hears of domains that end, unless Xen will tell one of the VMs in its place.
     pub(crate) fn new(
         environment: &'e mut Environment<'x, H, W>,
         settings: Rc<PlatformSpec>,
+        hears: bool,
     ) -> Result<Self, CallError> {
-        let exits = LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT)?;
+        let bind = || LocalPort::bind_virq(environment.xen, VIRQ_DOM_EXC, VcpuId::BOOT);
+        let exits = hears.then(bind).transpose()?;
         Ok(Self {
             environment,
             settings,
@@ -222,7 +226,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             self.show_prompts();
             self.note_late();
             let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
-            if events.take(self.exits.port()) || asked_again {
+            let announced = self.exits.as_ref().is_some_and(|exits| events.take(exits.port()));
+            if announced || asked_again {
                 self.reap();
             }
             self.restart_due();
@@ -261,11 +266,12 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         loop {
             self.destroyed.retain(|domid| !is_gone(xen, *domid));
             let gone = self.destroyed.is_empty();
-            let deadline = if gone { self.time().saturating_add(FREEING_TIME) } else { last };
+            let exits = self.exits.as_ref().map(LocalPort::port);
+            let soon = self.time().saturating_add(FREEING_TIME);
+            let deadline = if gone || exits.is_none() { soon } else { last };
             let events = self.environment.events;
-            let exits = self.exits.port();
-            let waited = wait(xen, events, &[exits], Some(deadline), self.environment.now);
-            let announced = events.take(exits);
+            let waited = wait(xen, events, exits.as_slice(), Some(deadline), self.environment.now);
+            let announced = exits.is_some_and(|exits| events.take(exits));
             if gone && !announced {
                 return;
             }
@@ -281,7 +287,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
     /// All ports that news come by.
     fn ports(&self, service: &dyn Service<'x, H, W>) -> Vec<Port> {
-        let mut ports = alloc::vec![self.exits.port()];
+        let mut ports = Vec::new();
+        ports.extend(self.exits.as_ref().map(LocalPort::port));
         ports.extend(self.operator.as_ref().map(|operator| operator.port().port()));
         ports.extend(self.running.iter().map(|vm| vm.port.port()));
         service.ports(&mut ports);
@@ -319,7 +326,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// Looks at every VM and deals with those that have ended. When Xen gives no answer for one it is asked again later:
     /// the end may have been announced already, and is not announced twice.
     fn reap(&mut self) {
-        self.ask_again = None;
+        let nobody_tells = self.exits.is_none();
+        self.ask_again = nobody_tells.then(|| self.time().saturating_add(ASK_AGAIN_DELAY));
         let mut index = 0;
         while let Some(vm) = self.running.get(index) {
             match ending(self.environment.xen, vm.domid) {

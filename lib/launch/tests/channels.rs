@@ -17,7 +17,7 @@ use xen_sim::{Effect, Fault, Guest, Machine};
 /// A server, domain 7, and its clients, domains 8 and 9, with the command lines that domb gives them.
 fn platform() -> [BootSpec; 3] {
     let clients = [("first", 8), ("second", 9)];
-    let words = |index: usize| ChannelWord::pair(index, ("server", 7), clients[index]).unwrap();
+    let words = |index: usize| ChannelWord::pair(index, 2, ("server", 7), clients[index]).unwrap();
     let ((server_1, client_1), (server_2, client_2)) = (words(0), words(1));
     let with = |name: &str, domid, command_line| BootSpec { domid: Some(domid), command_line, ..spec(name) };
     let server = with("server", 7, format!("{server_1} {server_2}"));

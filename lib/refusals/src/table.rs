@@ -239,13 +239,39 @@ pub(crate) const CALLS: &[Call] = &[
         ],
     },
     Call {
+        name: "XEN_DOMCTL_set_virq_handler",
+        purpose: "It has the VM that serves a XenStore told of the ends of others, in place of Dom0.",
+        refusals: &[
+            (
+                Errno::EBUSY,
+                since(
+                    (4, 21),
+                    "The domain that is told so far has bound the interrupt.",
+                    "End whatever has bound VIRQ_DOM_EXC; db-boot itself does not when a VM serves a XenStore.",
+                ),
+            ),
+            (
+                Errno::EINVAL,
+                check("The domain is on its way out.", "See why it ended: something else destroyed it."),
+            ),
+        ],
+    },
+    Call {
+        name: "XENMEM_acquire_resource",
+        purpose: "It finds the grant table of a new domain, to grant its rings to those that serve them.",
+        refusals: &[(
+            Errno::EINVAL,
+            check("The domain may have no frame of a grant table.", "Set `max_grant_frames` to 1 at least."),
+        )],
+    },
+    Call {
         name: "EVTCHNOP_alloc_unbound",
         purpose: "It makes an event channel of a domain that another may connect to, as for the console.",
         refusals: &[(
             Errno::ENOSPC,
             check(
                 "The domain has as many ports as it may have.",
-                "Raise `max_event_channels`: the console takes one, each channel one.",
+                "Raise `max_event_channels`: the console takes one, a XenStore one, each channel one.",
             ),
         )],
     },

@@ -134,6 +134,7 @@ commands! {
     HYPERCALL_INIT = 22, "hypercall_init";
     GETHVMCONTEXT = 33, "gethvmcontext";
     SETHVMCONTEXT = 34, "sethvmcontext";
+    SET_VIRQ_HANDLER = 66, "set_virq_handler";
     SET_PAGING_MEMPOOL_SIZE = 86, "set_paging_mempool_size";
 }
 
@@ -438,6 +439,14 @@ impl MaxMem {
 pub struct MaxVcpus {
     /// IN: number of vCPUs.
     pub max: u32,
+}
+
+/// `struct xen_domctl_set_virq_handler`: which domain a global virtual interrupt is raised with.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SetVirqHandler {
+    /// IN: `VIRQ_*`, a global one.
+    pub virq: u32,
 }
 
 /// `struct xen_domctl_vcpucontext`: address of a vCPU's state.

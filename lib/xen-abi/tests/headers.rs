@@ -102,6 +102,7 @@ fn structures(checks: &mut Checks) {
         max_vcpu_id = "max_vcpu_id", ssidref = "ssidref", handle = "handle", cpupool = "cpupool",
     });
     structure!(checks, domctl::MaxMem, "struct xen_domctl_max_mem", { max_memkb = "max_memkb" });
+    structure!(checks, domctl::SetVirqHandler, "struct xen_domctl_set_virq_handler", { virq = "virq" });
     structure!(checks, domctl::MaxVcpus, "struct xen_domctl_max_vcpus", { max = "max" });
     structure!(checks, domctl::VcpuContextArgument, "struct xen_domctl_vcpucontext", { vcpu = "vcpu", ctxt = "ctxt" });
     structure!(checks, domctl::HypercallInit, "struct xen_domctl_hypercall_init", { gmfn = "gmfn" });
@@ -384,6 +385,7 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMCTL_iomem_permission = Command::IOMEM_PERMISSION.raw();
         XEN_DOMCTL_ioport_permission = Command::IOPORT_PERMISSION.raw();
         XEN_DOMCTL_gethvmcontext = Command::GETHVMCONTEXT.raw();
+        XEN_DOMCTL_set_virq_handler = Command::SET_VIRQ_HANDLER.raw();
         XEN_DOMCTL_sethvmcontext = Command::SETHVMCONTEXT.raw();
         XEN_DOMCTL_CDF_hvm = CreateFlags::HVM.bits();
         XEN_DOMCTL_CDF_hap = CreateFlags::HAP.bits();

@@ -158,7 +158,7 @@ impl State {
         if virq >= VIRQS || (global && vcpu != 0) {
             return Err(Errno::EINVAL);
         }
-        if global && self.release.guards_global_virqs() && !self.is_privileged(caller) {
+        if global && self.release.guards_global_virqs() && self.virq_handler(virq) != caller {
             return Err(Errno::EBUSY);
         }
         let domain = self.living(caller)?;
@@ -230,8 +230,9 @@ impl State {
         Ok(())
     }
 
-    /// Closes every port of a domain that ends.
+    /// Closes every port of a domain that ends; virtual interrupts that it handled are Dom0's again.
     pub(crate) fn close_all_ports(&mut self, domain: DomId) {
+        self.virq_handlers.retain(|_, handler| *handler != domain);
         let open: Vec<Port> = self
             .domains
             .get(&domain)
@@ -250,17 +251,41 @@ impl State {
         }
     }
 
-    /// Raises a global virtual interrupt with Dom0, which handles them all.
+    /// Who hears of a global virtual interrupt.
+    fn virq_handler(&self, virq: u32) -> DomId {
+        self.virq_handlers.get(&virq).copied().unwrap_or(crate::DOM0)
+    }
+
+    /// `XEN_DOMCTL_set_virq_handler`.
+    pub(crate) fn set_virq_handler(&mut self, domain: DomId, virq: u32) -> Result<(), Errno> {
+        self.living(domain)?;
+        if virq >= VIRQS || virq == VIRQ_TIMER {
+            return Err(Errno::EINVAL);
+        }
+        let before = self.virq_handler(virq);
+        if before != domain && self.release.guards_global_virqs() && self.port_of_virq(before, virq).is_some()
+        {
+            return Err(Errno::EBUSY);
+        }
+        self.virq_handlers.insert(virq, domain);
+        Ok(())
+    }
+
+    /// The port that a domain has bound to a virtual interrupt.
+    fn port_of_virq(&self, domain: DomId, virq: u32) -> Option<Port> {
+        let mut ports = self.domains.get(&domain)?.ports.all();
+        ports.find(|(_, binding)| *binding == Binding::Virq(virq)).map(|(port, _)| port)
+    }
+
+    /// Raises a global virtual interrupt with the domain that handles it.
     pub(crate) fn raise_virq(&mut self, virq: u32) {
-        let bound = self.domains.get(&crate::DOM0).and_then(|dom0| {
-            dom0.ports.all().find(|(_, binding)| *binding == Binding::Virq(virq)).map(|(port, _)| port)
-        });
-        if let Some(port) = bound {
-            self.raise(crate::DOM0, port);
+        let handler = self.virq_handler(virq);
+        if let Some(port) = self.port_of_virq(handler, virq) {
+            self.raise(handler, port);
         }
     }
 
-    /// Tells Dom0 that a domain changed its state.
+    /// Tells whoever handles it that a domain changed its state.
     pub(crate) fn raise_domain_event(&mut self) {
         self.raise_virq(VIRQ_DOM_EXC);
     }

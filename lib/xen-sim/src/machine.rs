@@ -107,6 +107,7 @@ impl Builder {
             domains: BTreeMap::new(),
             last_domid: 0,
             lost_domids: std::collections::BTreeSet::new(),
+            virq_handlers: BTreeMap::new(),
             maptrack: Maptrack::default(),
             windows: BTreeMap::new(),
             now: 1_000_000_000,

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) last_domid: u16,
     /// Identifiers of domains that were refused, which no domain gets any more.
     pub(crate) lost_domids: std::collections::BTreeSet<DomId>,
+    /// Who handles global virtual interrupts that are not Dom0's.
+    pub(crate) virq_handlers: BTreeMap<u32, DomId>,
     /// Grants that are mapped, by handle.
     pub(crate) maptrack: Maptrack,
     /// Frames that are mapped through windows, by who mapped them.

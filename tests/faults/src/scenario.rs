@@ -95,6 +95,7 @@ fn spec(name: &str) -> BootSpec {
         life: Life::default(),
         channels: Channels::default(),
         settings: Settings::default(),
+        store: protocols::StoreRole::None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Channels between the VMs of a platform (the key `channels`): both command lines get a word, the server's spec its clients.
 
-use protocols::channel::ChannelWord;
+use protocols::channel::{ChannelWord, first_channel_port};
 use protocols::spec::check_command_line;
 
 use crate::config::VmFile;
@@ -44,7 +44,8 @@ fn connect(vms: &mut [Vm], server: usize, index: usize, name: &Spanned<String>) 
         })
     };
     let (server_domid, client_domid) = (domid(&vms[server])?, domid(&vms[client])?);
-    let pair = ChannelWord::pair(index, (&own_name, server_domid), (&name.value, client_domid));
+    let first_port = first_channel_port(vms[server].spec.store);
+    let pair = ChannelWord::pair(index, first_port, (&own_name, server_domid), (&name.value, client_domid));
     // The number of channels was checked where the file was read.
     let (for_server, for_client) = pair.ok_or_else(|| error("it serves too many channels".into()))?;
     for (vm, word) in [(server, for_server), (client, for_client)] {

@@ -15,7 +15,8 @@ use kernel_image::{Format, ImageError};
 use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
 use protocols::platform::{self as platform_spec, PlatformSpecError};
 use protocols::spec::MAGIC;
-use protocols::{BootSpec, ExitAction, PlatformSpec, SpecError};
+use protocols::store::STORE_PORT;
+use protocols::{BootSpec, ExitAction, PlatformSpec, SpecError, StoreRole};
 use ramdisk::{Archive, RamdiskError};
 use thiserror::Error;
 
@@ -146,8 +147,15 @@ fn spec(spec: &BootSpec) -> String {
     }
     if !spec.channels.clients.is_empty() {
         let clients: Vec<_> =
-            spec.channels.ports().map(|(client, port)| format!("domain {client} by port {port}")).collect();
+            spec.channel_ports().map(|(client, port)| format!("domain {client} by port {port}")).collect();
         field("serves channels for", clients.join(", "));
+    }
+    match spec.store {
+        StoreRole::None => {}
+        StoreRole::Client { server } => {
+            field("XenStore", format!("that of domain {server}, by port {STORE_PORT}"));
+        }
+        StoreRole::Server => field("XenStore", "serves it to the others".into()),
     }
     if !life.after.is_empty() {
         field("starts after", life.after.join(", "));
@@ -237,6 +245,7 @@ mod tests {
             life: Life::default(),
             channels: protocols::Channels::default(),
             settings: protocols::Settings::default(),
+            store: protocols::StoreRole::None,
         }
     }
 

@@ -300,6 +300,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         life: config.life.clone(),
         channels: Channels::default(),
         settings: config.settings.clone(),
+        store: config.store,
     }
 }
 

@@ -98,6 +98,7 @@ pub(crate) fn spec(name: &str) -> BootSpec {
         life: Life::default(),
         channels: Channels::default(),
         settings: protocols::Settings::default(),
+        store: protocols::StoreRole::None,
     }
 }
 

@@ -8,10 +8,10 @@ mod settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use protocols::SpecError;
 use protocols::channel::MAX_CHANNELS;
 use protocols::settings::Access;
 use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
+use protocols::{SpecError, StoreRole};
 
 use super::keys::{self, Key};
 use super::overrides::Overrides;
@@ -71,6 +71,7 @@ pub(super) fn read(
         life,
         channels,
         settings,
+        store: StoreRole::None,
     })
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use protocols::settings::Access;
 use protocols::spec::{ExitAction, GuestKind};
-use protocols::{Digest, Life, Settings};
+use protocols::{Digest, Life, Settings, StoreRole};
 
 use crate::files::{self, FileError};
 use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
@@ -65,6 +65,8 @@ pub struct VmConfig {
     pub channels: Vec<Spanned<String>>,
     /// What it may do and get.
     pub settings: Settings,
+    /// What it has to do with a XenStore, which a platform file says.
+    pub store: StoreRole,
 }
 
 impl VmConfig {

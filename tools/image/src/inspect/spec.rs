@@ -1,7 +1,7 @@
 //! Every field of a boot spec, for programs.
 
 use protocols::settings::{Affinity, CpuSet, IoMemory, IoPorts};
-use protocols::{BootSpec, Channels, ExitAction, Life, Settings};
+use protocols::{BootSpec, ExitAction, Life, Settings, StoreRole};
 use serde::Serialize;
 
 /// What a boot spec says.
@@ -47,6 +47,10 @@ pub struct SpecFacts {
     pub ready: Option<String>,
     /// The channels that it serves.
     pub channels: Vec<ChannelFacts>,
+    /// Whether it serves the XenStore of others.
+    pub serves_xenstore: bool,
+    /// The domain id of the VM that serves its XenStore, if it has one.
+    pub xenstore: Option<u16>,
     /// What it may do and get besides.
     pub settings: SettingsFacts,
 }
@@ -141,8 +145,9 @@ impl From<&BootSpec> for SpecFacts {
             on_reboot,
             on_crash,
             life: Life { on_watchdog, restart_limit, restart_delay_ms, critical, after, ready },
-            channels,
+            channels: _,
             settings,
+            store,
         } = spec;
         let word = |action: &ExitAction| format!("{action:?}").to_lowercase();
         Self {
@@ -165,14 +170,15 @@ impl From<&BootSpec> for SpecFacts {
             critical: *critical,
             after: after.clone(),
             ready: ready.clone(),
-            channels: served(channels),
+            channels: spec.channel_ports().map(|(client, port)| ChannelFacts { client, port }).collect(),
+            serves_xenstore: *store == StoreRole::Server,
+            xenstore: match store {
+                StoreRole::Client { server } => Some(*server),
+                StoreRole::None | StoreRole::Server => None,
+            },
             settings: settings.into(),
         }
     }
-}
-
-fn served(channels: &Channels) -> Vec<ChannelFacts> {
-    channels.ports().map(|(client, port)| ChannelFacts { client, port }).collect()
 }
 
 impl From<&Settings> for SettingsFacts {

@@ -19,6 +19,7 @@
 //! a table adds a module, and a line in [`read`].
 
 mod fields;
+mod handoff;
 mod members;
 pub(crate) mod server;
 mod settings;
@@ -140,7 +141,10 @@ impl PlatformFile {
             | Disagreement::DomidIsControllers { controller: name, .. } => {
                 places.controllers.iter().find(|place| place.value == *name).map(|place| place.span)
             }
-            Disagreement::NamedLikeServer => None,
+            // `[handoff]` was checked where it is written: these are defects of that check.
+            Disagreement::TwoStores { .. }
+            | Disagreement::StoreIsNobody { .. }
+            | Disagreement::NamedLikeServer => None,
         };
         found.unwrap_or(Span::new(0..0))
     }
@@ -149,7 +153,9 @@ impl PlatformFile {
 /// What to do about a disagreement.
 fn help(disagreement: &Disagreement, vms: &[&BootSpec]) -> Option<String> {
     match disagreement {
-        Disagreement::OverLimit { .. } => None,
+        Disagreement::OverLimit { .. }
+        | Disagreement::TwoStores { .. }
+        | Disagreement::StoreIsNobody { .. } => None,
         Disagreement::EndsWithNobody { name } | Disagreement::ControllerIsNobody { name } => {
             let near = crate::source::nearest(name, vms.iter().map(|vm| vm.name.as_str()))?;
             Some(format!("did you mean {near:?}?"))
@@ -187,6 +193,7 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     let server = server::read(&mut fields, &mut places, folder);
     spec.server = server.spec;
     let trust = trust::read(&mut fields, folder);
+    let handoff = handoff::read(&mut fields);
     let members = members::read(&mut fields, errors.is_empty());
     fields.finish("a platform file");
     if let Err(error) = spec.validate() {
@@ -200,6 +207,13 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
             Ok(files) => vms.extend(files),
             Err(error) => messages.extend(error.messages()),
         }
+    }
+    let is_error = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Error;
+    if let Some(handoff) = handoff
+        && messages.is_empty()
+        && !diagnostics.iter().any(is_error)
+    {
+        handoff.apply(&mut vms, &mut diagnostics);
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     let own = diagnostics.iter().map(|diagnostic| (diagnostic.severity, diagnostic.render(&source)));
