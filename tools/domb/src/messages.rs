@@ -88,6 +88,7 @@ failure_from!(
     image::signing::SigningError,
     image::xen::XenError,
     protocols::SpecError,
+    protocols::control::ControlSpecError,
     protocols::platform::PlatformSpecError,
 );
 

@@ -1,5 +1,6 @@
 //! What is in a file, as text for people and as facts for programs.
 
+mod control;
 mod facts;
 mod kernel;
 mod planned;
@@ -12,7 +13,8 @@ mod spec;
 use std::fmt::Write as _;
 
 use kernel_image::{Format, ImageError};
-use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::archive::{CONTROL_ENTRY, PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::control::{self as control_spec, ControlSpec, ControlSpecError};
 use protocols::platform::{self as platform_spec, PlatformSpecError};
 use protocols::spec::MAGIC;
 use protocols::store::STORE_PORT;
@@ -26,6 +28,7 @@ use crate::packed::{self, ARCHIVE_MAGIC, Opened, PackedError};
 use crate::report::Contents;
 use crate::xen;
 
+pub use control::{ClientFacts, ControlFacts};
 pub use kernel::BuiltInFacts;
 pub use platform::PlatformFacts;
 
@@ -46,6 +49,9 @@ pub enum InspectError {
     /// It is a platform spec, but a bad one.
     #[error(transparent)]
     Platform(#[from] PlatformSpecError),
+    /// It is a control spec, but a bad one.
+    #[error(transparent)]
+    Control(#[from] ControlSpecError),
     /// It is a disk image, but not one of ours.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -56,7 +62,7 @@ pub enum InspectError {
     #[error(transparent)]
     Packed(#[from] PackedError),
     /// It is taken for a kernel, but is none.
-    #[error("not an archive, boot or platform spec or disk image, and as a kernel: {0}")]
+    #[error("not an archive, boot, platform or control spec or disk image, and as a kernel: {0}")]
     Kernel(#[from] ImageError),
 }
 
@@ -64,6 +70,7 @@ pub enum InspectError {
 enum FileKind {
     Spec,
     Platform,
+    Control,
     Disk,
     Archive,
     Xen,
@@ -77,6 +84,8 @@ impl FileKind {
             Self::Spec
         } else if bytes.starts_with(&platform_spec::MAGIC) {
             Self::Platform
+        } else if bytes.starts_with(&control_spec::MAGIC) {
+            Self::Control
         } else if disk::is_disk_image(bytes) {
             Self::Disk
         } else if bytes.starts_with(ARCHIVE_MAGIC) || is_packed_archive(bytes) {
@@ -104,6 +113,10 @@ pub fn describe(bytes: &[u8]) -> Result<String, InspectError> {
         FileKind::Platform => {
             let text = platform::describe(&PlatformSpec::decode(bytes)?);
             Ok(format!("platform spec, {} bytes\n{}", bytes.len(), indent(&text)))
+        }
+        FileKind::Control => {
+            let text = control::describe(&ControlSpec::decode(bytes)?);
+            Ok(format!("control spec, {} bytes\n{}", bytes.len(), indent(&text)))
         }
         FileKind::Disk => describe_disk(bytes),
         FileKind::Archive => archive(bytes),
@@ -196,6 +209,10 @@ fn archive(bytes: &[u8]) -> Result<String, InspectError> {
             let decoded = PlatformSpec::decode(data);
             let text = decoded.map_or_else(|error| error.to_string(), |decoded| platform::describe(&decoded));
             out += &indent(&indent(&text));
+        } else if entry.name() == CONTROL_ENTRY {
+            let decoded = ControlSpec::decode(data);
+            let text = decoded.map_or_else(|error| error.to_string(), |decoded| control::describe(&decoded));
+            out += &indent(&indent(&text));
         } else if let Ok(format) = Format::detect(data) {
             let _ = writeln!(out, "    {format}");
         }
@@ -273,7 +290,9 @@ mod tests {
     fn what_is_nothing_known_says_so() {
         let error = describe(b"hello, I am a text file").unwrap_err().to_string();
         assert!(
-            error.starts_with("not an archive, boot or platform spec or disk image, and as a kernel: "),
+            error.starts_with(
+                "not an archive, boot, platform or control spec or disk image, and as a kernel: "
+            ),
             "{error}"
         );
     }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use kernel_image::{UnpackingCost, Unwrapped};
-use protocols::archive::{PLATFORM_ENTRY, spec_entry};
+use protocols::archive::{CONTROL_ENTRY, PLATFORM_ENTRY, spec_entry};
+use protocols::control::{ControlSpec, ControlSpecError};
 use protocols::order::{self, OrderError};
 use protocols::platform::PlatformSpecError;
 use protocols::spec::{BootSpec, ImageRole, SpecError};
@@ -62,6 +63,7 @@ pub struct Vm {
 pub struct Platform {
     settings: Option<PlatformSpec>,
     trust: TrustTable,
+    control: Option<ControlSpec>,
     warnings: Vec<String>,
     vms: Vec<Vm>,
     images: Vec<Image>,
@@ -98,6 +100,9 @@ pub enum ArchiveError {
     /// The platform spec cannot be encoded.
     #[error(transparent)]
     Platform(#[from] PlatformSpecError),
+    /// The control spec cannot be encoded.
+    #[error(transparent)]
+    Control(#[from] ControlSpecError),
     /// An entry cannot be added.
     #[error(transparent)]
     Entry(#[from] ramdisk::WriterError),
@@ -120,6 +125,7 @@ impl Platform {
         platform.warnings = file.warning_texts().collect();
         platform.settings = Some(file.spec);
         platform.trust = file.trust;
+        platform.control = file.control;
         platform.unless(problems)
     }
 
@@ -155,7 +161,7 @@ impl Platform {
         }
         let ImageStore { images, named, .. } = store;
         let trust = TrustTable::default();
-        Self { settings: None, trust, warnings, vms, images, named }.unless(problems)
+        Self { settings: None, trust, control: None, warnings, vms, images, named }.unless(problems)
     }
 
     /// What a platform file says of all VMs, if there is one.
@@ -166,6 +172,11 @@ impl Platform {
     /// What a platform file says it is signed with.
     pub fn trust(&self) -> &TrustTable {
         &self.trust
+    }
+
+    /// What a platform file tells the control domain, if it does.
+    pub fn control(&self) -> Option<&ControlSpec> {
+        self.control.as_ref()
     }
 
     /// What the authors of the files should know, although it stops nothing.
@@ -246,11 +257,14 @@ impl Platform {
         memory::serving(server, costs.max_by_key(|cost| cost.total()).unwrap_or_default())
     }
 
-    /// The RAM disk of db-boot: the platform spec, the specs in the order of the VMs, then the images.
+    /// The RAM disk of db-boot: the platform spec, the control spec, the specs in the order of the VMs, then the images.
     pub fn archive(&self) -> Result<Vec<u8>, ArchiveError> {
         let mut writer = ramdisk::Writer::new();
         if let Some(settings) = &self.settings {
             writer.file(PLATFORM_ENTRY, &settings.encode()?)?;
+        }
+        if let Some(control) = &self.control {
+            writer.file(CONTROL_ENTRY, &control.encode()?)?;
         }
         for vm in &self.vms {
             let spec =

@@ -31,6 +31,9 @@ fn outcome(path: &Path) -> Result<String, String> {
     let platform = platform.map_err(|error| format!("error: {}", error.problems.join("\nerror: ")))?;
     let mut text = platform.warnings().iter().fold(String::new(), |all, warning| all + warning + "\n");
     text += &describe(&platform.settings().unwrap().encode().unwrap()).unwrap();
+    if let Some(control) = platform.control() {
+        text += &describe(&control.encode().unwrap()).unwrap();
+    }
     for spec in platform.specs() {
         // The first line counts bytes, which change with every field that a boot spec gets.
         let shown = describe(&spec.encode().unwrap()).unwrap();

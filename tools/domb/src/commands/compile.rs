@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use image::files::{self, FileError};
 use image::platform::Platform;
 use image::platform_file::PlatformFile;
-use protocols::archive::{PLATFORM_ENTRY, SPEC_SUFFIX, spec_entry};
+use protocols::archive::{CONTROL_ENTRY, PLATFORM_ENTRY, SPEC_SUFFIX, spec_entry};
 
 use super::{Inputs, read_inputs};
 use crate::arguments::Compile;
@@ -33,6 +33,9 @@ pub(crate) fn run(arguments: &Compile) -> Result<ExitCode, Failure> {
 /// read: two that differ and have one file name get different names.
 fn compile_platform(file: PlatformFile, folder: &Path) -> Result<(), Failure> {
     let mut outputs = vec![(folder.join(PLATFORM_ENTRY), file.spec.encode()?)];
+    if let Some(control) = &file.control {
+        outputs.push((folder.join(CONTROL_ENTRY), control.encode()?));
+    }
     for spec in Platform::load_file(file)?.specs() {
         outputs.push((folder.join(spec_entry(&spec.name)), spec.encode()?));
     }

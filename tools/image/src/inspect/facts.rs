@@ -1,7 +1,8 @@
 //! What is in a file, for programs: the fields of `domb inspect --json`.
 
 use kernel_image::{Format, ImageError, KernelImage, NoteSource};
-use protocols::archive::{PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::archive::{CONTROL_ENTRY, PLATFORM_ENTRY, vm_of_spec_entry};
+use protocols::control::ControlSpec;
 use protocols::manifest::SIGNATURE_ENTRY;
 use protocols::{BootSpec, GuestKind, PlatformSpec};
 use ramdisk::Archive;
@@ -11,7 +12,7 @@ use super::kernel::BuiltInFacts;
 use super::planned::PlanFacts;
 use super::signed::{ManifestFacts, SignatureFacts, Signed};
 use super::spec::SpecFacts;
-use super::{FileKind, InspectError, PlatformFacts, kernel};
+use super::{ControlFacts, FileKind, InspectError, PlatformFacts, kernel};
 use crate::disk;
 use crate::kernel::MAX_UNPACKED;
 use crate::packed;
@@ -36,6 +37,8 @@ pub enum KindFacts {
     BootSpec(SpecFacts),
     /// A platform spec.
     PlatformSpec(PlatformFacts),
+    /// A control spec.
+    ControlSpec(ControlFacts),
     /// A RAM disk of db-boot, or any other CPIO archive.
     Archive {
         /// How it is compressed as a whole, if it is.
@@ -67,6 +70,8 @@ pub struct EntryFacts {
     pub spec: Option<SpecFacts>,
     /// What it says, if it is the platform spec.
     pub platform: Option<PlatformFacts>,
+    /// What it says, if it is the control spec.
+    pub control: Option<ControlFacts>,
     /// What it says, if it is the manifest.
     pub manifest: Option<ManifestFacts>,
     /// What it says, if it is the manifest's signature.
@@ -159,6 +164,7 @@ pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
     let kind = match FileKind::of(bytes) {
         FileKind::Spec => KindFacts::BootSpec((&BootSpec::decode(bytes)?).into()),
         FileKind::Platform => KindFacts::PlatformSpec((&PlatformSpec::decode(bytes)?).into()),
+        FileKind::Control => KindFacts::ControlSpec((&ControlSpec::decode(bytes)?).into()),
         FileKind::Disk => KindFacts::DiskImage(disk_facts(bytes)?),
         FileKind::Archive => {
             let (compression, entries) = archive(bytes)?;
@@ -189,6 +195,7 @@ fn archive(bytes: &[u8]) -> Result<(Option<String>, Vec<EntryFacts>), InspectErr
             contents: Contents::of(entry.data()),
             spec: None,
             platform: None,
+            control: None,
             manifest: None,
             signature: None,
             problem: None,
@@ -203,6 +210,12 @@ fn archive(bytes: &[u8]) -> Result<(Option<String>, Vec<EntryFacts>), InspectErr
         if entry.name() == PLATFORM_ENTRY {
             match PlatformSpec::decode(entry.data()) {
                 Ok(platform) => facts.platform = Some((&platform).into()),
+                Err(error) => facts.problem = Some(error.to_string()),
+            }
+        }
+        if entry.name() == CONTROL_ENTRY {
+            match ControlSpec::decode(entry.data()) {
+                Ok(control) => facts.control = Some((&control).into()),
                 Err(error) => facts.problem = Some(error.to_string()),
             }
         }

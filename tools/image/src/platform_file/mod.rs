@@ -18,6 +18,7 @@
 //! What a VM is stays in its VM file; the platform file says what it is in this platform. A module reads one table each: who adds
 //! a table adds a module, and a line in [`read`].
 
+mod control;
 mod fields;
 mod handoff;
 mod members;
@@ -29,6 +30,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use protocols::control::ControlSpec;
 use protocols::platform::{Disagreement, Limited, PlatformSpecError};
 use protocols::{BootSpec, PlatformSpec};
 use toml::de::DeTable;
@@ -55,6 +57,8 @@ pub struct PlatformFile {
     pub spec: PlatformSpec,
     /// What it is signed with, and what is measured.
     pub trust: TrustTable,
+    /// What the control domain is told, if the file says that.
+    pub control: Option<ControlSpec>,
     /// The VMs in their order, as their files and this one describe them.
     pub vms: Vec<VmFile>,
     /// The images that controllers build VMs of.
@@ -73,6 +77,10 @@ struct Places {
     ends_value: Option<Span>,
     /// The names of the controllers, where they are written.
     controllers: Vec<Spanned<String>>,
+    /// The table `[control]`.
+    control: Option<Span>,
+    /// The names of the control domain's clients, where they are written.
+    clients: Vec<Spanned<String>>,
 }
 
 /// Everything that is wrong with a platform file and the VM files that it names.
@@ -118,10 +126,17 @@ impl PlatformFile {
             diagnostic.help.extend(help(disagreement, vms));
             diagnostic.render(&self.source)
         };
-        let mut all: Vec<_> = self.spec.disagreements(vms).iter().map(render).collect();
+        let mut found: Vec<_> = self.spec.disagreements(vms).iter().map(render).collect();
         let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
-        all.extend(trust::unknown_vms(&self.trust, &names, &self.source));
-        all
+        found.extend(trust::unknown_vms(&self.trust, &names, &self.source));
+        for disagreement in self.control.iter().flat_map(|control| control.disagreements(vms.iter().copied()))
+        {
+            let span = control::place(&self.places, &disagreement).unwrap_or(Span::new(0..0));
+            let mut diagnostic = Diagnostic::error(span, disagreement.to_string());
+            diagnostic.help.extend(control::help(&disagreement, names.iter().copied()));
+            found.push(diagnostic.render(&self.source));
+        }
+        found
     }
 
     /// Where a setting is written that VMs do not agree with.
@@ -194,6 +209,7 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
     spec.server = server.spec;
     let trust = trust::read(&mut fields, folder);
     let handoff = handoff::read(&mut fields);
+    let control = control::read(&mut fields, &mut places);
     let members = members::read(&mut fields, errors.is_empty());
     fields.finish("a platform file");
     if let Err(error) = spec.validate() {
@@ -222,7 +238,7 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
         return Err(PlatformFileError { messages });
     }
     let images = server.images;
-    Ok(PlatformFile { source, spec, trust, vms, images, places, warnings: diagnostics })
+    Ok(PlatformFile { source, spec, trust, control, vms, images, places, warnings: diagnostics })
 }
 
 fn syntax_error(error: &toml::de::Error) -> Diagnostic {
