@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use protocols::spec::{check_name, is_time_stamp};
 use sha2::{Digest, Sha256};
 
+/// What a builder's own lines begin with, behind the time.
+const BUILDERS: [&str; 2] = ["db-boot: ", "db-server: "];
+
 /// Everything that a machine printed.
 #[derive(Debug)]
 pub(crate) struct Console<'a> {
@@ -42,10 +45,14 @@ impl<'a> Console<'a> {
         own
     }
 
-    /// db-boot's own lines, from the words `db-boot: ` on.
+    /// The builder's own lines, from its name on.
     pub(crate) fn of_builder(&self) -> Vec<&'a str> {
         let own = self.lines().filter(|line| is_builder_line(line));
-        own.filter_map(|line| line.find("db-boot: ").and_then(|at| line.get(at..))).collect()
+        own.filter_map(|line| {
+            let at = BUILDERS.iter().find_map(|name| line.find(name))?;
+            line.get(at..)
+        })
+        .collect()
     }
 
     /// Why db-boot did not start the VM called `name`: its error about the VM, else its last error. `None` for a VM
@@ -95,12 +102,12 @@ impl<'a> Console<'a> {
     }
 }
 
-/// db-boot's lines start with its time stamp; a VM that prints `db-boot: ` has its name in front.
+/// A builder's lines start with its time stamp; a VM that prints `db-boot: ` has its name in front.
 fn is_builder_line(line: &str) -> bool {
     let Some((stamp, rest)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
-        return line.starts_with("db-boot: ");
+        return BUILDERS.iter().any(|name| line.starts_with(name));
     };
-    rest.starts_with("db-boot: ") && is_time_stamp(stamp.trim_start())
+    BUILDERS.iter().any(|name| rest.starts_with(name)) && is_time_stamp(stamp.trim_start())
 }
 
 /// Whether a line begins with a VM's name, which a time stamp is not.
@@ -186,6 +193,8 @@ mod tests {
 
     #[test]
     fn a_vm_with_a_number_for_a_name_is_not_the_builder() {
+        let served = Console::new("[    1.500000] db-server: info: vm=a\n[x] db-server: info: vm=b\n");
+        assert_eq!(served.of_builder(), ["db-server: info: vm=a"]);
         let log = "[1.5] db-boot: info: one\r\n[inf] db-boot: info: two\r\n[12] db-boot: three\r\n";
         assert_eq!(Console::new(log).of_builder(), Vec::<&str>::new());
     }

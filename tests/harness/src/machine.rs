@@ -158,10 +158,11 @@ impl Report {
 
 /// Builds and fetches whatever the jobs need: one call for all kernels, one for all files.
 pub(crate) fn prepare(top: &Path, jobs: &[Job]) -> Result<(), HostError> {
-    let mut kernels = BTreeSet::from(["db-boot".to_owned()]);
+    let mut kernels = BTreeSet::new();
     let mut files = BTreeSet::new();
     for job in jobs {
         kernels.extend(job.test.spec.kernels.iter().cloned());
+        kernels.insert(job.test.spec.builder.name().to_owned());
         if job.xen.is_version() {
             files.insert(job.xen.file.clone());
         } else if !top.join(&job.xen.file).is_file() {
@@ -326,7 +327,9 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     let relative = |path: &Path| path.strip_prefix(top).unwrap_or(path).to_owned();
     let mut command = Command::new(relative(&folder_of_tools().join("domb")));
     command.current_dir(top).arg("run");
-    command.arg("--xen").arg(&job.xen.file).arg("--db-boot").arg("build/kernels/db-boot");
+    let builder = job.test.spec.builder.name();
+    command.arg("--xen").arg(&job.xen.file);
+    command.arg(format!("--{builder}")).arg(format!("build/kernels/{builder}"));
     command.arg("--timeout").arg(limit.as_secs().max(1).to_string());
     if job.boot != Boot::Direct {
         command.arg("--disk").arg(job.boot.name());

@@ -76,6 +76,9 @@ pub(crate) struct TestSpec {
     /// The Linux flavours that the VM files use.
     #[serde(default)]
     pub(crate) linux: Vec<String>,
+    /// What Xen starts as Dom0.
+    #[serde(default)]
+    pub(crate) builder: Builder,
     /// Wall-clock limit of the boot in seconds.
     #[serde(default = "default_timeout")]
     pub(crate) timeout: u64,
@@ -173,6 +176,27 @@ fn default_count() -> u32 {
 
 fn default_verdict() -> ExpectedVerdict {
     ExpectedVerdict::Success
+}
+
+/// What Xen starts as Dom0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Builder {
+    /// For platforms without controllers.
+    #[default]
+    DbBoot,
+    /// For those with.
+    DbServer,
+}
+
+impl Builder {
+    /// Its kernel's name, which its lines on the console begin with.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DbBoot => "db-boot",
+            Self::DbServer => "db-server",
+        }
+    }
 }
 
 /// How the machine ends: the names of [`protocols::MachineStatus`].
@@ -320,7 +344,7 @@ mod tests {
     #[test]
     fn the_smallest_test_has_the_documented_defaults() {
         let spec: TestSpec = toml::from_str("description = \"d\"\n[[vm]]\nconfig = \"a.cfg\"\n").unwrap();
-        assert_eq!((spec.timeout, spec.status), (60, Status::Success));
+        assert_eq!((spec.timeout, spec.status, spec.builder), (60, Status::Success, Builder::DbBoot));
         assert_eq!(spec.boots, [Boot::Direct]);
         let vm = &spec.vms[0];
         assert_eq!((vm.count, vm.verdict, vm.block), (1, ExpectedVerdict::Success, false));

@@ -1,13 +1,13 @@
-//! db-boot's lines in a console log, and what they say.
+//! The builder's lines in a console log, and what they say.
 //!
-//! A line is `[SECONDS.MICROS] db-boot: LEVEL: WORD...`; a word `key=value` is a field. Everything else in a log (Xen's
+//! A line is `[SECONDS.MICROS] db-boot: LEVEL: WORD...`, or with `db-server`; a word `key=value` is a field. Everything else in a log (Xen's
 //! lines, the guests', the firmware's) is passed over. Guests' lines start with `[NAME] `, and no VM is named like a time, so that a
 //! guest cannot write a line that is taken for db-boot's.
 
-/// What stands between the time and the level.
 use protocols::spec::is_time_stamp;
 
-const WHO: &str = "] db-boot: ";
+/// What stands between the time and the level.
+const WHO: [&str; 2] = ["] db-boot: ", "] db-server: "];
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Level {
     Other,
 }
 
-/// A line of db-boot.
+/// A line of db-boot or db-server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Line<'a> {
     /// Microseconds since Xen's clock started.
@@ -31,7 +31,9 @@ impl<'a> Line<'a> {
     /// Reads a line, if it is one of db-boot.
     pub(super) fn parse(line: &'a str) -> Option<Self> {
         let line = without_escapes(line.trim_end()).strip_prefix('[')?;
-        let (time, rest) = line.split_once(WHO)?;
+        // The first of either, as what follows may quote the other.
+        let (time, rest) =
+            WHO.iter().filter_map(|who| line.split_once(who)).min_by_key(|(time, _)| time.len())?;
         let time = micros(time)?;
         let (level, text) = rest.split_once(": ")?;
         let level = match level {
@@ -87,6 +89,8 @@ mod tests {
             (Some("web"), Some("load"), Some(42))
         );
         assert_eq!(line.field("ste"), None);
+        let served = Line::parse("[    0.000002] db-server: info: vm=x ] db-boot: y").unwrap();
+        assert_eq!((served.time, served.text), (2, "vm=x ] db-boot: y"));
         let error = Line::parse("[    0.000001] db-boot: error: vm=db no: memory").unwrap();
         assert_eq!((error.level, error.text), (Level::Error, "vm=db no: memory"));
     }

@@ -1,0 +1,52 @@
+//! Requests for VMs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use protocols::message::{BuildRequest, ImageSource};
+use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, StoreRole};
+use verdict::Verdict;
+
+/// The image that the platform files of these tests have for controllers.
+pub(crate) const WORKER: &str = "images/worker";
+
+/// Memory of a VM that is built, in KiB.
+pub(crate) const MEMORY_KIB: u64 = 8 << 10;
+
+/// A small VM.
+pub(crate) fn spec(name: &str) -> BootSpec {
+    BootSpec {
+        name: name.into(),
+        kind: GuestKind::Pv,
+        domid: None,
+        uuid: [0; 16],
+        vcpus: 1,
+        memory_kib: MEMORY_KIB,
+        max_memory_kib: MEMORY_KIB,
+        kernel: "-".into(),
+        ramdisk: None,
+        command_line: String::new(),
+        on_poweroff: ExitAction::Destroy,
+        on_reboot: ExitAction::Destroy,
+        on_crash: ExitAction::Destroy,
+        life: Life::default(),
+        channels: Channels::default(),
+        settings: Settings::default(),
+        store: StoreRole::None,
+    }
+}
+
+/// A request for `spec`, with the kernel of the RAM disk that is there for it.
+pub(crate) fn build(spec: &BootSpec, paused: bool) -> Result<BuildRequest, Verdict> {
+    let spec: Vec<u8> = spec.encode().map_err(Verdict::error)?;
+    Ok(BuildRequest {
+        spec,
+        kernel: ImageSource::Ramdisk(WORKER.into()),
+        ramdisk: None,
+        paused,
+        console: None,
+        xenstore: None,
+        label: None,
+        measured: false,
+    })
+}
