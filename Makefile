@@ -68,6 +68,12 @@ fault-sweep:
 	@$(CARGO) build --quiet --profile evidence --target-dir target -p faults
 	@target/evidence/fault-sweep
 
+# Speed, beside Debian's xl and beside what building has to cost. QUICK=1 measures the essential part, RECORD=1 adds the
+# figures to tests/bench/history.txt.
+.PHONY: bench
+bench: tools
+	@$(harness) bench --xen '$(XEN)' $(if $(QUICK),--quick) $(if $(RECORD),--record)
+
 check: floors unsafe-check
 
 floors: runner
@@ -97,6 +103,7 @@ help:
 	@echo 'make control-domain     build the control domain'
 	@echo 'make run                the main job: boot Xen, build the VM memorywalk, give its verdict'
 	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'
+	@echo 'make bench              measure db-boot beside Debian'"'"'s xl on XEN [QUICK=1] [RECORD=1]'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
 	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'

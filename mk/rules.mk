@@ -30,6 +30,11 @@ build/linux/busybox:
 	@mk/fetch-debs busybox
 build/grub:
 	@mk/fetch-debs grub
+build/dom0/vmlinuz:
+	@mk/fetch-debs dom0
 
-build/linux/initramfs.cpio.gz: mk/initramfs/build mk/initramfs/init | build/linux/busybox
+build/linux/initramfs.cpio.gz: mk/initramfs/build mk/initramfs/init mk/cpio | build/linux/busybox
 	@mk/initramfs/build
+
+build/dom0/initramfs.cpio.gz: mk/dom0/build mk/dom0/init mk/dom0/meter.c mk/cpio | build/dom0/vmlinuz build/linux/busybox
+	@mk/dom0/build

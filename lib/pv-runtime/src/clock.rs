@@ -124,6 +124,11 @@ pub fn now() -> SystemTime {
     system_time(&info, tsc)
 }
 
+/// The processor's time stamp counter, as this domain reads it: for Dom0 it is the machine's own, for others Xen may make it up.
+pub fn ticks() -> u64 {
+    machine::tsc()
+}
+
 /// Time of the day; `None` while the kernel has not mapped Xen's page yet.
 pub fn wall_clock() -> Option<WallClock> {
     let shared = shared_info()?;

@@ -1,6 +1,7 @@
 //! One boot: the files it needs, the `domb run` that does it, the log it leaves.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -105,6 +106,14 @@ impl Xen {
     fn is_version(&self) -> bool {
         self.given == self.label
     }
+
+    /// The file, relative to the top of the checkout unless absolute: one that is there, or that can be fetched.
+    pub(crate) fn file(&self, top: &Path) -> Result<PathBuf, HostError> {
+        if self.is_version() || top.join(&self.file).is_file() {
+            return Ok(self.file.clone());
+        }
+        Err(HostError::NoXen(self.given.clone()))
+    }
 }
 
 /// One boot of one test.
@@ -163,11 +172,7 @@ pub(crate) fn prepare(top: &Path, jobs: &[Job]) -> Result<(), HostError> {
     for job in jobs {
         kernels.extend(job.test.spec.kernels.iter().cloned());
         kernels.insert(job.test.spec.builder.name().to_owned());
-        if job.xen.is_version() {
-            files.insert(job.xen.file.clone());
-        } else if !top.join(&job.xen.file).is_file() {
-            return Err(HostError::NoXen(job.xen.given.clone()));
-        }
+        files.insert(job.xen.file(top)?);
         for flavour in &job.test.spec.linux {
             files.insert(PathBuf::from(format!("build/linux/{flavour}/vmlinuz")));
             files.insert(PathBuf::from("build/linux/initramfs.cpio.gz"));
@@ -176,9 +181,21 @@ pub(crate) fn prepare(top: &Path, jobs: &[Job]) -> Result<(), HostError> {
             files.insert(PathBuf::from("build/grub"));
         }
     }
+    fetch(top, kernels, files)
+}
+
+/// Builds these kernels, and makes or downloads these files.
+pub(crate) fn fetch(
+    top: &Path,
+    kernels: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    files: impl IntoIterator<Item = PathBuf>,
+) -> Result<(), HostError> {
     run_here(Command::new(top.join("mk/build-kernels")).args(kernels).current_dir(top))?;
-    // Only the initramfs is made from files that change; the rest is fetched once.
-    files.retain(|file| file.ends_with("initramfs.cpio.gz") || !top.join(file).exists());
+    // Only an initramfs is made from files that change; the rest is fetched once.
+    let files: Vec<_> = files
+        .into_iter()
+        .filter(|file| file.ends_with("initramfs.cpio.gz") || !top.join(file).exists())
+        .collect();
     if files.is_empty() {
         return Ok(());
     }
@@ -319,7 +336,7 @@ fn nonce() -> String {
 }
 
 /// Where this program is, and `domb` beside it.
-fn folder_of_tools() -> PathBuf {
+pub(crate) fn folder_of_tools() -> PathBuf {
     std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned)).unwrap_or_default()
 }
 
@@ -351,7 +368,7 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
 }
 
 /// The command as one types it at the top of the checkout.
-fn command_text(top: &Path, command: &Command) -> String {
+pub(crate) fn command_text(top: &Path, command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words = words.map(|word| {
         let word = word.to_string_lossy();

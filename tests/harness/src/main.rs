@@ -2,7 +2,8 @@
 //!
 //! `make` calls this program at the top of the checkout; tests/README.md is its manual. The way of a test:
 //! [`suite`] reads `test.toml`, [`machine`] makes what is needed and runs `domb run`, [`console`] takes the output apart,
-//! [`judge`] compares it with what was expected. [`floors`] and [`inventory`] look at the source instead.
+//! [`judge`] compares it with what was expected. [`bench`] measures; [`floors`] and [`inventory`] look at the
+//! source instead.
 #![forbid(unsafe_code)]
 
 /// Prints a line. Unlike `println!` it does not mind a reader that has gone away (`make -C tests list | head -3`): the
@@ -14,6 +15,7 @@ macro_rules! say {
     }};
 }
 
+mod bench;
 mod console;
 mod damage;
 mod floors;
@@ -78,6 +80,18 @@ enum Action {
         #[arg(long, default_value_t = 1.0)]
         timeout_factor: f64,
     },
+    /// Measure db-boot beside Debian's xl, and beside what building a VM has to cost
+    Bench {
+        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
+        #[arg(long, default_value = "4.17")]
+        xen: String,
+        /// The essential figures only
+        #[arg(long)]
+        quick: bool,
+        /// Add the figures to tests/bench/history.txt
+        #[arg(long)]
+        record: bool,
+    },
     /// Check that crates depend on lower floors only
     CheckFloors,
     /// Compare docs/unsafe.md with the source
@@ -116,6 +130,9 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
             let processors = thread::available_parallelism().map_or(1, usize::from);
             let workers = jobs.unwrap_or(processors).max(1);
             run_all(top, &jobs_of(top, &names, &xens)?, workers, timeout_factor)
+        }
+        Action::Bench { xen, quick, record } => {
+            bench::run(top, &bench::Choice { xen: Xen::new(&xen), quick, record })
         }
         Action::CheckFloors => Ok(floors::check(top)?),
         Action::CheckUnsafe { write } => Ok(inventory::check(top, write)?),
