@@ -1,6 +1,7 @@
 //! Images on their way to db-server's store.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use protocols::Digest;
 use protocols::message::{Failure, MAX_CHUNK_LEN, Reason, ServerReply, ServerRequest};
@@ -35,12 +36,16 @@ enum Progress {
 struct Upload {
     progress: Progress,
     begun: u32,
+    /// How many images were wanted before it: they go first, so that VMs that need little are not held up by one that needs much
+    /// and comes later.
+    turn: u64,
 }
 
 /// The images that VMs are waiting for, or were built of.
 #[derive(Debug, Default)]
 pub(crate) struct Uploads {
     images: BTreeMap<Digest, Upload>,
+    wanted: u64,
 }
 
 /// Whether a VM can be built.
@@ -54,7 +59,11 @@ pub(crate) enum Readiness {
 impl Uploads {
     /// Has an image sent, unless it was; says how far it is. A failure is told once: who asks again has it tried again.
     pub(crate) fn want(&mut self, digest: Digest) -> Readiness {
-        let upload = self.images.entry(digest).or_insert(Upload { progress: Progress::Wanted, begun: 0 });
+        let turn = self.wanted;
+        let upload = self.images.entry(digest).or_insert_with(|| {
+            self.wanted += 1;
+            Upload { progress: Progress::Wanted, begun: 0, turn }
+        });
         match &upload.progress {
             Progress::Stored => Readiness::Ready,
             Progress::Failed(failure) => {
@@ -80,7 +89,9 @@ impl Uploads {
 
     /// The next request to make for an image, if one is to be made now.
     pub(crate) fn next_request(&mut self, images: &Images<'_>) -> Option<(Digest, ServerRequest)> {
-        self.images.iter_mut().find_map(|(digest, upload)| {
+        let mut uploads: Vec<_> = self.images.iter_mut().collect();
+        uploads.sort_unstable_by_key(|(_, upload)| upload.turn);
+        uploads.into_iter().find_map(|(digest, upload)| {
             let bytes = images.bytes(digest).unwrap_or_default();
             Some((*digest, upload.next_request(*digest, bytes)?))
         })
