@@ -60,6 +60,7 @@ pub(crate) fn floor(
     let limits = Settings::default().limits;
     let frames = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     let domain = CreateDomain {
+        ssidref: 0,
         handle: [0; 16],
         flags: CreateFlags::empty(),
         max_vcpus: 1,
