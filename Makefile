@@ -10,7 +10,7 @@ LINUX_FLAVOURS := debian12 debian12-cloud debian13
 host := target/debug
 harness = $(host)/harness
 
-.PHONY: all db-boot control-domain tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
+.PHONY: all db-boot db-server control-domain tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
     fault-sweep lint clean help
 .DEFAULT_GOAL := all
 # A downloaded file stays, also one that is only on the way to another.
@@ -22,6 +22,10 @@ all: tools db-boot
 # The builder: build/kernels/db-boot. TRUST_KEY=FILE.pub makes one that builds only what this key has signed.
 db-boot: build/deps.ok
 	@mk/build-kernels db-boot
+
+# The builder as a service: build/kernels/db-server. TRUST_KEY as for db-boot.
+db-server: build/deps.ok
+	@mk/build-kernels db-server
 
 # The control domain: build/kernels/control-domain.
 control-domain: build/deps.ok
@@ -100,6 +104,7 @@ clean:
 
 help:
 	@echo 'make                    build db-boot and domb'
+	@echo 'make db-server          build the builder as a service'
 	@echo 'make control-domain     build the control domain'
 	@echo 'make run                the main job: boot Xen, build the VM memorywalk, give its verdict'
 	@echo 'make test               everything: rules, lints, host tests, and every boot on $(XENS)'

@@ -57,6 +57,7 @@ pub struct Loaded<'x, H: RawHypercall> {
 #[derive(Debug)]
 pub struct Sealed<'x, H: RawHypercall> {
     pub(crate) domain: Guarded<'x, H>,
+    pub(crate) start_info: Mfn,
     pub(crate) console_frame: Mfn,
     pub(crate) console: Port,
     pub(crate) store: Option<Ring>,
@@ -267,11 +268,12 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         let top = plan.top_table(&p2m).ok_or(no_frame("the top page table"))?;
         let frame = |kind| plan.area(kind).and_then(|area| p2m.mfn(area.first));
         let console_frame = frame(AreaKind::Console).ok_or(no_frame("the console ring"))?;
+        let start_info = frame(AreaKind::StartInfo).ok_or(no_frame("the start info"))?;
         let store = frame(AreaKind::XenStore).zip(ports.store).map(|(frame, port)| Ring { frame, port });
         xen.pin_l4(domid, top).map_err(BuildError::call(Step::Seal))?;
         let context = plan.vcpu_context(&p2m);
         xen.set_vcpu_context(domid, VcpuId::BOOT, &context).map_err(BuildError::call(Step::Vcpu))?;
-        Ok(Sealed { domain, console_frame, console: ports.console, store, runs: p2m.runs() })
+        Ok(Sealed { domain, start_info, console_frame, console: ports.console, store, runs: p2m.runs() })
     }
 }
 
@@ -289,6 +291,11 @@ impl<H: RawHypercall> Sealed<'_, H> {
     /// Its own port of the console ring.
     pub fn console(&self) -> Port {
         self.console
+    }
+
+    /// The frame of its start info, in the numbers of [`console_frame`](Self::console_frame).
+    pub fn start_info(&self) -> Mfn {
+        self.start_info
     }
 
     /// Its XenStore ring, if that is served.

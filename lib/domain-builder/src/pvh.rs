@@ -207,6 +207,7 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         };
         let ring = frame(AreaKind::Console, "the console ring")?;
         let identity = frame(AreaKind::IdentityTable, "the identity table")?;
+        let start_info = frame(AreaKind::StartInfo, "the start info")?;
         let store_frame = frame(AreaKind::XenStore, "the XenStore ring")?;
         let store = ports.store.map(|port| Ring { frame: Mfn::new(store_frame.raw()), port });
         let params = [
@@ -227,6 +228,7 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         xen.set_hvm_context(domid, &state).map_err(BuildError::call(Step::Vcpu))?;
         Ok(Sealed {
             domain,
+            start_info: Mfn::new(start_info.raw()),
             console_frame: Mfn::new(ring.raw()),
             console: ports.console,
             store,

@@ -3,9 +3,9 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use domain_builder::{BuildError, Construction, DomainSpec, Progress, Sealed, Step};
+use domain_builder::{BuildError, Construction, DomainSpec, Progress, Ring, Sealed, Step};
 use hypercall::{FrameWindow, RawHypercall};
-use xen_abi::{DomId, PageCount};
+use xen_abi::{DomId, Mfn, PageCount};
 
 use crate::channels::open_ports;
 use crate::{Environment, PlannedVm, Recipe};
@@ -14,6 +14,28 @@ use crate::{Environment, PlannedVm, Recipe};
 pub struct BuiltVm<'x, H: RawHypercall> {
     pub(crate) vm: Rc<PlannedVm>,
     pub(crate) domain: Sealed<'x, H>,
+}
+
+impl<H: RawHypercall> BuiltVm<'_, H> {
+    /// The VM.
+    pub fn vm(&self) -> &PlannedVm {
+        &self.vm
+    }
+
+    /// The frame of its start info, as the console's.
+    pub fn start_info(&self) -> Mfn {
+        self.domain.start_info()
+    }
+
+    /// Its console's ring.
+    pub fn console(&self) -> Ring {
+        Ring { frame: self.domain.console_frame(), port: self.domain.console() }
+    }
+
+    /// Its XenStore's ring, if that is served.
+    pub fn store(&self) -> Option<Ring> {
+        self.domain.store()
+    }
 }
 
 /// A VM that is being built, a step at a time, each of which takes a bounded time. Dropped before it is complete, it is destroyed.

@@ -39,7 +39,7 @@ mod store;
 mod supervisor;
 mod trust;
 
-pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure};
+pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure, unpack_kernel};
 pub use build::{Building, BuiltVm};
 pub use console::{ConsoleRing, LineBuffer};
 pub use environment::Environment;
@@ -49,6 +49,6 @@ pub use poweroff::power_off;
 pub use prompt::{Command, CommandError};
 pub use run::{launch, launch_serving};
 pub use screen::Cursor;
-pub use service::{End, Fate, Host, Service};
+pub use service::{End, Fate, Host, Image, Service};
 pub use supervisor::AttachError;
 pub use trust::Trust;

@@ -41,11 +41,27 @@ fn unpack(file: &[u8], spare: usize) -> Result<Cow<'_, [u8]>, Unusable> {
     Ok(unpacked.elf)
 }
 
+/// Unpacks the kernel `file`, called `name`, if it is packed, into at most the `spare` bytes that can still be allocated.
+pub fn unpack_kernel<'a>(name: &str, file: &'a [u8], spare: usize) -> Result<Cow<'a, [u8]>, VmError> {
+    unpack(file, spare).map_err(|error| error.of(name))
+}
+
 /// Why a kernel file cannot be used.
 #[derive(Clone, Debug)]
 enum Unusable {
     Image(ImageError),
     NoRoom { needed: usize, spare: usize },
+}
+
+impl Unusable {
+    /// The error of a VM whose kernel this is, in the file called `name`.
+    fn of(self, name: &str) -> VmError {
+        let file = name.into();
+        match self {
+            Self::Image(error) => VmError::Kernel { file, error },
+            Self::NoRoom { needed, spare } => VmError::NoRoom { file, needed, spare },
+        }
+    }
 }
 
 /// Why one VM cannot be part of the platform.
@@ -177,6 +193,14 @@ impl<'a> Images<'a> {
 pub struct PlannedVm {
     /// Its boot spec.
     pub spec: BootSpec,
+    /// Who serves its console, unless the builder does.
+    pub console: Option<DomId>,
+}
+
+impl From<BootSpec> for PlannedVm {
+    fn from(spec: BootSpec) -> Self {
+        Self { spec, console: None }
+    }
 }
 
 /// What a VM is built from. It borrows the images, hence the RAM disk.
@@ -202,7 +226,7 @@ impl PlannedVm {
             vcpus: self.spec.vcpus,
             max_memory: PageCount::new(self.spec.max_memory_kib / 4),
             settings: self.spec.settings.clone(),
-            servers: Servers { console: None, store: store_server(self.spec.store) },
+            servers: Servers { console: self.console, store: store_server(self.spec.store) },
             serves_store: self.spec.store == StoreRole::Server,
         }
     }
@@ -266,7 +290,7 @@ impl Platform {
         let mut planned = Vec::new();
         for spec in specs {
             match plan_vm(&spec, archive, images) {
-                Ok(recipe) => planned.push((PlannedVm { spec }, recipe)),
+                Ok(recipe) => planned.push((spec.into(), recipe)),
                 Err(error) => {
                     failures.push(VmFailure { name: spec.name, critical: spec.life.critical, error });
                 }
@@ -294,15 +318,9 @@ fn plan_vm<'a>(
         Some(name) => Some(archive.file(name).map_err(VmError::Missing)?),
         None => None,
     };
-    let file = || spec.kernel.clone();
     let elf = match images.kernels.get(&spec.kernel) {
         Some(Ok(elf)) => elf,
-        Some(Err(Unusable::Image(error))) => {
-            return Err(VmError::Kernel { file: file(), error: error.clone() });
-        }
-        Some(Err(Unusable::NoRoom { needed, spare })) => {
-            return Err(VmError::NoRoom { file: file(), needed: *needed, spare: *spare });
-        }
+        Some(Err(error)) => return Err(error.clone().of(&spec.kernel)),
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
     plan_image(spec, elf, ramdisk, &images.event_log)

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use event_channel::LocalPort;
 use hypercall::{RawHypercall, SharedMemory, Xen};
 use platform::Row;
-use xen_abi::DomId;
+use xen_abi::{DomId, Port};
 
 use crate::keyboard::Typed;
 use crate::screen::OpenLine;
@@ -24,8 +24,8 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
     pub(crate) since: u64,
     /// The restarts that led to it.
     pub(crate) row: Row,
-    pub(crate) port: LocalPort<'x, H>,
-    pub(crate) ring: ConsoleRing<S>,
+    /// Its console, unless another domain serves that.
+    pub(crate) console: Option<Console<'x, H, S>>,
     /// Whose affair its end is.
     pub(crate) owner: Owner,
     pub(crate) line: LineBuffer,
@@ -41,6 +41,12 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
     pub(crate) typed: Typed,
     /// Whether somebody has paused it.
     pub(crate) is_paused: bool,
+}
+
+/// The builder's end of a VM's console.
+pub(crate) struct Console<'x, H: RawHypercall, S> {
+    pub(crate) port: LocalPort<'x, H>,
+    pub(crate) ring: ConsoleRing<S>,
 }
 
 /// Whose a VM is.
@@ -67,6 +73,11 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
         &self.vm.spec.name
     }
 
+    /// The port by which it says that it has written, or read.
+    pub(crate) fn port(&self) -> Option<Port> {
+        self.console.as_ref().map(|console| console.port.port())
+    }
+
     /// Whether it is the service's.
     pub(crate) fn is_served(&self) -> bool {
         self.owner == Owner::Service
@@ -77,7 +88,8 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
     pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64, view: View<'_>) {
         let vm = Rc::clone(&self.vm);
-        let (name, Self { ring, line, is_ready, open, .. }) = (&vm.spec.name, &mut *self);
+        let (name, Self { console, line, is_ready, open, open_since, .. }) = (&vm.spec.name, &mut *self);
+        let Some(Console { port, ring }) = console else { return };
         let sink = |bytes: &[u8]| {
             if view.is_raw {
                 view.cursor.write_behind(xen, open.text(), bytes);
@@ -88,8 +100,8 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
         if !ring.take_output(sink) {
             return;
         }
-        self.open_since = self.line.is_open().then_some(now);
-        if let Err(error) = self.port.notify() {
+        *open_since = line.is_open().then_some(now);
+        if let Err(error) = port.notify() {
             log::warn!("vm={name} console: {error}");
         }
     }
@@ -97,8 +109,9 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// Hands over as much of what was typed as there is room for.
     pub(crate) fn feed(&mut self) {
         let name = &self.vm.spec.name;
-        if self.ring.put_input(&mut self.typed.waiting)
-            && let Err(error) = self.port.notify()
+        if let Some(Console { port, ring }) = &self.console
+            && ring.put_input(&mut self.typed.waiting)
+            && let Err(error) = port.notify()
         {
             log::warn!("vm={name} console: {error}");
         }

@@ -13,8 +13,9 @@ use xen_abi::{DomId, Port};
 
 use crate::build::BuiltVm;
 use crate::running::{Owner, Running};
+use crate::store::Store;
 use crate::supervisor::{AttachError, Begin, Supervisor, is_gone};
-use crate::{Building, PlannedVm, Recipe};
+use crate::{Building, PlannedVm, VmError};
 
 /// What takes part in a platform's life besides its VMs.
 pub trait Service<'x, H: RawHypercall, W: FrameWindow> {
@@ -111,6 +112,24 @@ impl<'x, H: RawHypercall, W: FrameWindow> Service<'x, H, W> for NoService {
     fn close(&mut self, _: &mut Host<'_, '_, 'x, H, W>) {}
 }
 
+/// Where an image is that a service has a VM built of.
+#[derive(Clone, Copy, Debug)]
+pub enum Image<'i> {
+    /// An entry of the RAM disk that it [keeps](Service::keeps).
+    Entry(&'i str),
+    /// Its own.
+    Bytes(&'i [u8]),
+}
+
+impl<'i> Image<'i> {
+    fn bytes(self, store: &'i Store) -> Result<&'i [u8], VmError> {
+        match self {
+            Self::Entry(name) => store.kept(name).ok_or(VmError::NotKept),
+            Self::Bytes(bytes) => Ok(bytes),
+        }
+    }
+}
+
 /// The platform, as its service sees it.
 pub struct Host<'s, 'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) supervisor: &'s mut Supervisor<'e, 'x, H, W>,
@@ -152,7 +171,8 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
         let supervisor = &self.supervisor;
         let running = supervisor.running.iter().map(|vm| &*vm.vm);
         let coming = supervisor.waiting.iter().map(|vm| &*vm.vm).chain(supervisor.held.vms());
-        running.chain(coming).any(|vm| vm.spec.domid == Some(domid))
+        let is_current = supervisor.running.iter().any(|vm| vm.domid.raw() == domid);
+        is_current || running.chain(coming).any(|vm| vm.spec.domid == Some(domid))
     }
 
     /// The domain that the platform's VM called `name` is at the moment.
@@ -160,15 +180,28 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
         self.supervisor.running.iter().find(|vm| vm.name() == name).map(|vm| vm.domid)
     }
 
-    /// Makes the next step of a VM that is being built; gives it when it is complete. After an error it is gone.
+    /// Goes on with a VM that is being built: a step, and more until system time `until` in nanoseconds; gives it when it is complete.
+    /// After an error it is gone.
     ///
-    /// Each step has to be given a recipe that is equal to the first.
+    /// The images have to be the same each time.
     pub fn build(
         &mut self,
         building: &mut Building<'x, H>,
-        recipe: &Recipe<'_>,
+        kernel: Image<'_>,
+        ramdisk: Option<Image<'_>>,
+        until: u64,
     ) -> Result<Option<BuiltVm<'x, H>>, AttachError> {
-        Ok(building.step(self.supervisor.environment, recipe)?)
+        let Supervisor { environment, store, .. } = &mut *self.supervisor;
+        let kernel = kernel.bytes(store)?;
+        let ramdisk = ramdisk.map(|image| image.bytes(store)).transpose()?;
+        let vm = Rc::clone(building.vm());
+        let recipe = vm.recipe(kernel, ramdisk)?;
+        loop {
+            let built = building.step(environment, &recipe)?;
+            if built.is_some() || (environment.now)() >= until {
+                return Ok(built);
+            }
+        }
     }
 
     /// Takes a VM that was built among those that are looked after, and starts it unless it is to stay paused.
@@ -194,10 +227,10 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
         self.supervisor.running.iter().any(|vm| vm.domid == domid && vm.is_paused)
     }
 
-    /// Destroys a VM of the service's, or one that it had preserved; says whether Xen agreed. What it held may take a moment to be
+    /// Destroys a VM of the service's called `name`, or one that it had preserved; says whether Xen agreed. What it held may take a moment to be
     /// free.
-    pub fn destroy(&mut self, domid: DomId) -> Fate {
-        self.supervisor.destroy_served(domid)
+    pub fn destroy(&mut self, name: &str, domid: DomId) -> Fate {
+        self.supervisor.destroy_served(name, domid)
     }
 
     /// Whether nothing is left of a domain that was destroyed.
@@ -218,6 +251,17 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
 impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     /// Tells the service of VMs that have ended, and lets it work; says whether it has more to do.
     pub(crate) fn serve(&mut self, service: &mut dyn Service<'x, H, W>) -> bool {
+        self.tell_news(service);
+        service.turn(&mut Host { supervisor: self })
+    }
+
+    /// Has the service end its work.
+    pub(crate) fn end_service(&mut self, service: &mut dyn Service<'x, H, W>) {
+        self.tell_news(service);
+        service.close(&mut Host { supervisor: self });
+    }
+
+    fn tell_news(&mut self, service: &mut dyn Service<'x, H, W>) {
         while let Some(news) = self.news.pop_front() {
             let host = &mut Host { supervisor: self };
             match news {
@@ -225,7 +269,6 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
                 News::Final(name) => service.lost(host, &name),
             }
         }
-        service.turn(&mut Host { supervisor: self })
     }
 
     /// Deals with a VM of the service's that has ended. Whether it comes back is for those to say who asked for it.
@@ -244,9 +287,9 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     }
 
     /// Destroys a VM of the service's.
-    fn destroy_served(&mut self, domid: DomId) -> Fate {
+    fn destroy_served(&mut self, name: &str, domid: DomId) -> Fate {
         let running = self.running.iter().position(|vm| vm.domid == domid && vm.is_served());
-        let Some(index) = running else { return self.destroy_domain("-", domid) };
+        let Some(index) = running else { return self.destroy_domain(name, domid) };
         let mut vm = self.running.remove(index);
         self.hear_out(&mut vm);
         log::info!("vm={} domid={domid} event=ended reason=destroyed", vm.name());

@@ -20,9 +20,9 @@ use crate::keyboard::Typed;
 use crate::operator::{Operator, view};
 use crate::refused::log_failure;
 use crate::restart::Waiting;
-use crate::running::{Owner, Running};
+use crate::running::{Console, Owner, Running};
 use crate::screen::OpenLine;
-use crate::service::{Fate, Host, News, Service};
+use crate::service::{Fate, News, Service};
 use crate::store::Store;
 use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
 
@@ -138,9 +138,13 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// The same, begun as `begin` says; gives back the domain.
     pub(crate) fn attach(&mut self, built: BuiltVm<'x, H>, begin: Begin) -> Result<DomId, AttachError> {
         let BuiltVm { vm, domain } = built;
-        let offer = Offer { domain: domain.domid(), port: domain.console() };
-        let ring = self.environment.window.map_shared(domain.domid(), &[domain.console_frame()])?;
-        let port = offer.connect(self.xen())?;
+        let console = if vm.console.is_none() {
+            let offer = Offer { domain: domain.domid(), port: domain.console() };
+            let page = self.environment.window.map_shared(offer.domain, &[domain.console_frame()])?;
+            Some(Console { port: offer.connect(self.xen())?, ring: ConsoleRing::new(page) })
+        } else {
+            None
+        };
         let Begin { row, owner, is_paused } = begin;
         let domid = if is_paused { domain.stay_paused()? } else { domain.start()? }.domid;
         let event = if is_paused { "paused" } else { "started" };
@@ -151,8 +155,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             domid,
             since: self.time(),
             row,
-            port,
-            ring: ConsoleRing::new(ring),
+            console,
             line: LineBuffer::default(),
             open_since: None,
             open: OpenLine::default(),
@@ -233,7 +236,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             self.restart_due();
             self.release();
         }
-        service.close(&mut Host { supervisor: self });
+        self.end_service(service);
         self.destroy_all();
         Ok(())
     }
@@ -290,7 +293,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let mut ports = Vec::new();
         ports.extend(self.exits.as_ref().map(LocalPort::port));
         ports.extend(self.operator.as_ref().map(|operator| operator.port().port()));
-        ports.extend(self.running.iter().map(|vm| vm.port.port()));
+        ports.extend(self.running.iter().filter_map(Running::port));
         service.ports(&mut ports);
         ports
     }
@@ -300,7 +303,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let (events, now) = (self.environment.events, self.time());
         let (operator, cursor) = (self.operator.as_ref(), self.environment.cursor);
         for vm in &mut self.running {
-            if events.take(vm.port.port()) {
+            if vm.port().is_some_and(|port| events.take(port)) {
                 vm.relay(self.environment.xen, now, view(operator, cursor, &vm.vm.spec.name));
                 vm.feed();
             }
@@ -396,8 +399,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen. Says whether
     /// Xen agreed.
     pub(crate) fn destroy(&mut self, vm: Running<'x, H, W::Shared>) -> Fate {
-        let Running { vm, domid, port, ring, .. } = vm;
-        drop((port, ring));
+        let Running { vm, domid, console, .. } = vm;
+        drop(console);
         self.destroy_domain(&vm.spec.name, domid)
     }
 

@@ -129,6 +129,11 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Channel<'x, H, Offered<P>
         Ok(true)
     }
 
+    /// Ends the stream: the client reads what was written, and then its end. The channel stays, for [`renew`](Self::renew).
+    pub fn hang_up(&mut self) -> Result<(), ChannelError> {
+        self.say_closed()
+    }
+
     /// Closes the channel: the client reads what was written, and then its end. Gives the pages back, or, as long as the client
     /// has some of them mapped, what is left to be taken back later.
     pub fn close<S>(mut self, table: &mut GrantTable<S>) -> Result<Vec<P>, Leftover<P>>

@@ -33,6 +33,11 @@ impl Guest {
         Self { machine, domain }
     }
 
+    /// The machine that it is on.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Its identifier.
     pub fn domain(&self) -> DomId {
         self.domain

@@ -1,0 +1,185 @@
+//! A VM that a controller has asked for, from its request to its start, in parts of bounded time: images are hashed, the kernel is
+//! unpacked, the domain is built.
+
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use domain_builder::Ring;
+use hypercall::{FrameWindow, RawHypercall};
+use launch::{Building, Host, Image, PlannedVm, unpack_kernel};
+use protocols::Digest;
+use protocols::message::{Built, Failure, Reason, RingPlace};
+use sha2::{Digest as _, Sha256};
+
+use crate::failure::{failure, not_built, not_planned};
+use crate::store::Store;
+
+/// How much of an image is hashed between two looks at the clock, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// An image that a VM is built of.
+pub(crate) struct Input {
+    place: Place,
+    digest: Option<Digest>,
+    hash: Sha256,
+    hashed: usize,
+}
+
+/// Where an image is.
+enum Place {
+    /// In db-server's RAM disk, by its name.
+    Entry(String),
+    /// In the store.
+    Stored(Rc<Vec<u8>>),
+}
+
+impl Input {
+    /// An entry of the RAM disk.
+    pub(crate) fn entry(name: String) -> Self {
+        Self { place: Place::Entry(name), digest: None, hash: Sha256::new(), hashed: 0 }
+    }
+
+    /// An image of the store.
+    pub(crate) fn stored(digest: Digest, bytes: Rc<Vec<u8>>) -> Self {
+        Self { place: Place::Stored(bytes), digest: Some(digest), hash: Sha256::new(), hashed: 0 }
+    }
+
+    fn image(&self) -> Image<'_> {
+        match &self.place {
+            Place::Entry(name) => Image::Entry(name),
+            Place::Stored(bytes) => Image::Bytes(bytes),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match &self.place {
+            Place::Entry(name) => name,
+            Place::Stored(_) => "of the store",
+        }
+    }
+
+    fn bytes<'a, H: RawHypercall, W: FrameWindow>(&'a self, host: &'a Host<'_, '_, '_, H, W>) -> &'a [u8] {
+        match &self.place {
+            Place::Entry(name) => host.image(name).unwrap_or_default(),
+            Place::Stored(bytes) => bytes,
+        }
+    }
+
+    /// The digest, once it is known: hashes until system time `until`.
+    fn measure<H: RawHypercall, W: FrameWindow>(
+        &mut self,
+        host: &Host<'_, '_, '_, H, W>,
+        known: &mut BTreeMap<String, Digest>,
+        until: u64,
+    ) -> Option<Digest> {
+        let Place::Entry(name) = &self.place else { return self.digest };
+        if self.digest.is_none() {
+            self.digest = known.get(name).copied();
+        }
+        let bytes = host.image(name).unwrap_or_default();
+        while self.digest.is_none() {
+            let piece = bytes.get(self.hashed..).unwrap_or_default();
+            let piece = piece.get(..PIECE).unwrap_or(piece);
+            if piece.is_empty() {
+                let digest = Digest(self.hash.finalize_reset().into());
+                known.insert(name.clone(), digest);
+                self.digest = Some(digest);
+                break;
+            }
+            self.hash.update(piece);
+            self.hashed += piece.len();
+            if host.time() >= until {
+                break;
+            }
+        }
+        self.digest
+    }
+}
+
+/// A VM that is asked for and not there yet.
+pub(crate) struct Job<'x, H: RawHypercall> {
+    /// The request's number.
+    pub(crate) id: u32,
+    pub(crate) domid: u16,
+    pub(crate) paused: bool,
+    /// Whether what it is built of is logged.
+    pub(crate) measured: bool,
+    pub(crate) vm: Rc<PlannedVm>,
+    pub(crate) kernel: Input,
+    pub(crate) ramdisk: Option<Input>,
+    /// What the kernel unpacks to, if it is packed.
+    pub(crate) elf: Option<Rc<Vec<u8>>>,
+    pub(crate) building: Option<Building<'x, H>>,
+}
+
+impl<'x, H: RawHypercall> Job<'x, H> {
+    /// Goes on until system time `until`, and makes one step at least; gives the answer when the VM is there.
+    pub(crate) fn step<W: FrameWindow>(
+        &mut self,
+        host: &mut Host<'_, '_, 'x, H, W>,
+        store: &mut Store,
+        known: &mut BTreeMap<String, Digest>,
+        until: u64,
+    ) -> Result<Option<Built>, Failure> {
+        let Some(kernel) = self.kernel.measure(host, known, until) else { return Ok(None) };
+        let ramdisk = match &mut self.ramdisk {
+            None => None,
+            Some(input) => match input.measure(host, known, until) {
+                None => return Ok(None),
+                digest => digest,
+            },
+        };
+        if self.building.is_none() {
+            self.unpack(host, store, kernel)?;
+            self.building = Some(Building::new(Rc::clone(&self.vm), host.time()));
+            return Ok(None);
+        }
+        let Some(building) = &mut self.building else { return Ok(None) };
+        let elf = self.elf.as_ref().map_or(self.kernel.image(), |elf| Image::Bytes(elf));
+        let built = host.build(building, elf, self.ramdisk.as_ref().map(Input::image), until);
+        let built = built.inspect_err(|error| host.log_failure(&self.vm, error));
+        let Some(built) = built.map_err(|error| not_built(&error))? else { return Ok(None) };
+        let (start_info, console, store) = (built.start_info(), built.console(), built.store());
+        let domid = host.adopt(built, self.paused).inspect_err(|error| host.log_failure(&self.vm, error));
+        let domid = domid.map_err(|error| not_built(&error))?.raw();
+        if self.measured {
+            let ramdisk = ramdisk.map(|digest| alloc::format!(" ramdisk={digest}")).unwrap_or_default();
+            log::info!("vm={} domid={domid} event=measured kernel={kernel}{ramdisk}", self.vm.spec.name);
+        }
+        let place = |ring: Ring| RingPlace { frame: ring.frame.raw(), port: ring.port.raw() };
+        let (start_info, console, xenstore) = (start_info.raw(), place(console), store.map(place));
+        Ok(Some(Built { domid, start_info, kernel, ramdisk, console, xenstore }))
+    }
+
+    /// Unpacks the kernel, if it is packed: the one step that is as long as the kernel is large.
+    fn unpack<W: FrameWindow>(
+        &mut self,
+        host: &Host<'_, '_, 'x, H, W>,
+        store: &mut Store,
+        digest: Digest,
+    ) -> Result<(), Failure> {
+        if let Some(elf) = store.unpacked(digest) {
+            self.elf = Some(elf);
+            return Ok(());
+        }
+        let file = self.kernel.bytes(host);
+        let name = self.kernel.name();
+        let elf = unpack_kernel(name, file, host.spare_memory()).map_err(|error| not_planned(&error))?;
+        if let alloc::borrow::Cow::Owned(elf) = elf {
+            let elf = Rc::new(elf);
+            store.keep_unpacked(digest, &elf);
+            self.elf = Some(elf);
+        }
+        Ok(())
+    }
+}
+
+/// What is answered to a request for an image that is not there.
+pub(crate) fn no_image(what: &str) -> Failure {
+    failure(
+        Reason::NoSuchImage,
+        alloc::format!("image {what}: it is not there; send it first, or pack it into the RAM disk"),
+    )
+}

@@ -1,0 +1,273 @@
+//! Controllers that end, fail or attack in the middle of things, on a simulated Xen.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use proptest::prelude::*;
+use protocols::message::{self, ServerNotice, ServerReply, ServerRequest};
+use protocols::{BootSpec, ExitAction, Life, MachineStatus};
+use support::{Ctl, Script, build, controller, hello, kernel, logged, platform, put, serve, spec};
+use xen_abi::DomId;
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
+use xen_sim::Machine;
+
+/// Seconds, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+/// Serves two controllers to their ends: one that does what `act` says, and an honest one that is answered before and after.
+fn beside_an_honest_one(act: impl FnOnce(&Machine, &Script)) -> Machine {
+    let machine = Machine::builder().build();
+    let (bad, honest) = (Script::greeted(&machine, 1), Script::greeted(&machine, 2));
+    act(&machine, &bad);
+    honest.ask(ServerRequest::Build(build(&spec("tiny"))));
+    honest.act(|ctl| assert_eq!(ctl.built().domid, 120));
+    bad.end();
+    honest.end();
+    let (settings, specs) = platform(&[controller("bad", 100, 110), controller("honest", 120, 130)]);
+    assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success, "{}", logged());
+    machine.assert_clean();
+    machine
+}
+
+/// The controller finds its channel closed, after a notice of why.
+fn is_dropped(script: &Script) {
+    script.act(|ctl| {
+        assert!(ctl.hear().is_some(), "{}", logged());
+        assert!(matches!(ctl.notices.last(), Some(ServerNotice::Dropped(_))), "{:?}", ctl.notices);
+    });
+}
+
+fn assert_dropped(reason: &str) {
+    assert!(logged().contains(&format!("vm=bad event=controller-dropped reason={reason}")), "{}", logged());
+}
+
+#[test]
+fn garbage_ends_the_conversation_and_what_was_begun() {
+    beside_an_honest_one(|_, bad| {
+        bad.act(|ctl| {
+            ctl.send(&ServerRequest::Build(build(&BootSpec {
+                memory_kib: 32 << 10,
+                max_memory_kib: 32 << 10,
+                ..spec("large")
+            })));
+            ctl.send_bytes(b"this is no message at all");
+        });
+        is_dropped(bad);
+    });
+    assert_dropped("garbage unfinished=1: message: starts with");
+}
+
+#[test]
+fn a_message_that_is_not_for_db_server_is_garbage_too() {
+    beside_an_honest_one(|_, bad| {
+        bad.act(|ctl| ctl.send_bytes(&message::encode(1, &ServerReply::Done).unwrap()));
+        is_dropped(bad);
+    });
+    assert_dropped("garbage");
+}
+
+#[test]
+fn a_message_that_is_not_continued_is_waited_for_so_long() {
+    beside_an_honest_one(|machine, bad| {
+        bad.act(|ctl| {
+            for request in &put(&kernel(), 200)[..2] {
+                ctl.send(request);
+            }
+            let begun = message::encode(9, &ServerRequest::Facts).unwrap();
+            ctl.send_bytes(&begun[..begun.len() - 1]);
+        });
+        machine.when_idle(|machine| machine.advance(9 * SECOND));
+        bad.act(|ctl| {
+            assert!(ctl.hear().is_none());
+            ctl.guest.machine().advance(2 * SECOND);
+        });
+        is_dropped(bad);
+    });
+    assert_dropped("stalled");
+}
+
+#[test]
+fn a_controller_that_does_not_read_is_not_heard_and_then_dropped() {
+    let machine = beside_an_honest_one(|machine, bad| {
+        // Answers are longer than these requests: they fill its ring, then db-server's own bound, then requests stay unread.
+        for _ in 0..8 {
+            bad.act(|ctl| {
+                let bytes = message::encode(1, &ServerRequest::Facts).unwrap();
+                for _ in 0..2000 {
+                    if ctl.channel.writable(bytes.len()).unwrap() < bytes.len() {
+                        break;
+                    }
+                    ctl.send_bytes(&bytes);
+                }
+            });
+        }
+        bad.act(|ctl| assert!(ctl.channel.writable(1 << 16).unwrap() < 1 << 16, "requests stay unread"));
+        machine.when_idle(|machine| machine.advance(11 * SECOND));
+    });
+    assert_dropped("deaf");
+    assert!(machine.free_memory().raw() > 0);
+}
+
+#[test]
+fn indices_that_lie_end_the_channel() {
+    beside_an_honest_one(|_, bad| {
+        bad.act(|ctl| {
+            // The producer index of the ring from the client, far beyond what the ring holds.
+            ctl.write_shared(4, 0x4000_0000);
+        });
+    });
+    assert_dropped("broken-channel");
+}
+
+#[test]
+fn a_controller_that_comes_back_has_its_channel_and_its_vms_again() {
+    let machine = Machine::builder().build();
+    let first = Script::greeted(&machine, 1);
+    first.ask(ServerRequest::Build(build(&spec("worker"))));
+    first.act(|ctl| {
+        ctl.built();
+    });
+    // In the middle of a build and of an image.
+    first.act(|ctl| {
+        ctl.send(&put(&kernel(), 100)[0]);
+        ctl.send(&ServerRequest::Build(build(&BootSpec { domid: Some(105), ..spec("half") })));
+        ctl.guest.shut_down(SHUTDOWN_CRASH);
+    });
+    first.forget();
+    machine.when_idle(|machine| machine.advance(2 * SECOND));
+    support::launching::when_running(&machine, 1, |_| {});
+    machine.when_idle(|machine| machine.advance(2 * SECOND));
+    let second = Script::new(&machine, 1);
+    second.ask(hello());
+    second.ask(ServerRequest::List { after: 0 });
+    second.act(|ctl| match ctl.last() {
+        ServerReply::Vms { vms, .. } => {
+            let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
+            assert!(names.contains(&"worker"), "{names:?}");
+        }
+        other => panic!("{other:?}"),
+    });
+    second.ask(ServerRequest::Destroy { domid: 100 });
+    second.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
+    second.end();
+    let (settings, mut specs) = platform(&[controller("control", 100, 110)]);
+    specs[0].on_crash = ExitAction::Restart;
+    specs[0].life = Life { restart_delay_ms: 10, ..Life::default() };
+    assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success, "{}", logged());
+    assert!(logged().contains("vm=control event=channel-renewed"), "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn a_controller_that_leaves_in_order_may_connect_again() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.close();
+    machine.when_idle(|machine| machine.advance(SECOND));
+    let again = Script::greeted(&machine, 1);
+    again.end();
+    let (settings, specs) = platform(&[controller("control", 100, 110)]);
+    assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success, "{}", logged());
+    assert!(logged().contains("vm=control event=controller-left"), "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn a_controller_may_die_at_any_step_of_what_it_asked_for() {
+    // After so many calls of Xen's since the request, the controller is gone.
+    for calls in 0..40 {
+        let machine = Machine::builder().build();
+        let script = Script::greeted(&machine, 1);
+        script.act(|ctl| {
+            ctl.send(&ServerRequest::Build(build(&spec("half"))));
+        });
+        machine.inject(
+            xen_sim::Fault::when(
+                |call| call.domain == DomId::new(100),
+                xen_sim::Effect::Fail(xen_abi::Errno::EAGAIN),
+            )
+            .after(calls)
+            .times(1),
+        );
+        script.act(|ctl| {
+            if ctl.guest.runs() {
+                ctl.guest.shut_down(SHUTDOWN_POWEROFF);
+            }
+        });
+        let (settings, specs) = platform(&[controller("control", 100, 110)]);
+        serve(&machine, &settings, &specs, "");
+        if !logged().contains("event=leaked") {
+            machine.assert_clean();
+        }
+    }
+}
+
+/// A valid message of some kind.
+fn requests() -> impl Strategy<Value = Vec<u8>> {
+    let all = [
+        hello(),
+        ServerRequest::Facts,
+        ServerRequest::List { after: 0 },
+        ServerRequest::WatchExits { watch: true },
+        ServerRequest::Build(build(&spec("some"))),
+        ServerRequest::Destroy { domid: 100 },
+        ServerRequest::Pause { domid: 100 },
+        ServerRequest::Unpause { domid: 100 },
+        ServerRequest::Shutdown { domid: 100 },
+    ];
+    let all: Vec<_> = all.into_iter().chain(put(&kernel(), 300)).collect();
+    prop::sample::select(all).prop_map(|request| message::encode(1, &request).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_two_controllers_say_nothing_stays(
+        acts in prop::collection::vec((0_usize..2, requests(), prop::option::of((any::<u16>(), any::<u8>())), any::<bool>()), 1..24)
+    ) {
+        let machine = Machine::builder().build();
+        let scripts = [Script::greeted(&machine, 1), Script::greeted(&machine, 2)];
+        for (who, mut bytes, change, cut) in acts {
+            if let Some((at, value)) = change {
+                let at = usize::from(at) % bytes.len();
+                bytes[at] ^= value;
+            }
+            if cut {
+                bytes.truncate(bytes.len() / 2);
+            }
+            scripts[who].act(move |ctl| {
+                // It may have been dropped for what it said before.
+                if ctl.hear().is_none() && ctl.channel.writable(bytes.len()).is_ok_and(|room| room >= bytes.len()) {
+                    let _sent = ctl.channel.write(&bytes);
+                }
+            });
+        }
+        for script in &scripts {
+            script.end();
+        }
+        let (settings, specs) = platform(&[controller("one", 100, 110), controller("other", 120, 130)]);
+        prop_assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success);
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_second_client_of_one_channel_is_refused_by_the_channel() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.act(|ctl| {
+        let machine = ctl.guest.machine().clone();
+        assert!(Ctl::try_connect(&machine, 1).is_err());
+    });
+    script.ask(ServerRequest::Facts);
+    script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Facts(_))));
+    script.end();
+    let (settings, specs) = platform(&[controller("control", 100, 110)]);
+    assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success, "{}", logged());
+    machine.assert_clean();
+}

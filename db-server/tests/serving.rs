@@ -1,0 +1,357 @@
+//! Controllers that ask db-server for VMs, on a simulated Xen.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use protocols::message::{
+    EndReason, ImageSource, Quota, Reason, ServerNotice, ServerReply, ServerRequest, VmState,
+};
+use protocols::server::{Controller, ImageAccess, Orphans};
+use protocols::{BootSpec, ExitAction, MachineStatus, StoreRole};
+use support::{Script, build, controller, digest, hello, kernel, logged, platform, put, serve, spec};
+use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
+use xen_abi::{DomId, Errno};
+use xen_sim::{Effect, Fault, Machine};
+
+/// A VM that is asked for.
+fn asked(name: &str) -> BootSpec {
+    BootSpec { kernel: "images/kernel".into(), ..spec(name) }
+}
+
+/// Lets a VM end.
+fn end(script: &Script, domid: u16, reason: u8) {
+    script.act(move |ctl| ctl.guest.machine().guest(DomId::new(domid)).shut_down(reason));
+}
+
+/// Serves one controller to its end, and finds everything as it was.
+fn run(machine: &Machine, controllers: &[Controller]) -> MachineStatus {
+    let (settings, specs) = platform(controllers);
+    let status = serve(machine, &settings, &specs, "");
+    machine.assert_clean();
+    status
+}
+
+#[test]
+fn an_image_is_sent_a_vm_built_of_it_heard_of_and_destroyed() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.ask(ServerRequest::WatchExits { watch: true });
+    for request in put(&kernel(), 100) {
+        script.ask(request);
+        script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Image { .. })));
+    }
+    let image = digest(&kernel());
+    let mut request = build(&asked("worker"));
+    request.kernel = ImageSource::Store(image);
+    request.paused = true;
+    script.ask(ServerRequest::Build(request.clone()));
+    script.act(move |ctl| {
+        let built = ctl.built();
+        assert_eq!((built.domid, built.kernel, built.ramdisk), (100, image, None));
+        let machine = ctl.guest.machine();
+        assert!(!machine.guest(DomId::new(100)).runs());
+        let info = machine.guest(DomId::new(100)).view().unwrap().start_info().unwrap();
+        assert_eq!((built.console.frame, built.console.port), (info.console_mfn, info.console_evtchn));
+    });
+    script.ask(ServerRequest::List { after: 0 });
+    script.act(|ctl| match ctl.last() {
+        ServerReply::Vms { vms, more: false } => {
+            assert_eq!((vms.len(), vms[0].name.as_str(), vms[0].state), (1, "worker", VmState::Paused));
+        }
+        other => panic!("{other:?}"),
+    });
+    script.refuse(ServerRequest::Pause { domid: 100 }, Reason::WrongState);
+    script.ask(ServerRequest::Unpause { domid: 100 });
+    script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
+    end(&script, 100, SHUTDOWN_POWEROFF);
+    script.act(|ctl| {
+        ctl.hear();
+        let ended = ServerNotice::Ended { domid: 100, name: "worker".into(), reason: EndReason::Poweroff };
+        assert_eq!(ctl.notices, [ended]);
+    });
+    // The next one has the next id, and goes on demand.
+    request.paused = false;
+    script.ask(ServerRequest::Build(request));
+    script.act(|ctl| assert_eq!(ctl.built().domid, 101));
+    script.ask(ServerRequest::Destroy { domid: 101 });
+    script.act(|ctl| {
+        assert_eq!(ctl.last(), ServerReply::Done);
+        assert!(!ctl.guest.machine().has_domain(DomId::new(101)), "it is gone when the answer comes");
+    });
+    script.ask(ServerRequest::Facts);
+    script.act(|ctl| match ctl.last() {
+        ServerReply::Facts(facts) => {
+            assert_eq!(facts.stored_bytes, kernel().len() as u64);
+            assert_eq!(facts.free_kib, ctl.guest.machine().free_memory().kib());
+        }
+        other => panic!("{other:?}"),
+    });
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+    let log = logged();
+    assert!(log.contains("vm=worker domid=100 event=measured kernel="), "{log}");
+    assert!(log.contains("vm=control event=served requests="), "{log}");
+}
+
+#[test]
+fn what_may_not_be_is_refused_for_what_it_is() {
+    let machine = Machine::builder().build();
+    let script = Script::new(&machine, 1);
+    script.refuse(ServerRequest::Facts, Reason::NoHello);
+    script.refuse(ServerRequest::Hello { lowest: 2, highest: 9, name: "new".into() }, Reason::Version);
+    script.ask(hello());
+    script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Hello { .. })));
+    for domid in [0, 1, 100, 999] {
+        script.refuse(ServerRequest::Destroy { domid }, Reason::NoSuchVm);
+        script.refuse(ServerRequest::Pause { domid }, Reason::NoSuchVm);
+    }
+    let with = |change: &dyn Fn(&mut BootSpec)| {
+        let mut spec = asked("worker");
+        change(&mut spec);
+        ServerRequest::Build(build(&spec))
+    };
+    script.refuse(with(&|it| it.max_memory_kib = 65 << 10), Reason::OverQuota);
+    script.refuse(with(&|it| it.domid = Some(99)), Reason::NotPermitted);
+    script.refuse(with(&|it| it.domid = Some(1)), Reason::NotPermitted);
+    script.refuse(with(&|it| it.name = "control".into()), Reason::Taken);
+    script.refuse(with(&|it| it.name = "db-server".into()), Reason::Taken);
+    script.refuse(with(&|it| it.settings.access.interrupts = vec![5]), Reason::NotPermitted);
+    script.refuse(with(&|it| it.settings.placement.weight = Some(3)), Reason::NotPermitted);
+    script.refuse(with(&|it| (it.domid, it.store) = (Some(105), StoreRole::Server)), Reason::NotPermitted);
+    script.refuse(
+        with(&|it| (it.domid, it.store) = (Some(105), StoreRole::Client { server: 9 })),
+        Reason::NotPermitted,
+    );
+    let request = |change: &dyn Fn(&mut protocols::message::BuildRequest)| {
+        let mut request = build(&asked("worker"));
+        change(&mut request);
+        ServerRequest::Build(request)
+    };
+    script.refuse(request(&|it| it.spec = b"no spec".to_vec()), Reason::BadSpec);
+    script.refuse(
+        request(&|it| it.kernel = ImageSource::Ramdisk("vms/control.spec".into())),
+        Reason::NotPermitted,
+    );
+    script.refuse(request(&|it| it.kernel = ImageSource::Store(digest(b"x"))), Reason::NoSuchImage);
+    script.refuse(request(&|it| it.console = Some(7)), Reason::NotPermitted);
+    script.refuse(request(&|it| it.xenstore = Some(0)), Reason::NotPermitted);
+    script.refuse(request(&|it| it.label = Some("a:b:c".into())), Reason::NotPermitted);
+    for request in put(b"not a kernel", 100) {
+        script.ask(request);
+    }
+    script.refuse(request(&|it| it.kernel = ImageSource::Store(digest(b"not a kernel"))), Reason::BadKernel);
+    script.refuse(ServerRequest::PutImageBegin { digest: digest(b""), size: 2 << 20 }, Reason::OverQuota);
+    script.refuse(ServerRequest::PutImageEnd { digest: digest(b"z") }, Reason::NoSuchImage);
+    // Four VMs, and no fifth; an id that is taken; one that cannot be asked to shut down.
+    for (name, domid) in [("a", Some(103)), ("b", None), ("c", None), ("d", None)] {
+        script.ask(ServerRequest::Build(build(&BootSpec { domid, ..asked(name) })));
+        script.act(|ctl| {
+            ctl.built();
+        });
+        script.refuse(
+            with(&|it| (it.name, it.domid) = ("twin".into(), Some(103))),
+            match name {
+                "d" => Reason::OverQuota,
+                _ => Reason::Taken,
+            },
+        );
+    }
+    script.refuse(ServerRequest::Shutdown { domid: 103 }, Reason::WrongState);
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+    assert_eq!(machine.trace().named("XEN_DOMCTL_createdomain").count(), 5);
+}
+
+#[test]
+fn requests_under_way_are_bounded_and_answered_once_each() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.ask(ServerRequest::Build(build(&asked("worker"))));
+    script.act(|ctl| {
+        ctl.built();
+        // Xen does not tell whether the domain is gone: who wants it destroyed has to wait, and may ask for nothing else.
+        let unknown = Fault::when(|call| call.domain == DomId::new(100), Effect::Fail(Errno::EAGAIN));
+        ctl.guest.machine().inject(unknown.after(1).times(3));
+        ctl.send(&ServerRequest::Destroy { domid: 100 });
+        ctl.send(&ServerRequest::Facts);
+        ctl.send(&ServerRequest::List { after: 0 });
+    });
+    for _ in 0..6 {
+        machine.when_idle(|machine| machine.advance(20_000_000));
+    }
+    script.act(|ctl| {
+        ctl.hear();
+        assert_eq!(ctl.replies.len(), 3, "{:?}", ctl.replies);
+        for (id, reply) in &ctl.replies {
+            let busy = matches!(reply, ServerReply::Failed(it) if it.reason == Reason::Busy);
+            assert_eq!((busy, *reply == ServerReply::Done), (*id != 3, *id == 3));
+        }
+    });
+    script.end();
+    let mut limited = controller("control", 100, 110);
+    limited.quota.requests = 1;
+    assert_eq!(run(&machine, &[limited]), MachineStatus::Success, "{}", logged());
+}
+
+#[test]
+fn a_vm_that_is_kept_is_listed_as_ended_until_it_is_destroyed() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.ask(ServerRequest::WatchExits { watch: true });
+    script.ask(ServerRequest::Build(build(&BootSpec { on_crash: ExitAction::Preserve, ..asked("kept") })));
+    end(&script, 100, SHUTDOWN_CRASH);
+    script.ask(ServerRequest::List { after: 0 });
+    script.act(|ctl| {
+        assert!(matches!(ctl.last(), ServerReply::Vms { vms, .. } if vms[0].state == VmState::Ended));
+        assert!(matches!(&ctl.notices[..], [ServerNotice::Ended { reason: EndReason::Crash, .. }]));
+    });
+    script.refuse(ServerRequest::Unpause { domid: 100 }, Reason::WrongState);
+    script.ask(ServerRequest::Destroy { domid: 100 });
+    script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+}
+
+#[test]
+fn another_domain_may_serve_console_and_xenstore() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    let mut request = build(&asked("worker"));
+    (request.console, request.xenstore) = (Some(1), Some(1));
+    script.ask(ServerRequest::Build(request));
+    script.act(|ctl| {
+        let built = ctl.built();
+        let info = ctl.guest.machine().guest(DomId::new(100)).view().unwrap().start_info().unwrap();
+        let store = built.xenstore.unwrap();
+        assert_eq!((store.frame, store.port), (info.store_mfn, info.store_evtchn));
+        assert_eq!((built.console.frame, built.console.port), (info.console_mfn, info.console_evtchn));
+    });
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+}
+
+#[test]
+fn orphans_run_on_or_go_as_the_platform_says() {
+    for (orphans, stays) in [(Orphans::Keep, true), (Orphans::Destroy, false)] {
+        let machine = Machine::builder().build();
+        let script = Script::greeted(&machine, 1);
+        script.ask(ServerRequest::Build(build(&asked("orphan"))));
+        script.end();
+        let seen = Rc::new(Cell::new(None));
+        if stays {
+            let seen = Rc::clone(&seen);
+            machine.when_idle(move |machine| {
+                seen.set(Some(machine.has_domain(DomId::new(1))));
+                machine.guest(DomId::new(100)).shut_down(SHUTDOWN_POWEROFF);
+            });
+        }
+        let controller = Controller { orphans, ..controller("control", 100, 110) };
+        assert_eq!(run(&machine, &[controller]), MachineStatus::Success, "{}", logged());
+        assert_eq!(seen.get(), stays.then_some(false));
+    }
+}
+
+#[test]
+fn a_large_image_does_not_hold_up_anothers_tiny_vm() {
+    let machine = Machine::builder().build();
+    let (large, small) = (Script::greeted(&machine, 1), Script::greeted(&machine, 2));
+    // As much as the ring holds, again and again; the other's request comes when the ring is full.
+    let parts = Rc::new(Cell::new(0_u32));
+    let (sent, image) = (Rc::clone(&parts), vec![7_u8; 1 << 20]);
+    large.ask(put(&image, 1 << 15)[0].clone());
+    large.act(move |ctl| {
+        let chunks = put(&image, 1000);
+        // 60 parts of 1000 bytes are in the ring before db-server looks at any.
+        for chunk in &chunks[1..=60] {
+            ctl.send(chunk);
+            sent.set(sent.get() + 1);
+        }
+    });
+    small.act(|ctl| {
+        ctl.send(&ServerRequest::Facts);
+    });
+    small.act(|ctl| {
+        ctl.last();
+    });
+    large.end();
+    small.end();
+    let all = [controller("large", 100, 110), controller("small", 120, 130)];
+    assert_eq!(run(&machine, &all), MachineStatus::Success, "{}", logged());
+    assert_eq!(parts.get(), 60);
+}
+
+#[test]
+fn whichever_call_for_a_served_vm_fails_the_request_is_answered_and_nothing_stays() {
+    let attempt = |index: Option<usize>| {
+        let machine = Machine::builder().build();
+        if let Some(index) = index {
+            let served = Fault::when(|call| call.domain == DomId::new(100), Effect::Fail(Errno::ENOMEM));
+            machine.inject(served.after(index).times(1));
+        }
+        let script = Script::greeted(&machine, 1);
+        script.ask(ServerRequest::Build(build(&asked("worker"))));
+        let built = Rc::new(Cell::new(None));
+        let result = Rc::clone(&built);
+        script.act(move |ctl| match ctl.last() {
+            ServerReply::Built(_) => result.set(Some(true)),
+            ServerReply::Failed(_) => result.set(Some(false)),
+            other => panic!("{other:?}"),
+        });
+        // It can be asked for again.
+        script.ask(ServerRequest::Build(build(&asked("another"))));
+        script.act(|ctl| {
+            ctl.built();
+        });
+        script.end();
+        let (settings, specs) = platform(&[controller("control", 100, 110)]);
+        serve(&machine, &settings, &specs, "");
+        let calls = machine.trace().calls().iter().filter(|call| call.domain == DomId::new(100)).count();
+        if !logged().contains("event=leaked") {
+            machine.assert_clean();
+        }
+        (built.get().unwrap(), calls)
+    };
+    let (built, calls) = attempt(None);
+    assert!(built && calls > 10);
+    let failed = (0..calls).filter(|index| !attempt(Some(*index)).0).count();
+    assert!(failed > 8, "most of {calls} calls are needed to build it: {failed}");
+}
+
+#[test]
+fn a_platform_without_controllers_is_refused_with_what_to_do() {
+    let machine = Machine::builder().build();
+    let settings = protocols::PlatformSpec::default();
+    assert_eq!(serve(&machine, &settings, &[spec("vm")], ""), MachineStatus::BuildFailed);
+    assert!(logged().contains("add a [server] table"), "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn quotas_are_told_as_the_platform_gives_them() {
+    let machine = Machine::builder().build();
+    let script = Script::new(&machine, 1);
+    script.ask(hello());
+    script.act(|ctl| match ctl.last() {
+        ServerReply::Hello { version: 1, name, quota } => {
+            let Quota { memory_kib, vms, first_domid, last_domid, store_bytes, requests } = quota;
+            assert_eq!((name.as_str(), memory_kib, vms), ("db-server", 64 << 10, 4));
+            assert_eq!((first_domid, last_domid, store_bytes, requests), (0, 0, 0, 4));
+        }
+        other => panic!("{other:?}"),
+    });
+    // Without a part of the store, and without domain ids of its own, it has what is nobody's.
+    script.refuse(ServerRequest::PutImageBegin { digest: digest(b"x"), size: 1 }, Reason::OverQuota);
+    script.ask(ServerRequest::Build(build(&asked("worker"))));
+    script.act(|ctl| assert_eq!(ctl.built().domid, 2));
+    script.end();
+    let mut poor = Controller { images: ImageAccess::Any, ..controller("control", 0, 0) };
+    poor.quota.store_bytes = 0;
+    assert_eq!(run(&machine, &[poor]), MachineStatus::Success, "{}", logged());
+}
