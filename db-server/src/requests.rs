@@ -39,6 +39,8 @@ pub(crate) struct Desk<'x, H: RawHypercall> {
     pub(crate) owner: usize,
     /// Whether it has said hello.
     pub(crate) is_greeted: bool,
+    /// Whether its VM has ended for good.
+    pub(crate) is_lost: bool,
     /// Whether it is told of the ends of its VMs.
     pub(crate) watches: bool,
     /// VMs that it waits for, the first of which is being built.
@@ -55,8 +57,8 @@ pub(crate) struct Desk<'x, H: RawHypercall> {
 impl<'x, H: RawHypercall> Desk<'x, H> {
     /// Nobody has asked for anything.
     pub(crate) fn new(owner: usize) -> Self {
-        let (is_greeted, watches, jobs, rover) = (false, false, VecDeque::new(), 0);
-        Self { owner, is_greeted, watches, jobs, rover, answered: 0, refused: 0, built: 0 }
+        let (jobs, is_greeted, is_lost, watches) = (VecDeque::new(), false, false, false);
+        Self { owner, is_greeted, is_lost, watches, jobs, rover: 0, answered: 0, refused: 0, built: 0 }
     }
 
     /// Answers a request; `None` when the answer has to wait.

@@ -159,6 +159,17 @@ impl<'x, H: RawHypercall, P: Pages, S: SharedMemory> DbServer<'x, H, P, S> {
             }
         }
         self.shared.store.forget_partial(index);
+        if client.desk.is_lost {
+            self.bereave(index, host);
+        }
+    }
+
+    /// Deals with the VMs of a controller that has ended for good.
+    fn bereave<W: FrameWindow>(&mut self, owner: usize, host: &mut Host<'_, '_, 'x, H, W>) {
+        let orphans = self.shared.controllers.get(owner).map(|controller| controller.orphans);
+        if orphans == Some(Orphans::Destroy) {
+            self.destroy_all(owner, host);
+        }
     }
 
     /// Looks at the VMs that were destroyed, and answers those who wait for them to be gone; says whether there were such.
@@ -345,9 +356,12 @@ where
         let (count, orphans) = (self.shared.vms.of(owner).count(), controller.orphans);
         let fate = if orphans == Orphans::Destroy { "destroyed" } else { "kept" };
         log::info!("vm={name} event=controller-ended vms={count} orphans={fate}");
-        if orphans == Orphans::Destroy {
-            self.destroy_all(owner, host);
+        if let Some(client) = self.clients.get_mut(owner) {
+            // What it asked for before it ended is still heard; the VMs that come of it are orphans as well.
+            client.desk.is_lost = true;
+            client.session.suspect();
         }
+        self.bereave(owner, host);
     }
 
     fn close(&mut self, host: &mut Host<'_, '_, 'x, H, W>) {

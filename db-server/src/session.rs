@@ -139,12 +139,12 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Session<'x, H, P> {
             return Ok(None);
         }
         if self.rest.is_empty() {
-            let mut buffer = alloc::vec![0; READ];
-            let count = self.channel.read(&mut buffer)?;
-            buffer.truncate(count);
-            self.rest = buffer;
-            if count > 0 {
-                self.heard = now;
+            let ready = self.channel.readable()?.min(READ);
+            if ready > 0 {
+                let mut buffer = alloc::vec![0; ready];
+                let count = self.channel.read(&mut buffer)?;
+                buffer.truncate(count);
+                (self.rest, self.heard) = (buffer, now);
             }
         }
         let mut bytes = self.rest.as_slice();
@@ -211,6 +211,11 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Session<'x, H, P> {
             }
         }
         Ok(())
+    }
+
+    /// Has the next [`check`](Self::check) ask whether the controller is there.
+    pub(crate) fn suspect(&mut self) {
+        self.check = 0;
     }
 
     /// Ends the conversation: what can be sent at once of what waits is sent, and the channel closed. It is made new as soon as the

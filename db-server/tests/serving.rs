@@ -259,32 +259,54 @@ fn orphans_run_on_or_go_as_the_platform_says() {
 }
 
 #[test]
+fn a_vm_asked_for_with_the_last_breath_is_an_orphan_too() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.act(|ctl| {
+        ctl.send(&ServerRequest::Build(build(&asked("orphan"))));
+        ctl.guest.shut_down(SHUTDOWN_POWEROFF);
+    });
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+}
+
+#[test]
 fn a_large_image_does_not_hold_up_anothers_tiny_vm() {
+    const PARTS: usize = 60;
     let machine = Machine::builder().build();
     let (large, small) = (Script::greeted(&machine, 1), Script::greeted(&machine, 2));
-    // As much as the ring holds, again and again; the other's request comes when the ring is full.
-    let parts = Rc::new(Cell::new(0_u32));
-    let (sent, image) = (Rc::clone(&parts), vec![7_u8; 1 << 20]);
-    large.ask(put(&image, 1 << 15)[0].clone());
+    let image = vec![7_u8; 100_000];
+    let parts = put(&image, 1000);
+    large.ask(parts[0].clone());
+    // The ring is full of parts when the other asks, before db-server has looked at any of them.
+    let other = small.clone();
     large.act(move |ctl| {
-        let chunks = put(&image, 1000);
-        // 60 parts of 1000 bytes are in the ring before db-server looks at any.
-        for chunk in &chunks[1..=60] {
-            ctl.send(chunk);
-            sent.set(sent.get() + 1);
+        ctl.hear();
+        for part in &parts[1..=PARTS] {
+            ctl.send(part);
         }
-    });
-    small.act(|ctl| {
-        ctl.send(&ServerRequest::Facts);
-    });
-    small.act(|ctl| {
-        ctl.last();
+        other.look(|ctl| ctl.send(&ServerRequest::Build(build(&asked("tiny")))));
     });
     large.end();
     small.end();
-    let all = [controller("large", 100, 110), controller("small", 120, 130)];
-    assert_eq!(run(&machine, &all), MachineStatus::Success, "{}", logged());
-    assert_eq!(parts.get(), 60);
+    let (settings, specs) = platform(&[controller("large", 100, 110), controller("small", 120, 130)]);
+    // How many parts were answered when the VM was there.
+    let mut answered = None;
+    let mut look = || {
+        let built = small.look(|ctl| {
+            ctl.hear();
+            ctl.replies.iter().any(|(_, reply)| matches!(reply, ServerReply::Built(_)))
+        });
+        if built == Some(true) && answered.is_none() {
+            answered = large.look(|ctl| {
+                ctl.hear();
+                ctl.replies.len()
+            });
+        }
+    };
+    let status = support::serve_watched(&machine, &settings, &specs, "", &mut look);
+    assert_eq!(status, MachineStatus::Success, "{}", logged());
+    assert!(answered.is_some_and(|answered| answered < PARTS / 4), "{answered:?} of {PARTS}");
+    machine.assert_clean();
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use db_server::{DbServer, Pages};
 use grant_table::{Access, GrantTable, Mapping};
-use hypercall::{SharedMemory, Xen};
-use launch::Options;
+use hypercall::{FrameWindow, RawHypercall, SharedMemory, Xen};
+use launch::{End, Host, Options, Service};
 use protocols::channel::ChannelWord;
 use protocols::message::{
     self, BuildRequest, Built, Failure, ImageSource, Kind, Quota, Reason, ServerNotice, ServerReply,
@@ -57,14 +57,72 @@ pub fn platform(controllers: &[Controller]) -> (PlatformSpec, Vec<BootSpec>) {
     (settings, specs.collect())
 }
 
+/// A service that somebody looks at after each of its turns.
+struct Watched<'a, S> {
+    service: S,
+    look: &'a mut dyn FnMut(),
+}
+
+impl<'x, H: RawHypercall, W: FrameWindow, S: Service<'x, H, W>> Service<'x, H, W> for Watched<'_, S> {
+    fn open(
+        &mut self,
+        xen: &'x Xen<H>,
+        settings: &PlatformSpec,
+        specs: &mut [BootSpec],
+    ) -> Result<(), String> {
+        self.service.open(xen, settings, specs)
+    }
+
+    fn keeps(&self, name: &str) -> bool {
+        self.service.keeps(name)
+    }
+
+    fn ports(&self, ports: &mut Vec<Port>) {
+        self.service.ports(ports);
+    }
+
+    fn deadline(&self) -> Option<u64> {
+        self.service.deadline()
+    }
+
+    fn turn(&mut self, host: &mut Host<'_, '_, 'x, H, W>) -> bool {
+        let has_more = self.service.turn(host);
+        (self.look)();
+        has_more
+    }
+
+    fn ended(&mut self, host: &mut Host<'_, '_, 'x, H, W>, end: &End) {
+        self.service.ended(host, end);
+    }
+
+    fn lost(&mut self, host: &mut Host<'_, '_, 'x, H, W>, name: &str) {
+        self.service.lost(host, name);
+    }
+
+    fn close(&mut self, host: &mut Host<'_, '_, 'x, H, W>) {
+        self.service.close(host);
+    }
+}
+
 /// Serves a platform to its end.
 pub fn serve(machine: &Machine, settings: &PlatformSpec, specs: &[BootSpec], line: &str) -> MachineStatus {
+    serve_watched(machine, settings, specs, line, &mut || ())
+}
+
+/// The same, with a look at things after each turn of the service.
+pub fn serve_watched(
+    machine: &Machine,
+    settings: &PlatformSpec,
+    specs: &[BootSpec],
+    line: &str,
+    look: &mut dyn FnMut(),
+) -> MachineStatus {
     let xen = Xen::probe(machine.dom0()).unwrap();
     let dom0 = machine.guest(DomId::new(0));
     let table = GrantTable::open(&xen, &mut machine.window(), 1).unwrap();
     // The last frames are the RAM disk's.
     let frames = machine.dom0_frames().into_iter().take(400).collect();
-    let mut server = DbServer::new(table, SimPages { dom0, frames });
+    let mut server = Watched { service: DbServer::new(table, SimPages { dom0, frames }), look };
     let archive = platform_archive(Some(settings), specs);
     launching::launch_with(machine, &xen, &archive, &Options::parse(line), &mut server)
 }
@@ -262,6 +320,11 @@ impl Script {
     pub fn refuse(&self, request: ServerRequest, reason: Reason) {
         self.ask(request);
         self.act(move |ctl| ctl.refused_for(reason));
+    }
+
+    /// What the controller finds now, if it has connected and runs.
+    pub fn look<R>(&self, look: impl FnOnce(&mut Ctl) -> R) -> Option<R> {
+        self.ctl.borrow_mut().as_mut().filter(|ctl| ctl.guest.runs()).map(look)
     }
 
     /// The controller ends.
