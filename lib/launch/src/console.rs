@@ -136,16 +136,20 @@ impl LineBuffer {
                 _ => {}
             }
             if self.line.len() >= MAX_LINE {
-                self.flush_line(&mut sink);
+                self.flush(&mut sink);
             }
         }
     }
 
     /// Gives `sink` the line that was begun, if there is one: when its guest is gone, or waits for an answer to it.
+    ///
+    /// The beginning of a character whose rest has not come stays, unless there is nothing else.
     pub fn flush(&mut self, mut sink: impl FnMut(&[u8])) {
+        let rest = self.line.split_off(whole_characters(&self.line));
         if !self.line.is_empty() {
             self.flush_line(&mut sink);
         }
+        self.line = rest;
     }
 
     /// Whether a line was begun and not ended.
@@ -159,6 +163,28 @@ impl LineBuffer {
     }
 }
 
+/// How many bytes of `line` do not belong to a character that is cut off at its end; all if there is no other.
+fn whole_characters(line: &[u8]) -> usize {
+    let cut = match line.utf8_chunks().last().map(|chunk| chunk.invalid()) {
+        // What is no beginning of a character either is not waited for.
+        Some(invalid) if str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none()) => {
+            invalid.len()
+        }
+        _ => 0,
+    };
+    if cut == line.len() { cut } else { line.len() - cut }
+}
+
+/// Whether a character is for the terminal rather than for the eye: control characters, ends of lines and paragraphs, and those that
+/// turn the direction of the text around, so that it reads as what it is not.
+fn drives_terminal(character: char) -> bool {
+    let turns = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    turns || (character.is_control() && character != '\t')
+}
+
 /// The text of `line`, in which the control characters of ASCII are dealt with already.
 ///
 /// Beyond ASCII there are more of them, U+0080 to U+009F: terminals take U+009B for the start of a control sequence, and
@@ -169,7 +195,7 @@ fn legible(line: &[u8]) -> Cow<'_, [u8]> {
     }
     let mut text = String::with_capacity(line.len());
     for chunk in line.utf8_chunks() {
-        text.extend(chunk.valid().chars().filter(|character| *character == '\t' || !character.is_control()));
+        text.extend(chunk.valid().chars().filter(|character| !drives_terminal(*character)));
         if !chunk.invalid().is_empty() {
             text.push('?');
         }
@@ -365,11 +391,38 @@ mod tests {
             (b"\x9b2Aup, \x85[other] forged", "?2Aup, ?[other] forged"),
             (b"cut \xe2\x82", "cut ?"),
             (b"a\tb\xff", "a\tb?"),
+            ("file\u{202e}txt.exe\u{2066} \u{2028}end \u{5d0}".as_bytes(), "filetxt.exe end \u{5d0}"),
         ] {
             buffer.push(written, |_| unreachable!("the line goes on"));
             buffer.push(b"\n", |line| shown.push(String::from_utf8(line.to_vec()).unwrap()));
             assert_eq!(shown.pop().as_deref(), Some(line));
         }
+    }
+
+    #[test]
+    fn a_character_that_comes_in_parts_is_shown_whole() {
+        let (mut buffer, mut shown) = (LineBuffer::default(), vec![]);
+        let mut flushed = |buffer: &mut LineBuffer| {
+            shown.clear();
+            buffer.flush(|line| shown.extend_from_slice(line));
+            String::from_utf8(shown.clone()).unwrap()
+        };
+        buffer.push(b"price: \xe2\x82", |_| unreachable!("the line goes on"));
+        assert_eq!(flushed(&mut buffer), "price: ");
+        buffer.push(b"\xac? ", |_| unreachable!("the line goes on"));
+        assert_eq!(flushed(&mut buffer), "\u{20ac}? ");
+        assert!(!buffer.is_open());
+        // Alone, it is not waited for twice; what begins no character not at all.
+        for (bytes, text) in [(&b"\xe2\x82"[..], "?"), (b"a\xff", "a?"), (b"\xe2\x82x", "?x")] {
+            buffer.push(bytes, |_| unreachable!("the line goes on"));
+            assert_eq!(flushed(&mut buffer), text);
+            assert!(!buffer.is_open());
+        }
+        let mut long = vec![b'x'; MAX_LINE - 1];
+        long.extend("\u{20ac}\n".bytes());
+        let mut lines = vec![];
+        buffer.push(&long, |line| lines.push(String::from_utf8(line.to_vec()).unwrap()));
+        assert_eq!(lines.concat(), "x".repeat(MAX_LINE - 1) + "\u{20ac}");
     }
 
     #[test]

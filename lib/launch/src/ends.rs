@@ -56,7 +56,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
                 self.count(&planned, ending);
             }
             ExitAction::Preserve => {
-                self.preserved += 1;
+                self.preserved.push((spec.name.clone(), domid));
                 log::info!("vm={} domid={domid} event=preserved", spec.name);
                 self.count(&planned, ending);
             }

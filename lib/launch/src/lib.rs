@@ -37,6 +37,7 @@ mod screen;
 mod service;
 mod store;
 mod supervisor;
+mod terminal;
 mod trust;
 
 pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure, unpack_kernel};

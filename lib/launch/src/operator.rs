@@ -177,7 +177,10 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
                 self.type_for_owner(byte);
             }
             // The prompt is shown when all that was typed is dealt with.
-            Press::Open => self.environment.cursor.begin_line(|end| self.write(end)),
+            Press::Open => {
+                self.release_screen();
+                self.environment.cursor.begin_line(|end| self.write(end));
+            }
             Press::Close => self.leave_prompt(),
             Press::Next => self.next_vm(),
             // Written whole, the line has what the echo shows.
@@ -230,7 +233,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             return Some(format!("{PROMPT}{line}").into_bytes().into());
         }
         let vm = self.running.iter().find(|vm| operator.shows_raw(vm.name()))?;
-        Some(vm.open.text().into()).filter(|text: &Cow<'_, [u8]>| !text.is_empty())
+        Some(vm.open.text()).filter(|text: &Cow<'_, [u8]>| !text.is_empty())
     }
 
     /// Shows the open line again, if something else was written since.
@@ -250,6 +253,14 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
         is_hidden.then(|| self.time().saturating_add(QUIET))
     }
 
+    /// Takes the screen from the VM that has it: the builder writes next.
+    fn release_screen(&self) {
+        let owner = self.operator.as_ref().and_then(|operator| operator.owner.as_deref());
+        if let Some(vm) = self.running.iter().find(|vm| owner == Some(vm.name())) {
+            vm.release_screen(self.xen());
+        }
+    }
+
     /// Gives the keyboard to the VM called `name`, and closes the prompt.
     fn give_keyboard(&mut self, name: &str) {
         let view = View { cursor: self.environment.cursor, is_raw: true };
@@ -264,6 +275,9 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             vm.flush(xen, view);
         }
         self.say(&format!("db-boot: keyboard={name}: what you type goes there; {escape} opens the prompt"));
+        if let Some(vm) = self.running.iter().find(|vm| vm.name() == name) {
+            vm.take_screen(xen);
+        }
     }
 
     /// Closes the prompt: the keyboard is again its owner's.
@@ -325,6 +339,9 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             | Command::Destroy(name)
             | Command::Pause(name)
             | Command::Unpause(name) => {
+                if self.preserved.iter().any(|(preserved, _)| preserved == name) {
+                    return self.say(&format!("{name} has ended; it is preserved as it was then"));
+                }
                 let near = suggestion(name, self.names());
                 self.say(&format!("there is no VM {name:?}{near}; `list` shows all"));
             }
@@ -344,7 +361,8 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     fn list(&self) {
         let owner = self.operator.as_ref().and_then(|operator| operator.owner.as_deref());
         let mark = |name: &str| if owner == Some(name) { '*' } else { ' ' };
-        let width = self.names().map(str::len).max().unwrap_or(0).max(4);
+        let preserved = self.preserved.iter().map(|(name, _)| name.as_str());
+        let width = self.names().chain(preserved).map(str::len).max().unwrap_or(0).max(4);
         self.say(&format!(
             "  {:width$} {:>5} {:8} {:>5} {:>9} {:>10}",
             "NAME", "DOMID", "STATE", "VCPUS", "MEMORY", "CPU TIME"
@@ -368,6 +386,12 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             let name = &waiting.vm.spec.name;
             let due = waiting.due().saturating_sub(self.time()) / 1_000_000;
             self.say(&format!("{} {name:width$}     - restarts in {due} ms", mark(name)));
+        }
+        for (name, domid) in &self.preserved {
+            self.say(&format!(
+                "  {name:width$} {:>5} preserved: it has ended, and stays as it is",
+                domid.raw()
+            ));
         }
         for (name, after) in self.held.waits() {
             self.say(&format!("{} {name:width$}     - starts after {}", mark(name), after.join(", ")));

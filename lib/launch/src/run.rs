@@ -294,7 +294,7 @@ fn run<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
     release(&mut supervisor, ramdisk, needed, memory);
     let supervised = supervisor.run(service);
     supervisor.wait_until_gone();
-    let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved());
+    let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved.len());
     if let Err(error) = supervised {
         log::error!("platform=lost: {error}: the builder can no longer wait for its VMs");
         return report(MachineStatus::BuilderFailed, count, preserved);

@@ -92,7 +92,7 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
         let Some(Console { port, ring }) = console else { return };
         let sink = |bytes: &[u8]| {
             if view.is_raw {
-                view.cursor.write_behind(xen, open.text(), bytes);
+                view.cursor.write_behind(xen, &open.text(), bytes);
             }
             open.push(bytes);
             line.push(bytes, |line| *is_ready |= show(xen, &vm, line, view));
@@ -128,9 +128,27 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
         self.open_since = None;
     }
 
+    /// Brings the terminal back from whatever the guest, which has had the screen, has done to it.
+    pub(crate) fn release_screen(&self, xen: &Xen<H>) {
+        write_as_is(xen, &self.open.undo_modes());
+    }
+
+    /// Brings the terminal to where the guest, which gets the screen, has left it.
+    pub(crate) fn take_screen(&self, xen: &Xen<H>) {
+        write_as_is(xen, &self.open.redo_modes());
+    }
+
     /// When to show the line that was begun.
     pub(crate) fn prompt_deadline(&self) -> Option<u64> {
         self.open_since.map(|since| since.saturating_add(PROMPT_DELAY))
+    }
+}
+
+/// Writes what moves no cursor and ends no line.
+fn write_as_is<H: RawHypercall>(xen: &Xen<H>, bytes: &[u8]) {
+    if !bytes.is_empty() {
+        // A console that does not take text leaves nothing to report it on.
+        let _ = xen.console_write(bytes);
     }
 }
 

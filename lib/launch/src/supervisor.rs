@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use domain_builder::BuildError;
@@ -85,7 +86,8 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
     pub(crate) bad: usize,
-    pub(crate) preserved: usize,
+    /// VMs that are kept although they ended.
+    pub(crate) preserved: Vec<(String, DomId)>,
     /// A VM could not be started.
     missing: bool,
     /// Domains that Xen did not destroy.
@@ -118,7 +120,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             news: VecDeque::new(),
             ask_again: None,
             bad: 0,
-            preserved: 0,
+            preserved: Vec::new(),
             missing: false,
             leaked: 0,
             lost: false,
@@ -195,11 +197,6 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             self.lost = true;
         }
         self.note_end(vm);
-    }
-
-    /// VMs that are kept although they ended.
-    pub(crate) fn preserved(&self) -> usize {
-        self.preserved
     }
 
     /// Looks after the VMs until the last has ended and none is to be started again, or until a critical one is lost.
@@ -353,6 +350,9 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let view = view(self.operator.as_ref(), self.environment.cursor, vm.name());
         vm.relay(self.xen(), self.time(), view);
         vm.flush(self.xen(), view);
+        if view.is_raw {
+            vm.release_screen(self.xen());
+        }
         if vm.is_ready && !vm.is_served() {
             self.held.note(&vm.vm, vm.is_late);
         }

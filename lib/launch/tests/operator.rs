@@ -70,10 +70,43 @@ fn one_guest_has_keyboard_and_screen_on_every_release() {
         then_end(&machine, 2, SHUTDOWN_POWEROFF);
         then_end(&machine, 1, SHUTDOWN_POWEROFF);
         assert_eq!(interactive(&machine, &[spec("a"), spec("b")]), MachineStatus::Success, "{}", logged());
-        let screen = "\x1b[1m~ # l\n[b] hello\n\x1b[1m~ # ls\r\nbin\r\n~ # ";
+        let screen = "\x1b[1m~ # l\n[b] hello\n\x1b[1m~ # ls\r\nbin\r\n~ # \x1b[0m\x1b(B\x0f";
         assert_eq!(machine.console(), given("a") + screen, "{release}");
         machine.assert_clean();
     }
+}
+
+#[test]
+fn what_a_guest_does_to_the_terminal_ends_with_its_turn() {
+    let machine = Machine::builder().build();
+    then_write(&machine, 1, "\x1b[?1049h\x1b[?25l\x1b[6nedit\r\n");
+    then_type(&machine, "\x1d");
+    then_type(&machine, "quit\r");
+    then_end(&machine, 1, SHUTDOWN_POWEROFF);
+    assert_eq!(interactive(&machine, &[spec("a")]), MachineStatus::Success, "{}", logged());
+    let (undo, redo) = ("\x1b[?25h\x1b[?1049l\x1b[0m\x1b(B\x0f", "\x1b[?1049h\x1b[?25l");
+    let expected = given("a")
+        + "\x1b[?1049h\x1b[?25l\x1b[6nedit\r\n"
+        + undo
+        + "db-boot> quit\r\n"
+        + &given("a")
+        + redo
+        + undo;
+    assert_eq!(machine.console().replace("quit\n", "quit\r\n"), expected);
+    machine.assert_clean();
+}
+
+#[test]
+fn a_vm_that_is_preserved_is_listed_and_not_to_be_had() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    then_type(&machine, "\x1dlist\rconsole a\rquit\r");
+    then_end(&machine, 2, SHUTDOWN_POWEROFF);
+    let kept = BootSpec { on_crash: ExitAction::Preserve, ..spec("a") };
+    assert_eq!(interactive(&machine, &[kept, spec("b")]), MachineStatus::VmFailed, "{}", logged());
+    let screen = machine.console();
+    assert!(screen.contains("  a        1 preserved: it has ended, and stays as it is\n"), "{screen}");
+    assert!(screen.contains("a has ended; it is preserved as it was then\n"), "{screen}");
 }
 
 #[test]

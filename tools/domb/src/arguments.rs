@@ -87,12 +87,15 @@ and vms, if they can be built. The manual describes the fields.
 
 Exit status: 0 the VMs can be built, 1 they cannot.")]
 pub(crate) struct Check {
-    /// The VM files; together they are one platform, so no two may share a name or a domain id. Or one platform file
+    /// The VM files; together they are one platform, so no two may share a name, a domain id or a UUID. Or one platform file
     #[arg(required = true, value_name = "VM.cfg|PLATFORM.toml")]
     pub(crate) files: Vec<PathBuf>,
     /// Show each VM's start-of-day picture: what is where in its memory
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Check too whether the VMs fit a machine with so much memory, in MiB
+    #[arg(long, value_name = "MIB")]
+    pub(crate) machine_memory: Option<u64>,
     /// Write the result as JSON
     #[arg(long, conflicts_with = "plan")]
     pub(crate) json: bool,
@@ -139,6 +142,9 @@ pub(crate) struct Pack {
     /// The folder with GRUB [default: $DOMB_GRUB, or build/grub, or the system's]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) grub: Option<PathBuf>,
+    /// Refuse to pack VMs that do not fit a machine with so much memory, in MiB
+    #[arg(long, value_name = "MIB")]
+    pub(crate) machine_memory: Option<u64>,
     /// For real machines: do not have db-boot write the machine's status to QEMU's exit device
     #[arg(long)]
     pub(crate) no_exit_port: bool,

@@ -356,3 +356,64 @@ fn a_missing_part_names_the_target_that_makes_it() {
     let output = shop.domb(&["pack", "web.cfg", "-o", "disk.img"]);
     assert!(stderr(&output).contains("`make build/grub`") || output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn what_does_not_fit_the_machine_is_found_on_the_host() {
+    let shop = Workshop::new();
+    shop.vm("small", "");
+    shop.write("large.cfg", b"name = 'large'\nkernel = 'kernel'\nmemory = 900\n");
+    let check = |mib: &str| shop.domb(&["check", "small.cfg", "large.cfg", "--machine-memory", mib]);
+    let output = check("4096");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let output = check("1000");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("warning: the VMs may not fit the machine: "), "{}", stderr(&output));
+    let output = check("800");
+    assert_eq!(output.status.code(), Some(1));
+    let words = "the 2 VMs start with 916 MiB, 900 MiB of them in \"large\", and db-boot";
+    assert!(stderr(&output).contains(words), "{}", stderr(&output));
+    let pack = ["pack", "small.cfg", "large.cfg", "-o", "d.img", "--machine-memory"];
+    let output = shop.domb(&[&pack[..], &["800"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the VMs do not fit the machine: "), "{}", stderr(&output));
+    assert!(!shop.path("d.img").exists());
+    assert_eq!(shop.domb(&[&pack[..], &["4096"]].concat()).status.code(), Some(0));
+}
+
+#[test]
+fn two_vms_of_one_uuid_are_refused() {
+    let shop = Workshop::new();
+    let uuid = "uuid = '5a3c6f8e-1b2d-4c3e-8f90-a1b2c3d4e5f6'\n";
+    shop.vm("one", uuid);
+    shop.vm("two", uuid);
+    let output = shop.domb(&["check", "one.cfg", "two.cfg"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(text.contains("two.cfg:4:8: VM \"two\" has the UUID of \"one\" in one.cfg"), "{text}");
+}
+
+#[test]
+fn a_ram_disk_that_linux_cannot_unpack_is_found_on_the_host() {
+    let shop = Workshop::new();
+    // Linux's table of what it unpacks: gzip by two magic numbers, then xz, which was not built in.
+    let entry = |magic: [u8; 2], function: u8| {
+        [&magic[..], &[0; 6], &[0, 0x10, 0, 0, 0, 0, 0, 0], &[0, function, 0, 0, 0, 0, 0, 0]].concat()
+    };
+    let table =
+        [entry([0x1f, 0x8b], 1), entry([0x1f, 0x9e], 1), entry([0xfd, b'7'], 0), entry([0, 0], 0)].concat();
+    shop.write("linux", &support::linux_kernel(&table));
+    let check = |ramdisk: &[u8]| {
+        shop.write("ram", ramdisk);
+        shop.write("l.cfg", b"name = 'l'\nkernel = 'linux'\nmemory = 16\nramdisk = 'ram'\n");
+        let output = shop.domb(&["check", "l.cfg"]);
+        (output.status.code(), stderr(&output))
+    };
+    assert_eq!(check(&[0x1f, 0x8b, 8, 0]), (Some(0), String::new()));
+    let (code, text) = check(b"\xfd7zXZ\0\0\x01");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("l.cfg:4:11: VM \"l\": RAM disk ram: it is compressed with xz"), "{text}");
+    assert!(text.contains("the kernel unpacks gzip") && text.contains("CONFIG_RD_XZ"), "{text}");
+    let (code, text) = check(b"no RAM disk at all");
+    assert_eq!(code, Some(0));
+    assert!(text.contains("warning: ") && text.contains("neither a CPIO archive"), "{text}");
+}

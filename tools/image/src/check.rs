@@ -9,6 +9,7 @@ use kernel_image::{ImageError, KernelImage};
 use protocols::spec::{BootSpec, GuestKind};
 use xen_abi::PageCount;
 
+use crate::initrd::{self, Finding};
 use crate::kernel::MAX_UNPACKED;
 use crate::platform::{Platform, PlatformError, Vm};
 use crate::report::Layout;
@@ -25,6 +26,8 @@ pub struct VmReport {
     pub plan: String,
     /// The same in numbers.
     pub layout: Layout,
+    /// What may keep it from working all the same, with its place.
+    pub warnings: Vec<String>,
 }
 
 impl fmt::Display for VmReport {
@@ -89,12 +92,20 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
             GuestKind::Pvh => GuestPlan::pvh(&kernel, &request, vm.spec.vcpus),
         };
         let plan = plan.map_err(|error| cannot_plan(vm, &error))?;
+        let mut warnings = Vec::new();
+        let finding = platform.ramdisk(vm).and_then(|ramdisk| initrd::look(&kernel, &ramdisk.bytes));
+        match finding {
+            Some(Finding::Unusable(text)) => return Err(about_ramdisk(vm, &text)),
+            Some(Finding::Doubtful(text)) => warnings.push(about_ramdisk(vm, &text)),
+            None => {}
+        }
         let kernel_format = image.unpacked_from.clone().unwrap_or_else(|| unwrapped.format.to_string());
         Ok(VmReport {
             spec: vm.spec.clone(),
             kernel_format,
             plan: plan.to_string(),
             layout: Layout::from(&plan),
+            warnings,
         })
     };
     vms.iter().map(|(index, vm)| (*index, check(vm))).collect()
@@ -104,6 +115,13 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
 fn bad_kernel(vm: &Vm, error: &ImageError) -> String {
     let path = &vm.file.config.kernel;
     let message = format!("VM {:?}: kernel {}: {error}", vm.spec.name, path.value.display());
+    Diagnostic::error(path.span, message).render(&vm.file.source)
+}
+
+/// A message about a VM's RAM disk, at the line that names it.
+fn about_ramdisk(vm: &Vm, text: &str) -> String {
+    let Some(path) = vm.file.config.ramdisks.first() else { return text.to_owned() };
+    let message = format!("VM {:?}: RAM disk {}: {text}", vm.spec.name, path.value.display());
     Diagnostic::error(path.span, message).render(&vm.file.source)
 }
 

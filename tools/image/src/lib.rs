@@ -13,6 +13,7 @@ pub mod check;
 pub mod config;
 pub mod disk;
 pub mod files;
+mod initrd;
 pub mod inspect;
 pub mod interrupt;
 pub mod kernel;

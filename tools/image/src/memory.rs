@@ -76,6 +76,44 @@ impl BuilderNeed {
     }
 }
 
+/// db-boot's image in memory, for estimates without one at hand.
+pub const USUAL_BUILDER: u64 = 2 * MIB;
+
+/// Whether VMs fit a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// They do, and Xen has what it needs.
+    Fine,
+    /// Xen may need what is left.
+    Close(String),
+    /// They have more than the machine.
+    TooMuch(String),
+}
+
+/// Whether the VMs of `specs` and a Dom0 of `dom0_mib` fit a machine of `machine_mib`.
+pub fn fit(specs: &[&BootSpec], dom0_mib: u64, machine_mib: u64) -> Fit {
+    let guests_mib = specs.iter().fold(0_u64, |sum, spec| sum.saturating_add(spec.memory_kib)).div_ceil(1024);
+    let count = if specs.len() == 1 { "the VM".into() } else { format!("the {} VMs", specs.len()) };
+    let largest = specs.iter().max_by_key(|spec| spec.memory_kib).filter(|_| specs.len() > 1);
+    let largest = largest.map(|spec| format!(", {} MiB of them in {:?}", spec.memory_kib / 1024, spec.name));
+    let needed = format!(
+        "{count} start with {guests_mib} MiB{}, and db-boot with its RAM disk takes {dom0_mib} MiB; the machine has {machine_mib} MiB",
+        largest.unwrap_or_default()
+    );
+    let advice = "give the VMs less `memory` or the machine more";
+    let all = u64::try_from(specs.len()).unwrap_or(u64::MAX);
+    let xen =
+        XEN_BASE.saturating_add(all.saturating_mul(XEN_PER_DOMAIN)) / MIB + machine_mib / XEN_TABLES_SHARE;
+    let least = guests_mib.saturating_add(dom0_mib);
+    if least > machine_mib {
+        Fit::TooMuch(format!("{needed}: {advice}"))
+    } else if least.saturating_add(xen) > machine_mib {
+        Fit::Close(format!("{needed}, of which Xen itself may need up to {xen} MiB: {advice}"))
+    } else {
+        Fit::Fine
+    }
+}
+
 /// The memory of a machine that runs the VMs of `specs` beside a Dom0 of `dom0_mib`, and those that `server` may build, in MiB.
 pub fn machine_mib<'a>(
     specs: impl IntoIterator<Item = &'a BootSpec>,

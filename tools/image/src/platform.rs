@@ -332,6 +332,7 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<&str, &VmFile> = BTreeMap::new();
     let mut domids: BTreeMap<u16, &VmFile> = BTreeMap::new();
+    let mut uuids: BTreeMap<[u8; 16], &VmFile> = BTreeMap::new();
     for file in files {
         let name = &file.config.name;
         if let Some(first) = names.insert(&name.value, file) {
@@ -347,6 +348,7 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
             }
             problems.push(problem.render(file.source_of(Key::Name)));
         }
+        problems.extend(same_uuid(file, uuids.insert(file.config.uuid, file)));
         let Some(domid) = &file.config.domid else { continue };
         if let Some(first) = domids.insert(domid.value, file) {
             let message = format!(
@@ -359,6 +361,20 @@ fn conflicts(files: &[VmFile]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// The problem of a VM that has the UUID of one before it. VMs of one name have one anyway, and their name is the problem.
+fn same_uuid(file: &VmFile, first: Option<&VmFile>) -> Option<String> {
+    let first = first.filter(|first| first.config.name.value != file.config.name.value)?;
+    let message = format!(
+        "VM {:?} has the UUID of {:?} in {}",
+        file.config.name.value,
+        first.config.name.value,
+        first.source_of(Key::Uuid).name()
+    );
+    let help = "leave `uuid` out: one is derived from the name; or write another";
+    let problem = Diagnostic::error(file.config.uuid_span, message).with_help(help);
+    Some(problem.render(file.source_of(Key::Uuid)))
 }
 
 /// VMs that could never start because of those that they start after.

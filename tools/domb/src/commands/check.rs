@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use image::check::{self, VmReport};
 use image::inspect::PlatformFacts;
+use image::memory::{BuilderNeed, USUAL_BUILDER};
 use image::report::VmSummary;
 use image::source::Severity;
 use serde::Serialize;
@@ -40,6 +41,21 @@ fn check(arguments: &Check, warnings: &mut Vec<String>) -> Result<Checks, Failur
     let platform = load_platform(&arguments.files, true)?;
     warnings.extend_from_slice(platform.warnings());
     let reports = check::check(&platform)?;
+    let mut warn = |text: String| {
+        messages::warn(&text);
+        warnings.push(text);
+    };
+    reports.iter().flat_map(|report| &report.warnings).for_each(|text| warn(text.clone()));
+    if let Some(machine_mib) = arguments.machine_memory {
+        let archive = u64::try_from(platform.archive()?.len()).unwrap_or(u64::MAX);
+        let need = BuilderNeed {
+            image: USUAL_BUILDER,
+            archive,
+            unpacking: platform.unpacking_cost(),
+            serving: platform.serving_need(),
+        };
+        super::fits(platform.specs(), need.dom0_mem_mib(), machine_mib, &mut warn)?;
+    }
     Ok(Checks { platform: platform.settings().map(PlatformFacts::from), reports })
 }
 

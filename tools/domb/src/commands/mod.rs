@@ -19,8 +19,10 @@ pub(crate) mod verify;
 use std::path::PathBuf;
 
 use image::config::VmFile;
+use image::memory::{self, Fit};
 use image::platform::Platform;
 use image::platform_file::{PlatformFile, is_platform_file};
+use protocols::BootSpec;
 
 use crate::messages::{self, Failure};
 
@@ -60,6 +62,21 @@ fn read_inputs(paths: &[PathBuf]) -> Result<Inputs, Failure> {
         }
     }
     if failures.is_empty() { Ok(Inputs::Vms(files)) } else { Err(Failure::all(failures)) }
+}
+
+/// Whether VMs and a Dom0 of `dom0_mib` fit a machine of `machine_mib`; `warn` is told if they only just do.
+fn fits<'a>(
+    specs: impl Iterator<Item = &'a BootSpec>,
+    dom0_mib: u64,
+    machine_mib: u64,
+    warn: &mut dyn FnMut(String),
+) -> Result<(), Failure> {
+    match memory::fit(&specs.collect::<Vec<_>>(), dom0_mib, machine_mib) {
+        Fit::Fine => {}
+        Fit::Close(text) => warn(format!("the VMs may not fit the machine: {text}")),
+        Fit::TooMuch(text) => return Err(Failure::new(format!("the VMs do not fit the machine: {text}"))),
+    }
+    Ok(())
 }
 
 /// Reads VM files, or a platform file, and their images, and unpacks packed kernels unless they are to be kept as they are.

@@ -19,6 +19,9 @@ pub(crate) fn run(arguments: &Pack) -> Result<ExitCode, Failure> {
     };
     let stack =
         Stack::load(&arguments.files, &arguments.stack, !arguments.no_exit_port, arguments.interactive)?;
+    if let Some(machine_mib) = arguments.machine_memory {
+        stack.fits(machine_mib)?;
+    }
     let disk = stack.disk(arguments.grub.as_deref())?;
     write(Some(output), &disk)?;
     write(arguments.archive_only.as_deref(), &stack.archive)

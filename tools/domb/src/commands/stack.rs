@@ -14,7 +14,7 @@ use super::load_platform;
 use super::trusted::Trusted;
 use crate::arguments;
 use crate::defaults;
-use crate::messages::Failure;
+use crate::messages::{self, Failure};
 
 /// Everything that boots.
 pub(crate) struct Stack {
@@ -25,6 +25,9 @@ pub(crate) struct Stack {
     pub(crate) archive: Vec<u8>,
     /// Memory of a machine that has room for all of it, in MiB.
     pub(crate) machine_mib: u64,
+    /// What Xen gives to db-boot of that.
+    dom0_mib: u64,
+    platform: Platform,
 }
 
 impl Stack {
@@ -37,7 +40,8 @@ impl Stack {
     ) -> Result<Self, Failure> {
         let platform = load_platform(files, chosen.keep_packed)?;
         if !chosen.no_check {
-            image::check::check(&platform)?;
+            let reports = image::check::check(&platform)?;
+            reports.iter().flat_map(|report| &report.warnings).for_each(|text| messages::warn(text));
         }
         let xen = Xen::read(&defaults::xen(chosen.xen.as_deref())?)?;
         let server = platform.settings().and_then(|settings| settings.server.as_ref());
@@ -64,7 +68,14 @@ impl Stack {
             ),
             archive,
             machine_mib: memory::machine_mib(platform.specs(), dom0_mib, server),
+            dom0_mib,
+            platform,
         })
+    }
+
+    /// Whether the VMs fit a machine of so many MiB; a warning if they only just do.
+    pub(crate) fn fits(&self, machine_mib: u64) -> Result<(), Failure> {
+        super::fits(self.platform.specs(), self.dom0_mib, machine_mib, &mut |text| messages::warn(&text))
     }
 
     /// A disk image that boots it.

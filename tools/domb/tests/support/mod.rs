@@ -140,7 +140,12 @@ pub(crate) fn kernel_with_own_note(contents: &[u8], own_note: &[u8]) -> Vec<u8> 
     kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0")], own_note)
 }
 
-/// The same, which can start as a PVH guest too: at its first byte.
+/// The same, which says that it is a Linux.
+pub(crate) fn linux_kernel(contents: &[u8]) -> Vec<u8> {
+    kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (6, b"linux\0\0\0"), (8, b"generic\0")], &[])
+}
+
+/// The same as the first, which can start as a PVH guest too: at its first byte.
 pub(crate) fn pvh_kernel(contents: &[u8]) -> Vec<u8> {
     let start = 0x10_0000_u64.to_le_bytes();
     kernel_with_notes(contents, &[(5, b"xen-3.0\0"), (8, b"generic\0"), (1, &start), (18, &start)], &[])

@@ -3,7 +3,11 @@
 //! The known keys are those of xl.cfg(5) and of the predecessor's files, so that a file which works elsewhere is
 //! told what we cannot do with it, instead of silently losing a device.
 
+mod unread;
+
 use std::fmt;
+
+pub use unread::{Reason, Unread, asks_for_nothing, unread};
 
 /// A key that we read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +16,10 @@ pub enum Key {
     Name,
     /// `type = "pv"`
     Type,
+    /// `builder = "generic"` (an older `type`)
+    Builder,
+    /// `loader = "generic"` (older still)
+    Loader,
     /// `uuid = "UUID"`
     Uuid,
     /// `domid = NUMBER` (the predecessor's)
@@ -96,6 +104,8 @@ pub enum Key {
 pub const SUPPORTED: &[(&str, Key)] = &[
     ("name", Key::Name),
     ("type", Key::Type),
+    ("builder", Key::Builder),
+    ("loader", Key::Loader),
     ("uuid", Key::Uuid),
     ("domid", Key::Domid),
     ("vcpus", Key::Vcpus),
@@ -155,109 +165,10 @@ impl fmt::Display for Key {
     }
 }
 
-/// Why we do not support a key that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It describes a device whose backend would run in another domain, or the program that emulates it.
-    Devices,
-    /// It gives a VM a PCI device, or privileges.
-    Passthrough,
-    /// It only means something for HVM guests.
-    HvmOnly,
-    /// It only means something on Arm.
-    ArmOnly,
-    /// It chooses the program that finds the kernel inside the guest's disk.
-    Bootloader,
-    /// It places a VM on NUMA nodes.
-    Placement,
-    /// It is about what the guest sees of CPU and time.
-    CpuAndTime,
-    /// It is about XenStore, which VMs do not have yet.
-    XenStore,
-    /// It belongs to the toolstack of a Linux Dom0.
-    Toolstack,
-    /// What happens at an event that we do not tell apart yet.
-    Events,
-    /// It has long been replaced by another key.
-    Replaced(&'static str),
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Devices => {
-                "virtual devices need a backend domain, and there is none yet: a VM has its RAM disk"
-            }
-            Self::Passthrough => "VMs get no PCI devices and no privileges yet",
-            Self::HvmOnly => "it is for HVM guests, and only PV guests are built",
-            Self::ArmOnly => "it is for Arm machines",
-            Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",
-            Self::Placement => "Xen places the VM's memory where it likes",
-            Self::CpuAndTime => "Xen's defaults for CPU features and time apply",
-            Self::XenStore => "VMs have no XenStore yet",
-            Self::Toolstack => "it is for the toolstack of a Linux Dom0, which is not there",
-            Self::Events => "a VM that ends so is treated as if it had crashed (`on_crash`)",
-            Self::Replaced(by) => return write!(f, "it has been replaced by `{by}`"),
-        })
-    }
-}
-
-/// The reason why the known key `name` is not supported; `None` if it is supported or unknown.
-pub fn unsupported(name: &str) -> Option<Reason> {
-    UNSUPPORTED.iter().find(|(_, names)| names.contains(&name)).map(|(reason, _)| *reason)
-}
-
 /// All names we know, supported or not.
 pub fn all_names() -> impl Iterator<Item = &'static str> {
-    let supported = SUPPORTED.iter().map(|(name, _)| *name);
-    supported.chain(UNSUPPORTED.iter().flat_map(|(_, names)| names.iter().copied()))
+    SUPPORTED.iter().map(|(name, _)| *name).chain(unread::names())
 }
-
-/// The keys of xl.cfg(5), and those of the predecessor, that we do not support.
-#[rustfmt::skip]
-const UNSUPPORTED: &[(Reason, &[&str])] = &[
-    (Reason::Devices, &[
-        "disk", "vif", "vtpm", "p9", "pvcalls", "vfb", "channel", "usbctrl", "usbdev", "vdispl", "vsnd", "vkb",
-        "virtio", "device_model_version", "device_model_override", "device_model_args", "device_model_args_pv",
-        "device_model_args_hvm", "device_model_stubdomain_override", "device_model_stubdomain_seclabel",
-        "device_model_user", "dm_restrict", "stubdomain_kernel", "stubdomain_cmdline", "stubdomain_ramdisk",
-        "stubdomain_memory", "device_model", "tpm", "tpmmgr", "backend",
-    ]),
-    (Reason::Passthrough, &[
-        "pci", "pci_permissive", "pci_msitranslate", "pci_seize", "pci_power_mgmt", "gfx_passthru", "rdm",
-        "rdm_mem_boundary", "dtdev", "e820_host", "dom_flags",
-    ]),
-    (Reason::HvmOnly, &[
-        "boot", "hdtype", "hap", "oos", "shadow_memory", "bios", "bios_path_override", "firmware", "pae", "acpi",
-        "acpi_s3", "acpi_s4", "acpi_laptop_slate", "apic", "nx", "hpet", "altp2m", "altp2mhvm", "altp2m_count",
-        "nestedhvm", "acpi_firmware", "smbios_firmware", "smbios", "ms_vm_genid", "mmio_hole", "xen_platform_pci",
-        "xen_platform_pci_bar_uc", "viridian", "hvm_pirq", "videoram", "stdvga", "vga", "vnc", "vnclisten",
-        "vncdisplay", "vncunused", "vncpasswd", "vncconsole", "vncviewer", "keymap", "sdl", "opengl", "display",
-        "xauthority", "nographic", "spice", "spicehost", "spiceport", "spicetls_port", "spicedisable_ticketing",
-        "spicepasswd", "spiceagent_mouse", "spicevdagent", "spice_clipboard_sharing", "spiceusbredirection",
-        "spice_image_compression", "spice_streaming_video", "serial", "soundhw", "vkb_device", "usb",
-        "usbversion", "usbdevice", "vendor_device", "pvshim", "pvshim_path", "pvshim_cmdline", "pvshim_extra",
-        "timer_mode", "vpt_align",
-    ]),
-    (Reason::ArmOnly, &[
-        "gic_version", "vuart", "sve", "llc_colors", "nr_spis", "trap_unmapped_accesses", "arm_sci", "tee",
-        "device_tree", "force_assign_without_iommu",
-    ]),
-    (Reason::Bootloader, &["bootloader", "bootloader_args", "bootloader_restrict", "bootloader_user"]),
-    (Reason::Placement, &[
-        "vnuma", "nodes",
-    ]),
-    (Reason::CpuAndTime, &[
-        "cpuid", "tsc_mode", "localtime", "rtc_timeoffset", "mca_caps", "msr_relaxed", "vpmu", "vmtrace_buf_kb",
-    ]),
-    (Reason::XenStore, &["xenstore_feature_mask", "xenstore_quota"]),
-    (Reason::Toolstack, &[
-        "nomigrate", "driver_domain", "xend_suspend_evtchn_compat", "claim_mode", "suppress_spurious_page_faults",
-        "disable_migrate",
-    ]),
-    (Reason::Events, &["on_soft_reset"]),
-    (Reason::Replaced("type"), &["builder", "hvm"]),
-];
 
 #[cfg(test)]
 mod tests {

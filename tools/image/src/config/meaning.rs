@@ -1,6 +1,7 @@
 //! From assignments to a VM: each key's type, range and default, and what keys mean together.
 
 mod hashes;
+mod kind;
 mod labels;
 mod life;
 mod settings;
@@ -13,7 +14,7 @@ use protocols::settings::Access;
 use protocols::spec::{self, GuestKind, MAX_MEMORY_KIB, MAX_VCPUS};
 use protocols::{SpecError, StoreRole};
 
-use super::keys::{self, Key};
+use super::keys::{self, Key, Unread};
 use super::overrides::Overrides;
 use super::syntax::{Assignment, Value};
 use super::{VmConfig, uuid};
@@ -53,7 +54,8 @@ pub(super) fn read(
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
         domid,
-        uuid: uuid.unwrap_or_else(|| uuid::from_name(&name.value)),
+        uuid_span: uuid.as_ref().map_or(name.span, |uuid| uuid.span),
+        uuid: uuid.map_or_else(|| uuid::from_name(&name.value), |uuid| uuid.value),
         name,
         kind,
         vcpus,
@@ -131,20 +133,32 @@ fn by_key<'a>(
         first_uses.insert(name, *span);
         match keys::SUPPORTED.iter().find(|(known, _)| known == name) {
             Some((_, key)) => _ = values.insert(*key, assignment),
-            None => diagnostics.push(refuse_key(name, *span)),
+            None => diagnostics.extend(unread_key(name, *span, &assignment.value.value)),
         }
     }
     values
 }
 
-/// The error for a key that we do not read.
-fn refuse_key(name: &str, span: Span) -> Diagnostic {
-    if let Some(reason) = keys::unsupported(name) {
-        return Diagnostic::error(span, format!("{name:?} is not supported: {reason}"))
-            .with_help("remove the line");
+/// What is to be said of a key that we do not read, if anything.
+fn unread_key(name: &str, span: Span, value: &Value) -> Option<Diagnostic> {
+    match keys::unread(name) {
+        Some(_) if keys::asks_for_nothing(name, value) => None,
+        Some(Unread::Refused(reason)) => Some(
+            Diagnostic::error(span, format!("{name:?} is not supported: {reason}"))
+                .with_help("remove the line"),
+        ),
+        Some(Unread::NoEffect(reason)) => {
+            Some(Diagnostic::warning(span, format!("{name:?} has no effect on PV and PVH guests: {reason}")))
+        }
+        None => Some(unknown_key(name, span)),
     }
+}
+
+fn unknown_key(name: &str, span: Span) -> Diagnostic {
     let error = Diagnostic::error(span, format!("unknown key {name:?}"));
-    let supported = || keys::SUPPORTED.iter().map(|(known, _)| *known);
+    // Nobody is to be led to the keys of old toolstacks.
+    let of_today = |key| !matches!(key, Key::Builder | Key::Loader);
+    let supported = || keys::SUPPORTED.iter().filter(|(_, key)| of_today(*key)).map(|(known, _)| *known);
     match nearest(name, supported()).or_else(|| nearest(name, keys::all_names())) {
         Some(known) => error.with_help(format!("did you mean {known:?}?")),
         None => error.with_help(format!("the keys are: {}", supported().collect::<Vec<_>>().join(", "))),
@@ -236,24 +250,6 @@ impl Reader<'_> {
         let message = format!("{:?} is {}, must be {low} to {high}{unit}", key.name(), number.value);
         self.error(number.span, message);
         None
-    }
-
-    fn kind(&mut self) -> GuestKind {
-        let Some(kind) = self.string(Key::Type) else { return GuestKind::Pv };
-        match kind.value.as_str() {
-            "pv" => return GuestKind::Pv,
-            "pvh" => return GuestKind::Pvh,
-            "hvm" => {
-                let help = "HVM guests need a device model, which does not exist here; for a kernel that can run as PVH or PV \
-                            write type = \"pvh\" or type = \"pv\"";
-                self.error(kind.span, "type \"hvm\" is not supported").help.push(help.into());
-            }
-            other => {
-                let help = "the types are \"pv\" and \"pvh\"";
-                self.error(kind.span, format!("unknown type {other:?}")).help.push(help.into());
-            }
-        }
-        GuestKind::Pv
     }
 
     fn name(&mut self) -> Option<Spanned<String>> {
@@ -352,7 +348,7 @@ impl Reader<'_> {
         Some(Spanned::new(domid, number.span))
     }
 
-    fn uuid(&mut self) -> Option<[u8; 16]> {
+    fn uuid(&mut self) -> Option<Spanned<[u8; 16]>> {
         let text = self.string(Key::Uuid)?;
         let uuid = uuid::parse(&text.value).filter(|uuid| *uuid != [0; 16]);
         if uuid.is_none() {
@@ -362,7 +358,7 @@ impl Reader<'_> {
                     .into(),
             );
         }
-        uuid
+        Some(Spanned::new(uuid?, text.span))
     }
 
     /// The VMs that it serves channels for: a name or a list of names.

@@ -14,7 +14,7 @@ use protocols::spec::{ExitAction, GuestKind};
 use protocols::{Digest, Life, Settings, StoreRole};
 
 use crate::files::{self, FileError};
-use crate::source::{Diagnostic, Severity, SourceFile, Spanned};
+use crate::source::{Diagnostic, Severity, SourceFile, Span, Spanned};
 
 /// The largest VM file that is read. The largest that means anything has a few kilobytes.
 const MAX_FILE_LEN: u64 = 1 << 20;
@@ -33,6 +33,8 @@ pub struct VmConfig {
     pub domid: Option<Spanned<u16>>,
     /// Its UUID: the file's, or one that is derived from the name.
     pub uuid: [u8; 16],
+    /// Where that is written: its own line, or the name.
+    pub uuid_span: Span,
     /// What kind of guest it is; PV unless the file says.
     pub kind: GuestKind,
     /// Its vCPUs.
