@@ -11,7 +11,7 @@ host := target/debug
 harness = $(host)/harness
 
 .PHONY: all db-boot db-server control-domain tools runner run tests-list tests-all test test-host xen check floors unsafe-check unsafe-inventory \
-    fault-sweep lint clean help
+    fault-sweep fuzz lint clean help
 .DEFAULT_GOAL := all
 # A downloaded file stays, also one that is only on the way to another.
 .SECONDARY:
@@ -78,6 +78,17 @@ fault-sweep:
 bench: tools
 	@$(harness) bench --xen '$(XEN)' $(if $(QUICK),--quick) $(if $(RECORD),--record)
 
+# Hostile input for every parser: TARGET=NAME for one of them, SECONDS=N for each, SEED=N for other inputs. The compiler puts in
+# counters, by which the inputs are led to new code.
+SECONDS ?= 3
+triple = $(shell rustc -vV | sed -n 's/^host: //p')
+fuzz_flags := "-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=3", \
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+fuzz:
+	@$(CARGO) --config 'target.$(triple).rustflags=[$(fuzz_flags)]' build --quiet --profile evidence \
+	    --target $(triple) --target-dir target/fuzz -p fuzz
+	@target/fuzz/$(triple)/evidence/fuzz --target '$(TARGET)' --seconds '$(SECONDS)' --seed '$(SEED)'
+
 check: floors unsafe-check
 
 floors: runner
@@ -111,6 +122,7 @@ help:
 	@echo 'make bench              measure db-boot beside Debian'"'"'s xl on XEN [QUICK=1] [RECORD=1]'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
 	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
+	@echo 'make fuzz               hostile input for every parser: TARGET=NAME SECONDS=N SEED=N'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
 	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below'
 	@echo 'make clean              remove build/ and target/, downloads included'
