@@ -4,7 +4,7 @@ use core::fmt;
 
 use thiserror::Error;
 use xen_abi::start_info::{StartFlags, StartInfo};
-use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
+use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn, Port};
 
 use hypercall::WindowError;
 
@@ -13,7 +13,7 @@ use crate::hypervisor::Hypervisor;
 use crate::layout::{self, LayoutError, Regions, page_of};
 use crate::memory::{self, MemoryError, READ_ONLY};
 use crate::ramdisk::Module;
-use crate::window::{self, SharedFrames, Window};
+use crate::window::{self, SharedBytes, SharedFrames, Window};
 use crate::{clock, console, events, heap, logger, machine, traps};
 
 /// Why a kernel did not start.
@@ -37,6 +37,7 @@ pub struct Boot {
     address: GuestVirt,
     window_taken: bool,
     module_taken: bool,
+    store_taken: bool,
 }
 
 /// Pages that the runtime does not use, mapped at their own address.
@@ -104,6 +105,16 @@ impl Boot {
         (!taken).then(Window::new)
     }
 
+    /// The ring of the domain's XenStore, a page, and its port; `None` when there is none. It can be taken once; `None` after that.
+    pub fn store(&mut self) -> Option<(SharedBytes, Port)> {
+        let page = store_page(self.start).filter(|_| !core::mem::replace(&mut self.store_taken, true))?;
+        let address = GuestVirt::new(layout::address_of(page));
+        // SAFETY: the builder mapped the page, and it stays; it is no page of the heap, the stack or the image, which are all
+        // elsewhere (`layout::regions`), and this is the only call.
+        let memory = unsafe { SharedBytes::new(address, PAGE_SIZE) }?;
+        Some((memory, Port::new(self.start.store_evtchn)))
+    }
+
     /// Maps all pages that the runtime has no use for yet. From then on the heap does not grow.
     pub fn spare_pages(&mut self) -> Result<SparePages, MemoryError> {
         let (start, end) = heap::take_rest()?;
@@ -147,8 +158,13 @@ pub(crate) extern "C" fn start(start_address: u64, boot_stack_end: u64) -> ! {
     if let Err(error) = prepare(start, start_address, boot_stack_end) {
         ending::fail(format_args!("the kernel cannot start: {error}"));
     }
-    let mut boot =
-        Boot { start, address: GuestVirt::new(start_address), window_taken: false, module_taken: false };
+    let mut boot = Boot {
+        start,
+        address: GuestVirt::new(start_address),
+        window_taken: false,
+        module_taken: false,
+        store_taken: false,
+    };
     ending::end(machine::kernel_main(&mut boot))
 }
 
