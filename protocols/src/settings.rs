@@ -8,6 +8,7 @@ mod access;
 mod labels;
 mod limits;
 mod placement;
+mod processor;
 
 use alloc::string::String;
 
@@ -21,6 +22,7 @@ pub use limits::{
     MAX_TABLE_FRAMES,
 };
 pub use placement::{Affinity, CpuRange, CpuSet, MAX_CAP, MAX_CPU, MAX_CPU_RANGES, MAX_WEIGHT, Placement};
+pub use processor::{CpuidChange, MAX_CPUID_CHANGES, NO_SUBLEAF, Processor, Register, TscMode};
 
 /// Settings of a VM. The order of the fields is the wire format: additions go last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub placement: Placement,
     /// What a security policy knows it by.
     pub labels: Labels,
+    /// What it sees of the processor.
+    pub processor: Processor,
 }
 
 /// Why settings are not valid.
@@ -92,6 +96,12 @@ pub enum SettingsError {
         "CPUs: a set must have one CPU at least, up to CPU {MAX_CPU}, as ranges in ascending order with gaps between"
     )]
     BadCpus,
+    /// A change of CPUID that contradicts itself or another, or changes nothing.
+    #[error("CPUID leaf {leaf:#x}: a register is changed twice, or a bit in two ways, or no bit at all")]
+    BadCpuid {
+        /// The leaf.
+        leaf: u32,
+    },
     /// A text that is no label of any policy.
     #[error(
         "label {label:?}: must be USER:ROLE:TYPE in at most {MAX_LABEL_LEN} characters, such as \"system_u:system_r:domU_t\""
@@ -114,7 +124,8 @@ impl Settings {
         self.access.validate()?;
         self.limits.validate()?;
         self.placement.validate()?;
-        self.labels.validate()
+        self.labels.validate()?;
+        self.processor.validate()
     }
 }
 

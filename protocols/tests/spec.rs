@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use protocols::header::HeaderError;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::settings::{
-    Access, Affinity, CpuRange, CpuSet, IoMemory, IoPorts, Labels, Limits, MAX_CAP, MAX_CPU_RANGES,
-    MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT,
-    Placement,
+    Access, Affinity, CpuRange, CpuSet, CpuidChange, IoMemory, IoPorts, Labels, Limits, MAX_CAP,
+    MAX_CPU_RANGES, MAX_CPUID_CHANGES, MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN,
+    MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Placement, Processor, Register, TscMode,
 };
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
 use protocols::{
@@ -59,9 +59,19 @@ fn sample() -> BootSpec {
                 pool: 0,
             },
             labels: Labels { running: Some("u:r:t".into()), building: Some("u:r:b".into()) },
+            processor: Processor {
+                tsc: TscMode::Native,
+                stays: true,
+                relaxed_msrs: false,
+                cpuid: vec![change()],
+            },
         },
         store: StoreRole::Client { server: 0x345 },
     }
+}
+
+fn change() -> CpuidChange {
+    CpuidChange { leaf: 7, subleaf: 0, register: Register::Ecx, ones: 1, zeros: 0x80, host: 2 }
 }
 
 fn cpus(list: &[u32]) -> CpuSet {
@@ -70,7 +80,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   122, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   133, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -96,6 +106,8 @@ const GOLDEN: &[u8] = &[
     1, 0x80, 0x04, 1, 50, 0,                        // weight, cap, pool
     1, 5, b'u', b':', b'r', b':', b't',             // label
     1, 5, b'u', b':', b'r', b':', b'b',             // label to build with
+    2, 1, 0,                                        // time-stamp counter, stays, relaxed registers
+    1, 7, 0, 2, 1, 0x80, 0x01, 2,                   // changes of CPUID: leaf, subleaf, register, ones, zeros, host
     1, 0xc5, 0x06,                                  // store: a client of domain 0x345
 ];
 
@@ -179,9 +191,9 @@ fn each_lie_of_the_header_has_its_error() {
     assert!(matches!(with(0, b'X'), SpecError::Header(HeaderError::BadMagic { .. })));
     assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
     assert_eq!(with(11, 1), HeaderError::ReservedNotZero { found: 0x100 }.into());
-    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_007a, most: MAX_BODY_LEN }.into());
-    assert_eq!(with(12, 121), HeaderError::TrailingBytes { count: 1 }.into());
-    assert_eq!(with(12, 123), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
+    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0085, most: MAX_BODY_LEN }.into());
+    assert_eq!(with(12, 132), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(with(12, 134), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
 }
 
 #[test]
@@ -265,6 +277,26 @@ const WRONG_FIELDS: &[WrongField] = &[
         "too long a label",
         |s| s.settings.labels.building = Some(format!("u:r:{}", "t".repeat(MAX_LABEL_LEN - 3))),
         "label \"u:r:ttt",
+    ),
+    (
+        "a bit of CPUID both ways",
+        |s| s.settings.processor.cpuid[0].host = 1,
+        "CPUID leaf 0x7: a register is changed twice",
+    ),
+    (
+        "a register of CPUID twice",
+        |s| s.settings.processor.cpuid.push(CpuidChange { ones: 4, ..change() }),
+        "CPUID leaf 0x7",
+    ),
+    (
+        "no change of CPUID",
+        |s| s.settings.processor.cpuid[0] = CpuidChange { ones: 0, zeros: 0, host: 0, ..change() },
+        "CPUID leaf 0x7",
+    ),
+    (
+        "too many changes of CPUID",
+        |s| s.settings.processor.cpuid = vec![change(); MAX_CPUID_CHANGES + 1],
+        "65 registers of CPUID: at most 64",
     ),
     ("only a label to build with", |s| s.settings.labels.running = None, "label \"u:r:b\" is only for"),
     (
@@ -350,7 +382,13 @@ fn largest_settings() -> Settings {
             pool: u32::MAX,
         },
         labels: Labels { running: label(), building: label() },
+        processor: Processor { cpuid: (0..64).map(largest_change).collect(), ..Processor::default() },
     }
+}
+
+fn largest_change(number: u32) -> CpuidChange {
+    let (leaf, subleaf) = (u32::MAX - number, u32::MAX);
+    CpuidChange { leaf, subleaf, ones: 0xf000_0000, zeros: 0x0f00_0000, host: 0x00ff_ffff, ..change() }
 }
 
 /// A set on the wire that the constructor would not make.
@@ -376,6 +414,11 @@ fn any_affinity() -> impl Strategy<Value = Affinity> {
     ]
 }
 
+/// A change of some bits; each of the others is cleared or the machine's.
+fn any_change(leaf: u32, a: u32, b: u32) -> CpuidChange {
+    CpuidChange { leaf, ones: a, zeros: !a & b, host: !a & !b, ..change() }
+}
+
 prop_compose! {
     fn any_valid_settings()(
         io_memory in prop::collection::vec((0..MAX_FRAME / 2, 1..MAX_FRAME / 2), 0..4),
@@ -392,6 +435,8 @@ prop_compose! {
         pool in any::<u32>(),
         label in proptest::option::of("[a-z]{1,9}:[a-z]{1,9}:[a-zA-Z_]{1,20}(:s0)?"),
         build in any::<bool>(),
+        flags in any::<[bool; 2]>(),
+        masks in prop::collection::vec(any::<(u32, u32)>(), 0..5),
     ) -> Settings {
         let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory { first, pages }).collect();
         let io_ports =
@@ -401,6 +446,12 @@ prop_compose! {
             limits: Limits { event_channels, grant_frames, maptrack_frames, grant_version },
             placement: Placement { hard, soft, weight, cap, pool },
             labels: Labels { building: label.clone().filter(|_| build), running: label },
+            processor: Processor {
+                tsc: TscMode::AlwaysEmulate,
+                stays: flags[0],
+                relaxed_msrs: flags[1],
+                cpuid: (1..).zip(masks).map(|(leaf, (a, b))| any_change(leaf, a, b)).collect(),
+            },
         }
     }
 }

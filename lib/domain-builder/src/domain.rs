@@ -5,6 +5,7 @@ use core::fmt;
 use crate::labels::LabelNumbers;
 use hypercall::{RawHypercall, Xen};
 use protocols::Settings;
+use xen_abi::cpu_policy::MSR_RELAXED;
 use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::hvm::EMULATE_LAPIC;
 use xen_abi::{DomId, PageCount};
@@ -58,6 +59,7 @@ impl DomainSpec {
             max_maptrack_frames: frames(limits.maptrack_frames),
             max_grant_version: u32::from(limits.grant_version.unwrap_or(MAX_GRANT_VERSION)),
             emulation_flags,
+            misc_flags: if self.settings.processor.relaxed_msrs { MSR_RELAXED } else { 0 },
         }
     }
 }

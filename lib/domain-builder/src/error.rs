@@ -17,6 +17,8 @@ pub enum Step {
     Limits,
     /// It is allowed the use of devices.
     Access,
+    /// What it sees of the processor is set.
+    Processor,
     /// Its vCPUs get their CPUs, and their share of them.
     Place,
     /// It gets its memory.
@@ -40,6 +42,7 @@ impl fmt::Display for Step {
             Self::Create => "create",
             Self::Limits => "limits",
             Self::Access => "access",
+            Self::Processor => "processor",
             Self::Place => "place",
             Self::Populate => "populate",
             Self::Ports => "ports",
@@ -109,6 +112,29 @@ pub enum BuildError {
         "step=load: the domain is not under construction; this is a defect in the builder, please report it"
     )]
     Over,
+    /// Xen does not accept what a domain is to see of the processor.
+    #[error(
+        "step=processor: {error}: it objects to {}; check `cpuid` against the machine",
+        LeafText(*leaf)
+    )]
+    Processor {
+        /// The call and Xen's answer.
+        error: CallError,
+        /// The leaf of CPUID that Xen objects to, if it says which.
+        leaf: Option<u32>,
+    },
+    /// A leaf of CPUID is to be changed that a domain of this kind does not have.
+    #[error(
+        "step=processor: CPUID has no {}{} for this VM on this machine: remove it from `cpuid`",
+        LeafText(Some(*leaf)),
+        SubleafText(*subleaf)
+    )]
+    NoLeaf {
+        /// The leaf.
+        leaf: u32,
+        /// Its subleaf, if one was named.
+        subleaf: Option<u32>,
+    },
     /// A VM has a label, and this Xen has none.
     #[error(
         "step=label: this Xen has no security labels: start one that is built with FLASK (CONFIG_XSM_FLASK) with flask=enforcing, \
@@ -184,11 +210,33 @@ impl BuildError {
             Self::OutOfMemory { .. } => Step::Populate,
             Self::Port { .. } => Step::Ports,
             Self::NoLabels => Step::Label,
+            Self::Processor { .. } | Self::NoLeaf { .. } => Step::Processor,
             Self::NoPvh { .. } | Self::TooOld { .. } => Step::Create,
             Self::NoShares { .. } => Step::Place,
             Self::Over => Step::Load,
             Self::NoState { .. } => Step::Vcpu,
         }
+    }
+}
+
+/// A leaf of CPUID in words.
+struct LeafText(Option<u32>);
+
+impl fmt::Display for LeafText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(leaf) => write!(f, "leaf {leaf:#x}"),
+            None => f.write_str("the whole of it"),
+        }
+    }
+}
+
+/// A subleaf in words, behind its leaf.
+struct SubleafText(Option<u32>);
+
+impl fmt::Display for SubleafText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |subleaf| write!(f, ", subleaf {subleaf}"))
     }
 }
 
@@ -218,6 +266,9 @@ fn advice(step: Step, error: &CallError) -> &'static str {
         (Step::Create, Errno::EACCES) => {
             "the security policy (FLASK) does not let this domain create one with that label: check `seclabel` against what the policy \
              allows, or allow it; \"avc: denied\" in Xen's log says what was asked for"
+        }
+        (Step::Processor, Errno::EINVAL | Errno::ERANGE) => {
+            "Xen does not take it: check `cpuid` and `tsc_mode` against what this Xen and the machine support"
         }
         (Step::Access, Errno::EPERM) => {
             "Xen keeps this device to itself, or does not know the interrupt: check `iomem`, `ioports` and `irqs` against what \

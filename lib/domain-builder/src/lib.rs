@@ -21,6 +21,7 @@ mod domain;
 mod error;
 mod labels;
 mod populate;
+mod processor;
 mod pv;
 pub mod pvh;
 mod rings;

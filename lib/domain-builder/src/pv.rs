@@ -8,8 +8,9 @@ use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Po
 
 use crate::labels::find_labels;
 use crate::populate::Supply;
+use crate::processor::Topology;
 use crate::rings::{Ring, RingPorts};
-use crate::settings::{self, check_limits};
+use crate::settings::{self, check_release};
 use crate::{BuildError, DomainSpec, Guarded, Servers, Step};
 
 /// The domain exists: paused, with vCPUs and limits, without memory.
@@ -78,14 +79,14 @@ pub struct Started {
 impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives it what its settings say.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
-        check_limits(xen, &spec.settings.limits)?;
+        check_release(xen, &spec.settings)?;
         let labels = find_labels(xen, &spec.settings.labels)?;
         let request = spec.pv_request(labels.creation);
         let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
         let domain = Guarded::new(xen, domid, labels);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
-        settings::apply(xen, domid, spec)?;
+        settings::apply(xen, domid, spec, Topology::Machine)?;
         Ok(Self { domain, servers: spec.servers })
     }
 
@@ -309,20 +310,25 @@ impl<H: RawHypercall> Sealed<'_, H> {
     }
 
     /// Changes the label that the domain was built with to the one that it runs with, if that is another.
-    fn give_label(&self) -> Result<(), BuildError> {
+    ///
+    /// A policy may let the builder map the domain's memory before, and use its event channels after: who needs both calls this in
+    /// between. Whoever starts the domain without having called it gets it done then.
+    pub fn give_label(&mut self) -> Result<(), BuildError> {
         let Some(label) = self.domain.final_label else { return Ok(()) };
-        self.domain.xen.relabel(self.domain.domid(), label).map_err(BuildError::call(Step::Label))
+        self.domain.xen.relabel(self.domain.domid(), label).map_err(BuildError::call(Step::Label))?;
+        self.domain.final_label = None;
+        Ok(())
     }
 
     /// Gives the domain the label that it runs with, ends the guard over it, and leaves it paused.
-    pub fn stay_paused(self) -> Result<Started, BuildError> {
+    pub fn stay_paused(mut self) -> Result<Started, BuildError> {
         self.give_label()?;
         let Self { domain, console_frame, console, .. } = self;
         Ok(Started { domid: domain.release(), console_frame, console })
     }
 
     /// Gives the domain the label that it runs with, starts it, and ends the guard over it.
-    pub fn start(self) -> Result<Started, BuildError> {
+    pub fn start(mut self) -> Result<Started, BuildError> {
         self.give_label()?;
         self.domain.xen.unpause_domain(self.domain.domid()).map_err(BuildError::call(Step::Start))?;
         let Self { domain, console_frame, console, .. } = self;

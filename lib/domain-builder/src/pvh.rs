@@ -18,8 +18,9 @@ use zerocopy::IntoBytes;
 
 use crate::labels::find_labels;
 use crate::populate::Supply;
+use crate::processor::Topology;
 use crate::rings::{Ring, RingPorts};
-use crate::settings::{self, check_limits};
+use crate::settings::{self, check_release};
 use crate::{BuildError, DomainSpec, Guarded, Sealed, Servers, Step};
 
 /// The domain exists: paused, with vCPUs, limits and a paging pool, without memory.
@@ -80,7 +81,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives Xen memory for its paging structures.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvhPlan<'_>) -> Result<Self, BuildError> {
         check_machine(xen)?;
-        check_limits(xen, &spec.settings.limits)?;
+        check_release(xen, &spec.settings)?;
         let labels = find_labels(xen, &spec.settings.labels)?;
         let request = spec.pvh_request(labels.creation);
         let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
@@ -89,7 +90,9 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, limit).map_err(BuildError::call(Step::Limits))?;
         xen.set_paging_pool(domid, plan.paging_pool()).map_err(BuildError::call(Step::Limits))?;
-        settings::apply(xen, domid, spec)?;
+        // A vCPU alone stands in no relation to others.
+        let topology = if spec.vcpus > 1 { Topology::Cores(spec.vcpus) } else { Topology::Machine };
+        settings::apply(xen, domid, spec, topology)?;
         Ok(Self { domain, servers: spec.servers })
     }
 

@@ -3,17 +3,23 @@
 use alloc::string::String;
 
 use hypercall::{AffinityKind, RawHypercall, Xen};
-use protocols::settings::{Access, Affinity, CpuSet, Limits, Placement};
+use protocols::Settings;
+use protocols::settings::{Access, Affinity, CpuSet, Placement};
 use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Mfn, PageCount, VcpuId};
 
+use crate::processor::{self, Topology};
 use crate::{BuildError, DomainSpec, Step};
 
-/// Fails unless this Xen can hold a domain to the limits that are asked for.
-pub(crate) fn check_limits<H: RawHypercall>(xen: &Xen<H>, limits: &Limits) -> Result<(), BuildError> {
+/// Fails unless this Xen is new enough for what is asked for.
+pub(crate) fn check_release<H: RawHypercall>(xen: &Xen<H>, settings: &Settings) -> Result<(), BuildError> {
     let interface = xen.interface();
-    if limits.grant_version == Some(1) && !interface.domctl.has_grant_options() {
-        return Err(BuildError::TooOld { setting: "max_grant_version", xen: interface.xen, since: "4.16" });
+    let too_old = |setting, since| Err(BuildError::TooOld { setting, xen: interface.xen, since });
+    if settings.limits.grant_version == Some(1) && !interface.domctl.has_grant_options() {
+        return too_old("max_grant_version", "4.16");
+    }
+    if settings.processor.relaxed_msrs && !interface.domctl.has_misc_flags() {
+        return too_old("msr_relaxed", "4.15");
     }
     Ok(())
 }
@@ -23,7 +29,9 @@ pub(crate) fn apply<H: RawHypercall>(
     xen: &Xen<H>,
     domain: DomId,
     spec: &DomainSpec,
+    topology: Topology,
 ) -> Result<(), BuildError> {
+    processor::apply(xen, domain, &spec.settings.processor, topology)?;
     if spec.serves_store {
         let refused = BuildError::call(Step::Access);
         xen.set_virq_handler(domain, VIRQ_DOM_EXC).map_err(refused)?;

@@ -137,6 +137,8 @@ fn the_calls_of_a_build_are_these() {
                 "XEN_DOMCTL_max_vcpus",
                 "XEN_DOMCTL_max_mem",
                 pool,
+                "XEN_DOMCTL_get_cpu_policy",
+                "XEN_DOMCTL_set_cpu_policy",
                 "XENMEM_populate_physmap",
                 "XENMEM_populate_physmap",
                 "EVTCHNOP_alloc_unbound",

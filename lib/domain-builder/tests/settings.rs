@@ -6,7 +6,9 @@ use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
 use domain_plan::{GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
-use protocols::settings::{Access, Affinity, CpuSet, IoMemory, IoPorts, Labels, Limits, Placement};
+use protocols::settings::{
+    Access, Affinity, CpuSet, IoMemory, IoPorts, Labels, Limits, Placement, Processor,
+};
 use xen_abi::{DomId, Errno, GuestVirt, Mfn, PAGE_SIZE, PageCount, VcpuId};
 use xen_sim::{Effect, Fault, Guest, Machine, Release};
 
@@ -46,6 +48,7 @@ fn everything() -> Settings {
             pool: 0,
         },
         labels: Labels::default(),
+        processor: Processor::default(),
     }
 }
 
@@ -183,6 +186,12 @@ const REFUSED: &[Refused] = &[
         |s| s.limits.grant_version = Some(1),
         Step::Create,
         &["Xen 4.15", "`max_grant_version`", "4.16"],
+    ),
+    (
+        Release::V4_14,
+        |s| s.processor.relaxed_msrs = true,
+        Step::Create,
+        &["Xen 4.14", "`msr_relaxed`", "4.15"],
     ),
 ];
 

@@ -193,6 +193,39 @@ fn linux_gets_its_p2m_list_and_its_ram_disk_outside_of_the_kernel_mapping() {
     assert_eq!(plan.hypercall_page(), Some(Pfn::new(257)));
 }
 
+/// Every page of the RAM disk begins with its own number, so that none can be missing or stand in another's place.
+#[test]
+fn a_guest_of_16_gib_finds_every_page_of_a_ram_disk_of_300_mib() {
+    const PAGES: u64 = 300 << 8;
+    let mut ramdisk = vec![0x5a; usize::try_from(PAGES * PAGE - 100).unwrap()];
+    for (page, number) in ramdisk.chunks_mut(PAGE_SIZE).zip(0_u64..) {
+        page[..8].copy_from_slice(&number.to_le_bytes());
+    }
+    for is_mapped in [false, true] {
+        let request = GuestRequest { ramdisk: Some(ramdisk.len() as u64), ..request(16 << 10) };
+        let plan =
+            PvPlan::new(PvKernel { unmapped_ramdisk: !is_mapped, ..linux(b"linux") }, &request).unwrap();
+        let guest = Guest::build(&plan, &ramdisk, 1 << 23);
+        assert_eq!((guest.info.nr_pages, guest.info.mod_len), (16 << 18, ramdisk.len() as u64));
+        let area = plan.area(AreaKind::Ramdisk).unwrap();
+        assert_eq!((area.pages.raw(), area.virt.is_some()), (PAGES, is_mapped));
+        let start = if is_mapped { area.virt.unwrap().raw() } else { area.first.raw() };
+        assert_eq!(guest.info.mod_start, start);
+        for (number, page) in (0..PAGES).zip(ramdisk.chunks(PAGE_SIZE)) {
+            let pfn = area.first.checked_add(PageCount::new(number)).unwrap();
+            let frame = guest.p2m.mfn(pfn).unwrap().raw();
+            assert_eq!(&guest.frames[&frame][..page.len()], page, "page {number}");
+            if is_mapped && number % 1000 == 0 {
+                assert_eq!(guest.walk(start + number * PAGE), Some((frame, true)));
+            }
+        }
+        // The list of 4 million frames, through its address: the first, one in the middle, the last.
+        for pfn in [0, 1 << 21, (16 << 18) - 1] {
+            assert_eq!(guest.read_u64(LINUX_P2M + pfn * 8), guest.p2m.mfn(Pfn::new(pfn)).unwrap().raw());
+        }
+    }
+}
+
 #[test]
 fn a_mapped_ram_disk_is_told_by_its_address() {
     let plan =

@@ -14,6 +14,7 @@ extern crate alloc;
 mod calls;
 mod console_ring;
 mod count;
+mod cpu_policy;
 mod device_access;
 mod error;
 mod hvm;
@@ -26,6 +27,7 @@ mod seam;
 
 pub use calls::{Populated, Xen, call_name};
 pub use count::CallCounts;
+pub use cpu_policy::LeafNumber;
 pub use error::{CallError, WindowError};
 pub use labels::Enforcement;
 pub use platform::{EfiTables, SleepRequest};

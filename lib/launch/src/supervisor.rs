@@ -139,13 +139,16 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
     /// The same, begun as `begin` says; gives back the domain.
     pub(crate) fn attach(&mut self, built: BuiltVm<'x, H>, begin: Begin) -> Result<DomId, AttachError> {
-        let BuiltVm { vm, domain } = built;
-        let console = if vm.console.is_none() {
-            let offer = Offer { domain: domain.domid(), port: domain.console() };
-            let page = self.environment.window.map_shared(offer.domain, &[domain.console_frame()])?;
-            Some(Console { port: offer.connect(self.xen())?, ring: ConsoleRing::new(page) })
-        } else {
-            None
+        let BuiltVm { vm, mut domain } = built;
+        let offer = Offer { domain: domain.domid(), port: domain.console() };
+        let page = match vm.console {
+            None => Some(self.environment.window.map_shared(offer.domain, &[domain.console_frame()])?),
+            Some(_) => None,
+        };
+        domain.give_label()?;
+        let console = match page {
+            Some(page) => Some(Console { port: offer.connect(self.xen())?, ring: ConsoleRing::new(page) }),
+            None => None,
         };
         let Begin { row, owner, is_paused } = begin;
         let domid = if is_paused { domain.stay_paused()? } else { domain.start()? }.domid;

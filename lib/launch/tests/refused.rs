@@ -62,6 +62,7 @@ fn a_number_that_an_earlier_refusal_has_cost_is_told_on_the_releases_that_lose_i
             max_maptrack_frames: -1,
             max_grant_version: 1,
             emulation_flags: 0,
+            misc_flags: 0,
         };
         assert!(xen.create_domain(Some(DomId::new(5)), &bad).is_err());
         let domid = Some(5);

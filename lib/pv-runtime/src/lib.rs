@@ -37,6 +37,7 @@ mod logger;
 mod machine;
 mod memory;
 pub mod pages;
+pub mod processor;
 mod ramdisk;
 pub mod rtc;
 mod slots;

@@ -5,13 +5,13 @@
 
 #[cfg(target_os = "none")]
 pub(crate) use guest::{
-    event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke,
-    symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read,
+    probe_write, provoke, symbols, trap_stubs, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{
-    event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read, probe_write, provoke,
-    symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read,
+    probe_write, provoke, symbols, trap_stubs, tsc,
 };
 
 /// Exception vectors that get a handler.
@@ -320,6 +320,27 @@ mod guest {
         }
     }
 
+    /// What CPUID answers by Xen's hand: EAX, EBX, ECX and EDX. The bytes in front of the instruction are an invalid one, which Xen
+    /// takes for the wish that it emulate what follows.
+    pub(crate) fn emulated_cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+        let (eax, ebx, ecx, edx): (u32, u64, u32, u32);
+        // SAFETY: Xen emulates CPUID, which changes these four registers and nothing else; RBX, which the compiler keeps for itself, is
+        // as before afterwards.
+        unsafe {
+            asm!(
+                "mov {keep}, rbx",
+                ".byte 0x0f, 0x0b, 0x78, 0x65, 0x6e, 0x0f, 0xa2",
+                "xchg {keep}, rbx",
+                keep = out(reg) ebx,
+                inout("eax") leaf => eax,
+                inout("ecx") subleaf => ecx,
+                out("edx") edx,
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+        [eax, ebx as u32, ecx, edx]
+    }
+
     /// Takes a fault.
     pub(crate) fn provoke(provocation: Provocation) -> ! {
         match provocation {
@@ -429,6 +450,10 @@ mod host {
 
     pub(crate) fn provoke(provocation: Provocation) -> ! {
         unimplemented!("{provocation:?}: only a guest of Xen survives the report")
+    }
+
+    pub(crate) fn emulated_cpuid(leaf: u32, _subleaf: u32) -> [u32; 4] {
+        unimplemented!("leaf {leaf:#x}: only a guest of Xen can ask it")
     }
 
     pub(crate) fn tsc() -> u64 {

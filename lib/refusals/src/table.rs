@@ -181,6 +181,35 @@ pub(crate) const CALLS: &[Call] = &[
         ],
     },
     Call {
+        name: "XEN_DOMCTL_set_cpu_policy",
+        purpose: "It says what a domain sees of the processor (`cpuid`, `nomigrate`, several vCPUs of a PVH guest).",
+        refusals: &[
+            (
+                Errno::EINVAL,
+                check(
+                    "The highest leaf of CPUID is above the machine's, or a subleaf is not one that Xen keeps.",
+                    "Lower maxleaf in `cpuid`, or remove the subleaf.",
+                ),
+            ),
+            (
+                Errno::ERANGE,
+                check(
+                    "There is a leaf of CPUID that Xen does not keep for domains.",
+                    "Remove it from `cpuid`.",
+                ),
+            ),
+            (Errno::EEXIST, check("The domain has been started already.", "Something else has started it.")),
+        ],
+    },
+    Call {
+        name: "XEN_DOMCTL_settscinfo",
+        purpose: "It says how a domain reads the time-stamp counter (`tsc_mode`).",
+        refusals: &[(
+            Errno::EINVAL,
+            check("This Xen does not have the mode.", "Use another `tsc_mode`, or remove it."),
+        )],
+    },
+    Call {
         name: "FLASK_CONTEXT_TO_SID",
         purpose: "It asks for the number of a security label (`seclabel`, `init_seclabel`).",
         refusals: &[

@@ -3,6 +3,7 @@
 
 use hypercall::{AffinityKind, CallError, Xen};
 use refusals::{Release as Version, calls, explain};
+use xen_abi::cpu_policy::{CpuidLeaf, NO_SUBLEAF};
 use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::{DomId, Errno, Mfn, PageCount, VcpuId};
 use xen_sim::{Machine, Release, SimHypervisor};
@@ -18,7 +19,12 @@ fn request() -> CreateDomain {
         max_maptrack_frames: -1,
         max_grant_version: 1,
         emulation_flags: 0,
+        misc_flags: 0,
     }
+}
+
+fn leaf(leaf: u32, eax: u32) -> CpuidLeaf {
+    CpuidLeaf { leaf, subleaf: NO_SUBLEAF, registers: [eax, 0, 0, 0] }
 }
 
 /// Calls on a new domain that Xen refuses, whatever its release.
@@ -47,6 +53,9 @@ fn refused(xen: &Xen<SimHypervisor>, domain: DomId) -> Vec<CallError> {
         xen.cpu_pool(9).unwrap_err(),
         xen.set_share(domain, 1, Some(1), None).unwrap_err(),
         xen.init_hypercall_page(domain, Mfn::new(1)).unwrap_err(),
+        xen.set_tsc_mode(domain, 9).unwrap_err(),
+        xen.set_cpu_policy(domain, &[leaf(0, 0x20)]).unwrap_err().0,
+        xen.set_cpu_policy(domain, &[leaf(0x30, 0)]).unwrap_err().0,
     ]
 }
 

@@ -48,6 +48,11 @@ impl DomctlVersion {
         if self.0 >= Self::NEWEST.0 { DomId::ANY } else { DomId::new(0) }
     }
 
+    /// Whether a create call carries flags for the architecture (Xen 4.15).
+    pub const fn has_misc_flags(self) -> bool {
+        self.0 >= Self::V13.0
+    }
+
     /// Whether a create call carries the highest grant table version, and permissions take interrupts from 256 on (Xen 4.16).
     pub const fn has_grant_options(self) -> bool {
         self.0 >= Self::V14.0
@@ -134,7 +139,11 @@ commands! {
     HYPERCALL_INIT = 22, "hypercall_init";
     GETHVMCONTEXT = 33, "gethvmcontext";
     SETHVMCONTEXT = 34, "sethvmcontext";
+    DISABLE_MIGRATE = 58, "disable_migrate";
+    SETTSCINFO = 60, "settscinfo";
     SET_VIRQ_HANDLER = 66, "set_virq_handler";
+    GET_CPU_POLICY = 82, "get_cpu_policy";
+    SET_CPU_POLICY = 83, "set_cpu_policy";
     SET_PAGING_MEMPOOL_SIZE = 86, "set_paging_mempool_size";
 }
 
@@ -229,6 +238,8 @@ pub struct CreateDomain {
     pub max_grant_version: u32,
     /// `XEN_X86_EMU_*`; 0 for PV.
     pub emulation_flags: u32,
+    /// `XEN_X86_MSR_RELAXED`, or 0. Carried by interface version 0x13 and later.
+    pub misc_flags: u32,
 }
 
 /// Where the fields of `struct xen_domctl_createdomain` stand that moved.
@@ -297,6 +308,9 @@ impl CreateDomain {
             put(&mut payload, offset, &self.max_grant_version.to_le_bytes());
         }
         put(&mut payload, layout.arch, &self.emulation_flags.to_le_bytes());
+        if version.has_misc_flags() {
+            put(&mut payload, layout.arch.saturating_add(4), &self.misc_flags.to_le_bytes());
+        }
         payload
     }
 
@@ -318,6 +332,11 @@ impl CreateDomain {
             max_maptrack_frames: prefix.max_maptrack_frames,
             max_grant_version,
             emulation_flags: word(payload, layout.arch)?,
+            misc_flags: if version.has_misc_flags() {
+                word(payload, layout.arch.checked_add(4)?)?
+            } else {
+                0
+            },
         })
     }
 }
@@ -528,6 +547,7 @@ mod tests {
             max_maptrack_frames: -1,
             max_grant_version: 2,
             emulation_flags: 1,
+            misc_flags: 0,
         }
     }
 

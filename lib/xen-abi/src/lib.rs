@@ -15,6 +15,7 @@ mod errno;
 mod types;
 
 pub mod console;
+pub mod cpu_policy;
 pub mod device_access;
 pub mod domctl;
 pub mod elfnote;

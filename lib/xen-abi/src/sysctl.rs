@@ -3,6 +3,7 @@
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::cpu_policy::XEN_SYSCTL_GET_CPU_POLICY;
 use crate::scheduling::XEN_SYSCTL_CPUPOOL_OP;
 use crate::{PageCount, assert_layout};
 
@@ -77,6 +78,7 @@ pub const fn name(command: u32) -> &'static str {
         XEN_SYSCTL_PHYSINFO => "XEN_SYSCTL_physinfo",
         XEN_SYSCTL_READCONSOLE => "XEN_SYSCTL_readconsole",
         XEN_SYSCTL_CPUPOOL_OP => "XEN_SYSCTL_cpupool_op",
+        XEN_SYSCTL_GET_CPU_POLICY => "XEN_SYSCTL_get_cpu_policy",
         _ => "sysctl",
     }
 }

@@ -24,8 +24,8 @@ use xen_abi::number::HypercallNumber;
 use xen_abi::start_info::StartFlags;
 use xen_abi::sysctl::{self, SysctlVersion};
 use xen_abi::{
-    DomId, Errno, console, device_access, elfnote, event_channel, flask, grant_table, memory, mmu, physdev,
-    platform, sched, scheduling, shared_info, start_info, vcpu, version,
+    DomId, Errno, console, cpu_policy, device_access, elfnote, event_channel, flask, grant_table, memory,
+    mmu, physdev, platform, sched, scheduling, shared_info, start_info, vcpu, version,
 };
 
 /// What one set of headers has to say.
@@ -122,6 +122,33 @@ fn structures(checks: &mut Checks) {
     machine_structures(checks);
     hvm_structures(checks);
     label_structures(checks);
+    policy_structures(checks);
+}
+
+fn policy_structures(checks: &mut Checks) {
+    structure!(checks, cpu_policy::CpuidLeaf, "xen_cpuid_leaf_t", {
+        leaf = "leaf", subleaf = "subleaf", registers = "a",
+    });
+    structure!(checks, cpu_policy::DomainPolicy, "struct xen_domctl_cpu_policy", {
+        nr_leaves = "nr_leaves", nr_msrs = "nr_msrs", err_leaf = "err_leaf", err_subleaf = "err_subleaf",
+        err_msr = "err_msr",
+    });
+    structure!(checks, cpu_policy::SystemPolicy, "struct xen_sysctl_cpu_policy", {
+        index = "index", nr_leaves = "nr_leaves", nr_msrs = "nr_msrs", reserved = "_rsvd",
+    });
+    structure!(checks, cpu_policy::TscInfo, "struct xen_domctl_tsc_info", {
+        tsc_mode = "tsc_mode", gtsc_khz = "gtsc_khz", incarnation = "incarnation", elapsed_nsec = "elapsed_nsec",
+    });
+    constants! { checks,
+        XEN_CPUID_NO_SUBLEAF = cpu_policy::NO_SUBLEAF;
+        XEN_SYSCTL_get_cpu_policy = cpu_policy::XEN_SYSCTL_GET_CPU_POLICY;
+        XEN_SYSCTL_cpu_policy_host = cpu_policy::POLICY_HOST;
+        XEN_DOMCTL_get_cpu_policy = Command::GET_CPU_POLICY.raw();
+        XEN_DOMCTL_set_cpu_policy = Command::SET_CPU_POLICY.raw();
+        XEN_DOMCTL_settscinfo = Command::SETTSCINFO.raw();
+    }
+    checks.constant_if_defined("XEN_DOMCTL_disable_migrate", Command::DISABLE_MIGRATE.raw());
+    checks.constant_if_defined("XEN_X86_MSR_RELAXED", cpu_policy::MSR_RELAXED);
 }
 
 fn label_structures(checks: &mut Checks) {
@@ -566,10 +593,11 @@ fn note_numbers(checks: &mut Checks) {
 }
 
 /// What the headers say of the layouts that differ between versions, and of the versions themselves.
-const VERSIONED: [(&str, &str); 15] = [
+const VERSIONED: [(&str, &str); 16] = [
     ("domctl version", "XEN_DOMCTL_INTERFACE_VERSION"),
     ("sysctl version", "XEN_SYSCTL_INTERFACE_VERSION"),
     ("createdomain size", "sizeof(struct xen_domctl_createdomain)"),
+    ("createdomain ssidref", "offsetof(struct xen_domctl_createdomain, ssidref)"),
     ("createdomain handle", "offsetof(struct xen_domctl_createdomain, handle)"),
     ("createdomain flags", "offsetof(struct xen_domctl_createdomain, flags)"),
     ("createdomain max_vcpus", "offsetof(struct xen_domctl_createdomain, max_vcpus)"),
@@ -596,6 +624,7 @@ fn encoded_offsets(version: DomctlVersion) -> BTreeMap<&'static str, u64> {
         max_maptrack_frames: i32::from_le_bytes([0xa6; 4]),
         max_grant_version: 0xa7a7_a7a7,
         emulation_flags: 0xa8a8_a8a8,
+        misc_flags: 0xaaaa_aaaa,
     };
     let payload = request.encode(version);
     let fields = [
@@ -608,6 +637,7 @@ fn encoded_offsets(version: DomctlVersion) -> BTreeMap<&'static str, u64> {
         (0xa6, "createdomain max_maptrack_frames"),
         (0xa7, "createdomain grant_opts"),
         (0xa8, "createdomain emulation_flags"),
+        (0xaa, "createdomain misc_flags"),
     ];
     let position = |wanted: u8| payload.iter().position(|byte| *byte == wanted);
     fields.into_iter().filter_map(|(byte, name)| Some((name, position(byte)? as u64))).collect()
@@ -628,7 +658,9 @@ fn program(checks: &Checks) -> String {
         writeln!(text, "SAY({what:?}, {c});").unwrap();
     }
     text += "#ifdef XEN_DOMCTL_GRANT_version_mask\n\
-             SAY(\"createdomain grant_opts\", offsetof(struct xen_domctl_createdomain, grant_opts));\n#endif\n";
+             SAY(\"createdomain grant_opts\", offsetof(struct xen_domctl_createdomain, grant_opts));\n#endif\n\
+             #ifdef XEN_X86_MSR_RELAXED\n\
+             SAY(\"createdomain misc_flags\", offsetof(struct xen_domctl_createdomain, arch.misc_flags));\n#endif\n";
     for Check { what, c, only_if_defined, .. } in &checks.0 {
         match only_if_defined {
             Some(name) => writeln!(text, "#ifdef {name}\nSAY({what:?}, {c});\n#endif").unwrap(),

@@ -1,5 +1,6 @@
 //! The control interfaces: domctl and sysctl.
 
+use xen_abi::cpu_policy::{DomainPolicy, SystemPolicy, XEN_SYSCTL_GET_CPU_POLICY};
 use xen_abi::device_access::IrqPermission;
 use xen_abi::domctl::{
     Command, CreateDomain, CreateFlags, Domctl, DomctlVersion, HvmContextArgument, HypercallInit, MaxMem,
@@ -12,7 +13,7 @@ use xen_abi::sysctl::{
 };
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::frames::{Frame, Use};
 use crate::hypervisor::Outcome;
@@ -25,7 +26,7 @@ impl State {
         caller: DomId,
         call: &mut Domctl,
         context: Option<&VcpuGuestContext>,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
     ) -> Outcome {
         if call.interface_version != self.release.domctl() {
             return Err(Errno::EACCES);
@@ -76,6 +77,19 @@ impl State {
             Command::IRQ_PERMISSION => {
                 self.permit_interrupt(caller, domain, IrqPermission::decode(&call.payload, version))?;
             }
+            Command::GET_CPU_POLICY => {
+                let mut argument = payload::<DomainPolicy>(call)?;
+                self.get_cpu_policy(domain, &mut argument, buffer)?;
+                answer(call, &argument);
+            }
+            Command::SET_CPU_POLICY => {
+                let mut argument = payload::<DomainPolicy>(call)?;
+                let outcome = self.set_cpu_policy(domain, &mut argument, buffer);
+                answer(call, &argument);
+                outcome?;
+            }
+            Command::SETTSCINFO => self.set_tsc_info(domain, payload(call)?)?,
+            Command::DISABLE_MIGRATE => self.disable_migrate(domain, payload(call)?)?,
             Command::SETVCPUAFFINITY => self.set_affinity(domain, &payload(call)?, buffer)?,
             Command::SCHEDULER_OP => {
                 let mut argument = payload::<SchedulerOp>(call)?;
@@ -123,6 +137,14 @@ impl State {
         match call.cmd {
             XEN_SYSCTL_PHYSINFO => self.physinfo(call),
             XEN_SYSCTL_READCONSOLE => self.read_console_ring(call, buffer),
+            XEN_SYSCTL_GET_CPU_POLICY => {
+                let mut argument =
+                    SystemPolicy::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?.0;
+                Self::system_cpu_policy(&mut argument, buffer)?;
+                let bytes = argument.as_bytes();
+                call.payload[..bytes.len()].copy_from_slice(bytes);
+                Ok(0)
+            }
             XEN_SYSCTL_CPUPOOL_OP => {
                 let mut argument = CpupoolOp::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?.0;
                 self.cpupool_op(&mut argument)?;
@@ -164,6 +186,12 @@ impl State {
         call.payload[PHYSINFO_CAPABILITIES_OFFSET..][..capabilities.len()].copy_from_slice(&capabilities);
         Ok(0)
     }
+}
+
+/// Puts OUT fields into a domctl.
+fn answer<T: IntoBytes + Immutable>(call: &mut Domctl, argument: &T) {
+    let bytes = argument.as_bytes();
+    call.payload[..bytes.len()].copy_from_slice(bytes);
 }
 
 /// The payload of a domctl as the structure that its command takes.

@@ -1,5 +1,6 @@
 //! Domains and their life.
 
+use xen_abi::cpu_policy::MSR_RELAXED;
 use xen_abi::domctl::{CreateDomain, CreateFlags, DomainInfo, DomainState};
 use xen_abi::hvm::{EMULATE_LAPIC, MAX_VCPUS};
 use xen_abi::sysctl::Capabilities;
@@ -7,6 +8,7 @@ use xen_abi::{DomId, Errno, Mfn, PageCount};
 use zerocopy::FromZeros;
 
 use crate::access::Devices;
+use crate::cpu_policy::CpuView;
 use crate::events::Ports;
 use crate::frames::Holder;
 use crate::grants::Table;
@@ -65,6 +67,8 @@ pub(crate) struct Domain {
     pub(crate) share: Share,
     /// Its CPU pool.
     pub(crate) pool: u32,
+    /// What it sees of the processor.
+    pub(crate) cpu: CpuView,
     /// The number of its security label.
     pub(crate) label: u32,
     /// What it was created with.
@@ -141,6 +145,7 @@ impl State {
             devices: Devices::default(),
             share: Share::default(),
             pool: 0,
+            cpu: CpuView::default(),
             label: request.ssidref,
             request: request.clone(),
         };
@@ -170,6 +175,7 @@ impl State {
             max_maptrack_frames: -1,
             max_grant_version: MAX_GRANT_VERSION,
             emulation_flags: 0,
+            misc_flags: 0,
         };
         self.insert_domain(domid, &request)?;
         self.set_max_vcpus(DomId::XEN, domid, 1)?;
@@ -397,6 +403,7 @@ fn check_create(request: &CreateDomain, release: Release, capabilities: Capabili
         )
         || !(1..=MAX_GRANT_VERSION).contains(&request.max_grant_version)
         || flags.contains(CreateFlags::S3_INTEGRITY) && !release.ignores_s3_integrity()
+        || request.misc_flags & !MSR_RELAXED != 0
         || request.max_grant_frames == 0
         || request.max_grant_frames > DEFAULT_GRANT_FRAMES && !release.allows_large_grant_tables();
     if invalid {

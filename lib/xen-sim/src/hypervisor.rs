@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use hypercall::RawHypercall;
-use xen_abi::domctl::DomctlVersion;
+use xen_abi::domctl::{Command, Domctl, DomctlVersion};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::POLL_MAX_PORTS;
 use xen_abi::shared_info::EVENT_WORDS;
@@ -140,8 +140,10 @@ unsafe impl RawHypercall for SimHypervisor {
 }
 
 impl Request {
-    /// Whether the call writes how far it got even when it fails.
+    /// Whether the call writes how far it got, or what it objects to, even when it fails.
     fn counts_on_error(&self) -> bool {
+        let names_leaf = |call: &Domctl| Command::from_raw(call.cmd) == Command::SET_CPU_POLICY;
         matches!(self, Self::MmuUpdate { .. } | Self::MmuExt { .. })
+            || matches!(self, Self::Domctl { call, .. } if names_leaf(call))
     }
 }

@@ -35,6 +35,7 @@ const _: () = assert!(usize::BITS == 64);
 
 mod access;
 mod control;
+mod cpu_policy;
 mod dispatch;
 mod domains;
 mod events;

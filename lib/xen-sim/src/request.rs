@@ -4,6 +4,7 @@
 //! between works on copies.
 
 use hypercall::call_name;
+use xen_abi::cpu_policy::{CpuidLeaf, DomainPolicy, SystemPolicy, XEN_SYSCTL_GET_CPU_POLICY};
 use xen_abi::domctl::{
     Command, CreateDomain, Domctl, DomctlVersion, HvmContextArgument, MaxMem, MaxVcpus, VcpuContextArgument,
 };
@@ -216,6 +217,14 @@ impl Request {
                 buffer.bytes = unsafe { read_list(argument.buffer, u64::from(argument.size)) }?;
             }
         }
+        if [Command::GET_CPU_POLICY, Command::SET_CPU_POLICY].contains(&command)
+            && let Ok((argument, _)) = DomainPolicy::read_from_prefix(&call.payload)
+        {
+            let size = u64::from(argument.nr_leaves) * size_of::<CpuidLeaf>() as u64;
+            buffer.address = argument.leaves;
+            // SAFETY: there are as many leaves, or room for them, as this call's payload says.
+            buffer.bytes = unsafe { read_list(argument.leaves, size) }?;
+        }
         if command == Command::SETVCPUAFFINITY
             && let Ok((argument, _)) = VcpuAffinity::read_from_prefix(&call.payload)
         {
@@ -240,6 +249,12 @@ impl Request {
         {
             buffer.address = request.buffer;
             buffer.bytes = vec![0; request.count as usize];
+        }
+        if call.cmd == XEN_SYSCTL_GET_CPU_POLICY
+            && let Ok((argument, _)) = SystemPolicy::read_from_prefix(&call.payload)
+        {
+            buffer.address = argument.leaves;
+            buffer.bytes = vec![0; argument.nr_leaves as usize * size_of::<CpuidLeaf>()];
         }
         Ok(Self::Sysctl { call, buffer })
     }
@@ -378,7 +393,7 @@ impl Request {
             match self {
                 Self::Domctl { call, buffer, .. } => {
                     write(first, call);
-                    let filled = [Command::GETHVMCONTEXT, Command::SETVCPUAFFINITY];
+                    let filled = [Command::GETHVMCONTEXT, Command::SETVCPUAFFINITY, Command::GET_CPU_POLICY];
                     if filled.contains(&Command::from_raw(call.cmd)) {
                         write(buffer.address, buffer.bytes.as_slice());
                     }

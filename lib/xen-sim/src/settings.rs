@@ -47,6 +47,16 @@ impl Guest {
         self.look(|domain| (domain.share.weight, domain.share.cap))
     }
 
+    /// What CPUID answers: EAX to EDX of a leaf without subleaves; `None` for a leaf that there is not.
+    pub fn cpuid(&self, leaf: u32) -> Option<[u32; 4]> {
+        self.look(|domain| domain.cpu.leaves.iter().find(|it| it.leaf == leaf).map(|it| it.registers))?
+    }
+
+    /// How it reads the time-stamp counter (`xen_abi::cpu_policy::TSC_*`).
+    pub fn tsc_mode(&self) -> Option<u32> {
+        self.look(|domain| domain.cpu.tsc_mode)
+    }
+
     /// The text of its security label; `None` without FLASK.
     pub fn label(&self) -> Option<&'static str> {
         let number = self.look(|domain| domain.label)?;

@@ -23,13 +23,22 @@ fn a_spec_is_shown_field_by_field() {
         "domid = 7\nafter = 'db'\nready = 'serving'\nchannels = 'db'\non_watchdog = 'restart'\nrestart_limit = 3\nrestart_delay = 20\n\
          iomem = ['fe000,2']\nioports = ['3f8-3ff']\nirqs = [4]\nmax_event_channels = 100\nmax_grant_frames = 8\n\
          max_maptrack_frames = 0\nmax_grant_version = 1\ncpus = ['0-1']\ncpus_soft = '0,2'\ncpu_weight = 512\ncap = 50\npool = 1\n\
-         seclabel = 'u:r:runs'\ninit_seclabel = 'u:r:built'\n",
+         seclabel = 'u:r:runs'\ninit_seclabel = 'u:r:built'\ntsc_mode = 'native'\nnomigrate = 1\ncpuid = 'host,sse3=0'\n",
     );
     let packed = shop.domb(&["pack", "web.cfg", "db.cfg", "--archive-only", "ram.cpio"]);
     assert_eq!(packed.status.code(), Some(0), "{}", stderr(&packed));
     let archive = inspect(&shop, "ram.cpio");
     assert_eq!(archive["signed"], false);
     let spec = &archive["entries"][0]["spec"];
+    let settings = json!({
+        "io_memory": [{ "first_page": 0xfe000, "pages": 2 }],
+        "io_ports": [{ "first": 0x3f8, "last": 0x3ff }],
+        "interrupts": [4],
+        "max_event_channels": 100, "max_grant_frames": 8, "max_maptrack_frames": 0, "max_grant_version": 1,
+        "cpus": ["0-1"], "cpus_soft": "0,2", "cpu_weight": 512, "cap": 50, "pool": 1,
+        "label": "u:r:runs", "build_label": "u:r:built", "tsc_mode": "native", "nomigrate": true, "msr_relaxed": false,
+        "cpuid": [{ "leaf": 1, "subleaf": null, "register": "ecx", "ones": 0, "zeros": 1, "host": 0 }],
+    });
     assert_eq!(
         *spec,
         json!({
@@ -38,14 +47,7 @@ fn a_spec_is_shown_field_by_field() {
             "on_poweroff": "destroy", "on_reboot": spec["on_reboot"], "on_crash": "destroy", "on_watchdog": "restart",
             "restart_limit": 3, "restart_delay_ms": 20, "critical": false, "after": ["db"], "ready": "serving",
             "channels": [{ "client": 9, "port": 2 }],
-            "settings": {
-                "io_memory": [{ "first_page": 0xfe000, "pages": 2 }],
-                "io_ports": [{ "first": 0x3f8, "last": 0x3ff }],
-                "interrupts": [4],
-                "max_event_channels": 100, "max_grant_frames": 8, "max_maptrack_frames": 0, "max_grant_version": 1,
-                "cpus": ["0-1"], "cpus_soft": "0,2", "cpu_weight": 512, "cap": 50, "pool": 1,
-                "label": "u:r:runs", "build_label": "u:r:built",
-            },
+            "settings": settings,
         })
     );
     assert!(spec["command_line"].as_str().unwrap().starts_with("vchan=server:db:9:"), "{spec}");

@@ -67,6 +67,7 @@ fn request() -> CreateDomain {
         max_maptrack_frames: 1024,
         max_grant_version: 1,
         emulation_flags: 0,
+        misc_flags: 0,
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) fn floor(
         max_maptrack_frames: frames(limits.maptrack_frames),
         max_grant_version: 2,
         emulation_flags: 0,
+        misc_flags: 0,
     };
     let domid = floor.time("createdomain", || xen.create_domain(None, &domain))?;
     complete(xen, window, &plan, domid, &mut floor)?;

@@ -98,6 +98,14 @@ pub enum Key {
     BuildLabel,
     /// `access_control = "USER:ROLE:TYPE"` (the predecessor's)
     AccessControl,
+    /// `tsc_mode = "MODE"`
+    TscMode,
+    /// `nomigrate = 0 or 1`
+    NoMigrate,
+    /// `msr_relaxed = 0 or 1`
+    MsrRelaxed,
+    /// `cpuid = "host,..."` or a list
+    Cpuid,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -145,6 +153,10 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("seclabel", Key::Label),
     ("init_seclabel", Key::BuildLabel),
     ("access_control", Key::AccessControl),
+    ("tsc_mode", Key::TscMode),
+    ("nomigrate", Key::NoMigrate),
+    ("msr_relaxed", Key::MsrRelaxed),
+    ("cpuid", Key::Cpuid),
 ];
 
 impl Key {

@@ -4,6 +4,7 @@ mod hashes;
 mod kind;
 mod labels;
 mod life;
+mod processor;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};

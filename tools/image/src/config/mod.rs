@@ -1,5 +1,6 @@
 //! VM files: xl.cfg syntax in, a [`VmConfig`] or everything that is wrong with the file out.
 
+mod cpuid;
 pub mod keys;
 mod meaning;
 pub mod overrides;

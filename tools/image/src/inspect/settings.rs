@@ -1,13 +1,17 @@
 //! Settings of a VM in words: what differs from the defaults.
 
 use protocols::Settings;
-use protocols::settings::{Access, Affinity, Limits, Placement};
+use protocols::settings::{Access, Affinity, CpuidChange, Limits, NO_SUBLEAF, Placement, Processor, TscMode};
 
 /// A line for each setting that is not the default: its name and its value.
 pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { access, limits, placement, labels } = settings;
+    let Settings { access, limits, placement, labels, processor } = settings;
     let labels = [("label", labels.running.clone()), ("label, built", labels.building.clone())];
-    let rest = of_limits(limits).into_iter().chain(of_placement(placement)).chain(labels);
+    let rest = of_limits(limits)
+        .into_iter()
+        .chain(of_placement(placement))
+        .chain(labels)
+        .chain(of_processor(processor));
     devices(access).into_iter().chain(rest.filter_map(|(name, value)| Some((name, value?)))).collect()
 }
 
@@ -26,6 +30,29 @@ pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
         ("interrupts", joined(interrupts.collect())),
     ];
     lines.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 4] {
+    let changes = processor.cpuid.iter().map(|change| {
+        let CpuidChange { leaf, subleaf, register, ones, zeros, host } = *change;
+        let subleaf = if subleaf == NO_SUBLEAF { String::new() } else { format!(",{subleaf}") };
+        let parts = [("set", ones), ("clear", zeros), ("the machine's", host)];
+        let parts = parts.into_iter().filter(|(_, mask)| *mask != 0);
+        let parts = parts.map(|(what, mask)| format!("{what} {mask:#x}")).collect::<Vec<_>>().join(", ");
+        format!("{leaf:#x}{subleaf} {register:?}: {parts}")
+    });
+    let changes = changes.collect::<Vec<_>>().join("; ");
+    let mode = match processor.tsc {
+        TscMode::Default => None,
+        TscMode::AlwaysEmulate => Some("always emulated".to_owned()),
+        TscMode::Native => Some("never emulated".to_owned()),
+    };
+    [
+        ("TSC", mode),
+        ("migration", processor.stays.then(|| "never".to_owned())),
+        ("MSRs", processor.relaxed_msrs.then(|| "unknown ones read as 0".to_owned())),
+        ("CPUID", Some(changes).filter(|text| !text.is_empty())),
+    ]
 }
 
 fn of_limits(limits: &Limits) -> [(&'static str, Option<String>); 4] {

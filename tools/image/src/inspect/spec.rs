@@ -1,6 +1,6 @@
 //! Every field of a boot spec, for programs.
 
-use protocols::settings::{Affinity, CpuSet, IoMemory, IoPorts};
+use protocols::settings::{Affinity, CpuSet, CpuidChange, IoMemory, IoPorts, NO_SUBLEAF, Register, TscMode};
 use protocols::{BootSpec, ExitAction, Life, Settings, StoreRole};
 use serde::Serialize;
 
@@ -95,6 +95,44 @@ pub struct SettingsFacts {
     pub label: Option<String>,
     /// The label that it is built with; none: the one that it runs with.
     pub build_label: Option<String>,
+    /// How it reads the time-stamp counter: `default`, `always_emulate`, `native`.
+    pub tsc_mode: &'static str,
+    /// Whether it stays on the machine for ever.
+    pub nomigrate: bool,
+    /// Whether unknown model-specific registers read as 0.
+    pub msr_relaxed: bool,
+    /// What CPUID answers otherwise than by default.
+    pub cpuid: Vec<CpuidFacts>,
+}
+
+/// A register of CPUID that is changed; bits that are in no mask are as by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuidFacts {
+    /// The leaf.
+    pub leaf: u32,
+    /// The subleaf; none: the leaf has none.
+    pub subleaf: Option<u32>,
+    /// `eax` to `edx`.
+    pub register: &'static str,
+    /// Bits that are 1.
+    pub ones: u32,
+    /// Bits that are 0.
+    pub zeros: u32,
+    /// Bits that are the machine's.
+    pub host: u32,
+}
+
+impl From<&CpuidChange> for CpuidFacts {
+    fn from(change: &CpuidChange) -> Self {
+        let CpuidChange { leaf, subleaf, register, ones, zeros, host } = *change;
+        let register = match register {
+            Register::Eax => "eax",
+            Register::Ebx => "ebx",
+            Register::Ecx => "ecx",
+            Register::Edx => "edx",
+        };
+        Self { leaf, subleaf: (subleaf != NO_SUBLEAF).then_some(subleaf), register, ones, zeros, host }
+    }
 }
 
 /// Consecutive pages of I/O memory.
@@ -183,7 +221,7 @@ impl From<&BootSpec> for SpecFacts {
 
 impl From<&Settings> for SettingsFacts {
     fn from(settings: &Settings) -> Self {
-        let Settings { access, limits, placement, labels } = settings;
+        let Settings { access, limits, placement, labels, processor } = settings;
         Self {
             io_memory: access.io_memory.iter().map(IoMemoryFacts::from).collect(),
             io_ports: access.io_ports.iter().map(IoPortsFacts::from).collect(),
@@ -199,6 +237,14 @@ impl From<&Settings> for SettingsFacts {
             pool: placement.pool,
             label: labels.running.clone(),
             build_label: labels.building.clone(),
+            tsc_mode: match processor.tsc {
+                TscMode::Default => "default",
+                TscMode::AlwaysEmulate => "always_emulate",
+                TscMode::Native => "native",
+            },
+            nomigrate: processor.stays,
+            msr_relaxed: processor.relaxed_msrs,
+            cpuid: processor.cpuid.iter().map(CpuidFacts::from).collect(),
         }
     }
 }

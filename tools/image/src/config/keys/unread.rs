@@ -47,7 +47,7 @@ impl fmt::Display for Reason {
             Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",
             Self::Placement => "Xen places the VM's memory where it likes",
             Self::Scheduler => "of Xen's schedulers, credit and credit2 can be told `cpu_weight` and `cap`",
-            Self::CpuAndTime => "Xen's defaults for CPU features and time apply",
+            Self::CpuAndTime => "Xen's own choice applies",
             Self::XenStore => "VMs have no XenStore yet",
             Self::Toolstack => "it is for the toolstack of a Linux Dom0, which is not there",
             Self::Events => "a VM that ends so is treated as if it had crashed (`on_crash`)",
@@ -107,11 +107,9 @@ const SWITCHED_OFF: &[&str] = &[
     "driver_domain",
     "localtime",
     "rtc_timeoffset",
-    "msr_relaxed",
     "vpmu",
     "vmtrace_buf_kb",
     "dm_restrict",
-    "tsc_mode",
     "pci_permissive",
     "pci_msitranslate",
     "pci_seize",
@@ -121,8 +119,7 @@ const SWITCHED_OFF: &[&str] = &[
 ];
 
 /// Words that say what is so without them.
-const USUAL_WORDS: &[(&str, &str)] =
-    &[("altp2m", "disabled"), ("tsc_mode", "default"), ("tee", "none"), ("gic_version", "default")];
+const USUAL_WORDS: &[(&str, &str)] = &[("altp2m", "disabled"), ("tee", "none"), ("gic_version", "default")];
 
 /// Keys that change nothing about a PV or PVH guest.
 #[rustfmt::skip]
@@ -138,7 +135,7 @@ const NO_EFFECT: &[(&str, &[&str])] = &[
         "spiceusbredirection", "spice_image_compression", "spice_streaming_video", "serial", "soundhw",
         "vkb_device", "usb", "usbversion", "usbdevice", "vendor_device",
     ]),
-    ("VMs are not migrated", &["nomigrate", "disable_migrate"]),
+    ("VMs are not migrated", &["disable_migrate"]),
     ("it was for toolstacks that are gone", &["xend_suspend_evtchn_compat", "suppress_spurious_page_faults"]),
 ];
 
@@ -171,7 +168,7 @@ const REFUSED: &[(Reason, &[&str])] = &[
     (Reason::Placement, &["vnuma", "nodes"]),
     (Reason::Scheduler, &["period", "budget", "slice", "latency", "extratime"]),
     (Reason::CpuAndTime, &[
-        "cpuid", "tsc_mode", "localtime", "rtc_timeoffset", "msr_relaxed", "vpmu", "vmtrace_buf_kb",
+        "localtime", "rtc_timeoffset", "vpmu", "vmtrace_buf_kb",
     ]),
     (Reason::XenStore, &["xenstore_feature_mask", "xenstore_quota"]),
     (Reason::Toolstack, &["driver_domain", "claim_mode"]),

@@ -32,6 +32,7 @@ impl Reader<'_> {
             limits: self.limits(),
             placement: self.placement(vcpus),
             labels: self.labels(),
+            processor: self.processor(),
         }
     }
 
