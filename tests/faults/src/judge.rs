@@ -43,7 +43,7 @@ fn clean(run: &Run) -> Result<(), String> {
     let leaked = logged("event=leaked") && refused("XEN_DOMCTL_destroydomain");
     // A domain that Xen says it does not know is none that could be destroyed.
     let gone = |call: &Call| call.name == "XEN_DOMCTL_getdomaininfo" && call.result == Err(Errno::ESRCH);
-    let unknown = run.log.iter().any(|line| line.text.contains("event=ended reason=destroyed"))
+    let unknown = run.log.iter().any(|line| line.text.contains("event=ended reason=gone"))
         && run.trace.calls().iter().any(gone);
     for left in &run.left {
         let allowed = if left.starts_with("port ") {
@@ -93,6 +93,8 @@ fn silent(whole: &Run, trial: &Trial, site: &Site) -> bool {
         {
             true
         }
+        // Xen gives the work back in pieces with these, and is called again.
+        "XEN_DOMCTL_destroydomain" => [Some(Errno::EAGAIN), Some(Errno::ERESTART)].contains(&trial.errno()),
         // Waiting for Xen to let go of domains that were destroyed: it is asked again.
         "XEN_DOMCTL_getdomaininfo" => calls.iter().any(destroyed),
         "SCHEDOP_poll" => {

@@ -47,7 +47,7 @@ fn a_spec_is_shown_field_by_field() {
             "on_poweroff": "destroy", "on_reboot": spec["on_reboot"], "on_crash": "destroy", "on_watchdog": "restart",
             "restart_limit": 3, "restart_delay_ms": 20, "critical": false, "after": ["db"], "ready": "serving",
             "channels": [{ "client": 9, "port": 2 }],
-            "settings": settings,
+            "xenstore": null, "serves_xenstore": false, "settings": settings,
         })
     );
     assert!(spec["command_line"].as_str().unwrap().starts_with("vchan=server:db:9:"), "{spec}");
@@ -64,14 +64,14 @@ fn a_kernel_is_planned_as_both_kinds_of_guest() {
     assert_eq!((&both["pv_problem"], &both["pvh_problem"]), (&json!(null), &json!(null)));
     assert_eq!((&pv["least_mib"], &pv["pvh"]), (&both["pv_least_mib"], &json!(null)));
     assert_eq!((&pvh["least_mib"], &pvh["entry"]), (&json!(2), &json!(0x10_0000)));
-    assert_eq!(pvh["pvh"]["special_pages"], 2);
+    assert_eq!(pvh["pvh"]["special_pages"], 3);
     assert_eq!(
         pvh["pvh"]["memory_map"],
         json!([
             { "address": 0, "bytes": 0xf_8000, "range_kind": "memory" },
             { "address": 0xf_8000, "bytes": 0x8000, "range_kind": "acpi" },
             { "address": 0x10_0000, "bytes": 0x10_0000, "range_kind": "memory" },
-            { "address": 0xfeff_e000_u64, "bytes": 0x2000, "range_kind": "reserved" },
+            { "address": 0xfeff_d000_u64, "bytes": 0x3000, "range_kind": "reserved" },
         ])
     );
     let areas = pvh["layout"]["areas"].as_array().unwrap();
