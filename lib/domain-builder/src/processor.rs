@@ -202,13 +202,13 @@ mod tests {
         CpuidLeaf { leaf, subleaf: NO_SUBLEAF, registers }
     }
 
-    fn word(text: &[u8; 4]) -> u32 {
-        u32::from_le_bytes(*text)
+    fn word(text: [u8; 4]) -> u32 {
+        u32::from_le_bytes(text)
     }
 
     #[test]
     fn a_package_of_amds_has_twice_the_cores() {
-        let name = [0, word(b"Auth"), word(b"cAMD"), word(b"enti")];
+        let name = [0, word(*b"Auth"), word(*b"cAMD"), word(*b"enti")];
         let mut leaves = [
             leaf(0, name),
             leaf(1, [0, 0x1234_5678, 0, 0]),
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_all_vcpus_in_one_package() {
-        let name = [0, word(b"Auth"), word(b"cAMD"), word(b"enti")];
+        let name = [0, word(*b"Auth"), word(*b"cAMD"), word(*b"enti")];
         for (vcpus, count, cores) in [(2, 4, 0x2003), (3, 8, 0x3007), (64, 0x80, 0x707f), (128, 0x80, 0x707f)]
         {
             let mut leaves = [leaf(0, name), leaf(1, [0; 4]), leaf(0x8000_0008, [0, 0, 0x1000, 0])];
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn caches_of_intels_are_each_cores_own() {
-        let name = [0, word(b"Genu"), word(b"ntel"), word(b"ineI")];
+        let name = [0, word(*b"Genu"), word(*b"ntel"), word(*b"ineI")];
         let cache = |subleaf, eax| CpuidLeaf { leaf: 4, subleaf, registers: [eax, 1, 2, 3] };
         let mut leaves = [leaf(0, name), cache(0, 3 << 26 | 1 << 14 | 0x121), cache(1, 3 << 26)];
         spread_out(&mut leaves, 1);

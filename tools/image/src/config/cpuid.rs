@@ -64,13 +64,12 @@ impl Changes {
     fn wish(&mut self, leaf: u32, subleaf: u32, register: Register, mask: u32, wish: Wish) {
         let is_it = |it: &&mut CpuidChange| (it.leaf, it.subleaf, it.register) == (leaf, subleaf, register);
         let found = self.0.iter_mut().find(is_it);
-        let change = match found {
-            Some(change) => change,
-            None => {
-                self.0.push(CpuidChange { leaf, subleaf, register, ones: 0, zeros: 0, host: 0 });
-                let last = self.0.len() - 1;
-                &mut self.0[last]
-            }
+        let change = if let Some(change) = found {
+            change
+        } else {
+            self.0.push(CpuidChange { leaf, subleaf, register, ones: 0, zeros: 0, host: 0 });
+            let last = self.0.len() - 1;
+            &mut self.0[last]
         };
         change.ones &= !mask;
         change.zeros &= !mask;

@@ -34,7 +34,7 @@ pub struct Facts {
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum KindFacts {
     /// A boot spec.
-    BootSpec(SpecFacts),
+    BootSpec(Box<SpecFacts>),
     /// A platform spec.
     PlatformSpec(PlatformFacts),
     /// A control spec.
@@ -162,7 +162,7 @@ pub struct FileFacts {
 /// What [`super::describe`] says, for programs.
 pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
     let kind = match FileKind::of(bytes) {
-        FileKind::Spec => KindFacts::BootSpec((&BootSpec::decode(bytes)?).into()),
+        FileKind::Spec => KindFacts::BootSpec(Box::new((&BootSpec::decode(bytes)?).into())),
         FileKind::Platform => KindFacts::PlatformSpec((&PlatformSpec::decode(bytes)?).into()),
         FileKind::Control => KindFacts::ControlSpec((&ControlSpec::decode(bytes)?).into()),
         FileKind::Disk => KindFacts::DiskImage(disk_facts(bytes)?),
