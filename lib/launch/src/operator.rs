@@ -257,7 +257,7 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     fn release_screen(&self) {
         let owner = self.operator.as_ref().and_then(|operator| operator.owner.as_deref());
         if let Some(vm) = self.running.iter().find(|vm| owner == Some(vm.name())) {
-            vm.release_screen(self.xen());
+            vm.release_screen(self.xen(), self.environment.cursor);
         }
     }
 

@@ -10,7 +10,7 @@ use platform::Row;
 use xen_abi::{DomId, Port};
 
 use crate::keyboard::Typed;
-use crate::screen::OpenLine;
+use crate::screen::{OpenLine, write};
 use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
 
 /// How long a line without an end, such as a prompt, waits for the rest of it: 200 ms, in nanoseconds.
@@ -129,26 +129,20 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     }
 
     /// Brings the terminal back from whatever the guest, which has had the screen, has done to it.
-    pub(crate) fn release_screen(&self, xen: &Xen<H>) {
-        write_as_is(xen, &self.open.undo_modes());
+    ///
+    /// Where the cursor is after that is not known: whoever writes next begins a line.
+    pub(crate) fn release_screen(&self, xen: &Xen<H>, cursor: &Cursor) {
+        cursor.write_behind(xen, b"", &self.open.undo_modes());
     }
 
     /// Brings the terminal to where the guest, which gets the screen, has left it.
     pub(crate) fn take_screen(&self, xen: &Xen<H>) {
-        write_as_is(xen, &self.open.redo_modes());
+        write(xen, &self.open.redo_modes());
     }
 
     /// When to show the line that was begun.
     pub(crate) fn prompt_deadline(&self) -> Option<u64> {
         self.open_since.map(|since| since.saturating_add(PROMPT_DELAY))
-    }
-}
-
-/// Writes what moves no cursor and ends no line.
-fn write_as_is<H: RawHypercall>(xen: &Xen<H>, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        // A console that does not take text leaves nothing to report it on.
-        let _ = xen.console_write(bytes);
     }
 }
 

@@ -58,7 +58,7 @@ impl Cursor {
 }
 
 /// Writes to Xen's console.
-fn write<H: RawHypercall>(xen: &Xen<H>, bytes: &[u8]) {
+pub(crate) fn write<H: RawHypercall>(xen: &Xen<H>, bytes: &[u8]) {
     if !bytes.is_empty() {
         // A console that does not take text leaves nothing to report it on.
         let _ = xen.console_write(bytes);

@@ -354,7 +354,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         vm.relay(self.xen(), self.time(), view);
         vm.flush(self.xen(), view);
         if view.is_raw {
-            vm.release_screen(self.xen());
+            vm.release_screen(self.xen(), view.cursor);
         }
         if vm.is_ready && !vm.is_served() {
             self.held.note(&vm.vm, vm.is_late);

@@ -88,7 +88,7 @@ fn what_a_guest_does_to_the_terminal_ends_with_its_turn() {
     let expected = given("a")
         + "\x1b[?1049h\x1b[?25l\x1b[6nedit\r\n"
         + undo
-        + "db-boot> quit\r\n"
+        + "\ndb-boot> quit\r\n"
         + &given("a")
         + redo
         + undo;

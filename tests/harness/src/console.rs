@@ -8,22 +8,6 @@ use sha2::{Digest, Sha256};
 /// What a builder's own lines begin with, behind the time.
 const BUILDERS: [&str; 2] = ["db-boot: ", "db-server: "];
 
-/// `line` behind the controls at its beginning: a builder brings the terminal back that way from what a VM has done to it.
-fn behind_modes(line: &str) -> &str {
-    let mut rest = line;
-    loop {
-        let behind = if let Some(sequence) = rest.strip_prefix("\x1b[") {
-            sequence.find(|c: char| ('@'..='~').contains(&c)).and_then(|last| sequence.get(last + 1..))
-        } else {
-            rest.strip_prefix("\x1b(B").or_else(|| rest.strip_prefix(['\x0f', '\x18']))
-        };
-        match behind {
-            Some(behind) => rest = behind,
-            None => return rest,
-        }
-    }
-}
-
 /// Everything that a machine printed.
 #[derive(Debug)]
 pub(crate) struct Console<'a> {
@@ -37,7 +21,7 @@ impl<'a> Console<'a> {
     }
 
     fn lines(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.text.lines().map(|line| behind_modes(line.trim_end_matches('\r')))
+        self.text.lines().map(|line| line.trim_end_matches('\r'))
     }
 
     /// The lines of the VM called `name`, without the `[name] ` that db-boot puts before each, and what it wrote while it had
@@ -190,13 +174,6 @@ mod tests {
         [a]\r\n\
         [    0.200000] db-boot: info: vm=a event=ended reason=exit status=7 code=0x87\r\n\
         [    0.300000] db-boot: info: vm=b event=ended reason=poweroff\r\n";
-
-    #[test]
-    fn modes_that_are_undone_before_a_line_are_not_of_the_line() {
-        assert_eq!(behind_modes("\x18\x1b[?25h\x1b[0m\x1b(B\x0f[    1.0] db-boot"), "[    1.0] db-boot");
-        assert_eq!(behind_modes("text \x1b[0m"), "text \x1b[0m");
-        assert_eq!(behind_modes("\x1b[0"), "\x1b[0");
-    }
 
     #[test]
     fn lines_belong_to_whom_the_prefix_says() {
