@@ -1,31 +1,16 @@
-//! The typed calls.
+//! The Xen underneath, and the calls that belong to no other part of it.
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 
-use xen_abi::domctl::{
-    Command, CreateDomain, DomainInfo, Domctl, HypercallInit, MaxMem, MaxVcpus, SetVirqHandler,
-    VcpuContextArgument,
-};
-use xen_abi::event_channel::{
-    self, AllocUnbound, BindInterdomain, BindIpi, BindVirq, EVTCHNOP_ALLOC_UNBOUND,
-    EVTCHNOP_BIND_INTERDOMAIN, EVTCHNOP_BIND_IPI, EVTCHNOP_BIND_VIRQ, EVTCHNOP_CLOSE, EVTCHNOP_SEND,
-    EVTCHNOP_STATUS, OnePort, PortState, Status,
-};
-use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
-use xen_abi::memory::{
-    self, AcquireResource, RESOURCE_GRANT_TABLE, Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES,
-    XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
-};
-use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
+use xen_abi::domctl::{Command, Domctl};
 use xen_abi::number::HypercallNumber;
-use xen_abi::sched::{Poll, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, Shutdown};
+use xen_abi::sched::{SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
-use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port, VcpuId, console, flask, hvm, physdev, platform, sysctl};
+use xen_abi::{
+    DomId, Errno, console, event_channel, flask, grant_table, hvm, memory, physdev, platform, sysctl,
+};
 use zerocopy::FromZeros;
 
 use crate::{CallCounts, CallError, Interface, ProbeError, RawHypercall};
@@ -36,13 +21,6 @@ pub struct Xen<H> {
     raw: H,
     interface: Interface,
     counts: CallCounts,
-}
-
-/// Result of populating memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Populated {
-    /// Extents that were done, from the first.
-    pub extents: usize,
 }
 
 /// Address of a value for a hypercall that writes it.
@@ -144,329 +122,6 @@ impl<H: RawHypercall> Xen<H> {
         unsafe { self.domctl(&mut call) }
     }
 
-    /// Creates a domain, paused and without memory; Xen chooses the identifier unless `domid` names one.
-    pub fn create_domain(&self, domid: Option<DomId>, request: &CreateDomain) -> Result<DomId, CallError> {
-        let version = self.interface.domctl;
-        let mut call =
-            Domctl::new(Command::CREATEDOMAIN, version, domid.unwrap_or_else(|| version.automatic_domid()));
-        call.payload = request.encode(version);
-        // SAFETY: the payload of a create call holds no address.
-        unsafe { self.domctl(&mut call) }?;
-        Ok(DomId::new(call.domain))
-    }
-
-    /// Destroys a domain. Xen works through its memory in this call, however long it takes.
-    pub fn destroy_domain(&self, domain: DomId) -> Result<(), CallError> {
-        loop {
-            // Older releases give the work back in pieces with EAGAIN or ERESTART instead of continuing inside.
-            match self.set(Command::DESTROYDOMAIN, domain, &[0_u8; 0]) {
-                Err(CallError { errno: Errno::EAGAIN | Errno::ERESTART, .. }) => {}
-                result => return result,
-            }
-        }
-    }
-
-    /// Pauses a domain; pauses count.
-    pub fn pause_domain(&self, domain: DomId) -> Result<(), CallError> {
-        self.set(Command::PAUSEDOMAIN, domain, &[0_u8; 0])
-    }
-
-    /// Takes one pause back; the domain runs when none is left.
-    pub fn unpause_domain(&self, domain: DomId) -> Result<(), CallError> {
-        self.set(Command::UNPAUSEDOMAIN, domain, &[0_u8; 0])
-    }
-
-    /// State of a domain; ESRCH when there is none of that identifier.
-    pub fn domain_info(&self, domain: DomId) -> Result<DomainInfo, CallError> {
-        let mut call = Domctl::new(Command::GETDOMAININFO, self.interface.domctl, domain);
-        // SAFETY: the payload is OUT only and holds no address.
-        unsafe { self.domctl(&mut call) }?;
-        let info = DomainInfo::decode(&call.payload);
-        // Some releases answer with the next domain that exists.
-        if domain.is_ordinary() && info.domain != domain.raw() {
-            return Err(CallError { call: Command::GETDOMAININFO.name(), domain, errno: Errno::ESRCH });
-        }
-        Ok(info)
-    }
-
-    /// Limits the memory a domain may have.
-    pub fn set_max_memory(&self, domain: DomId, pages: PageCount) -> Result<(), CallError> {
-        self.set(Command::MAX_MEM, domain, &MaxMem::new(pages))
-    }
-
-    /// Makes the vCPUs; the number has to repeat the one that the domain was created with.
-    pub fn set_max_vcpus(&self, domain: DomId, max: u32) -> Result<(), CallError> {
-        self.set(Command::MAX_VCPUS, domain, &MaxVcpus { max })
-    }
-
-    /// Has a global virtual interrupt (`VIRQ_*`) raised with `domain` instead of Dom0, until that domain is destroyed.
-    pub fn set_virq_handler(&self, domain: DomId, virq: u32) -> Result<(), CallError> {
-        self.set(Command::SET_VIRQ_HANDLER, domain, &SetVirqHandler { virq })
-    }
-
-    /// Fills a frame of the domain, which is not Dom0, with the hypercall stubs of its kind.
-    pub fn init_hypercall_page(&self, domain: DomId, frame: Mfn) -> Result<(), CallError> {
-        if domain == DomId::SELF || domain == DomId::DOM0 {
-            // Xen would write over whatever the caller's own frame holds.
-            return Err(CallError { call: "XEN_DOMCTL_hypercall_init", domain, errno: Errno::EINVAL });
-        }
-        self.set(Command::HYPERCALL_INIT, domain, &HypercallInit { gmfn: frame.raw() })
-    }
-
-    /// Sets what a vCPU starts with.
-    pub fn set_vcpu_context(
-        &self,
-        domain: DomId,
-        vcpu: VcpuId,
-        context: &VcpuGuestContext,
-    ) -> Result<(), CallError> {
-        let mut call = Domctl::new(Command::SETVCPUCONTEXT, self.interface.domctl, domain)
-            .with(&VcpuContextArgument::new(vcpu, address(context)));
-        // SAFETY: the one address in the payload is that of `context`, which Xen only reads.
-        unsafe { self.domctl(&mut call) }
-    }
-
-    /// Makes a memory operation.
-    ///
-    /// # Safety
-    ///
-    /// Addresses in `argument` keep the contract of [`RawHypercall::hypercall`].
-    unsafe fn memory_op<T>(&self, op: u32, argument: &mut T, domain: DomId) -> Result<i64, CallError> {
-        let args = [u64::from(op), address_mut(argument), 0, 0, 0];
-        // SAFETY: the argument's type is the one that `op` takes, as each caller here sees to.
-        unsafe { self.call(HypercallNumber::MEMORY_OP, args, memory::name(op), domain) }
-    }
-
-    /// Gives `domain` memory: one extent of 2^`order` pages for each entry of `extents`.
-    ///
-    /// An entry holds the extent's first PFN on the way in and, for a PV domain, its first MFN on the way out. Xen may do
-    /// only the first few and says how many; the rest of `extents` is then unchanged. It enters each page in the
-    /// machine-to-physical table itself.
-    pub fn populate(&self, domain: DomId, order: u32, extents: &mut [u64]) -> Result<Populated, CallError> {
-        let wanted = extents.len();
-        let mut reservation = Reservation {
-            extent_start: address_mut(extents),
-            nr_extents: wanted as u64,
-            extent_order: order,
-            mem_flags: 0,
-            domid: domain.raw(),
-            pad: [0; 3],
-        };
-        // SAFETY: the list has the length that the reservation says, and Xen writes only entries of it.
-        let result = unsafe { self.memory_op(XENMEM_POPULATE_PHYSMAP, &mut reservation, domain) }?;
-        Ok(Populated { extents: usize::try_from(result).map_or(wanted, |done| done.min(wanted)) })
-    }
-
-    /// Gives frames of this domain's own memory back, each a page; this domain is a PV domain. Gives back how many Xen took,
-    /// from the first: one that is not this domain's ends the call.
-    ///
-    /// Xen keeps a frame for as long as a PV domain maps it, so that no memory vanishes under whoever refers to it.
-    pub fn give_back(&self, frames: &[Mfn]) -> Result<usize, CallError> {
-        let wanted = frames.len();
-        let list: Vec<u64> = frames.iter().map(|frame| frame.raw()).collect();
-        let mut reservation = Reservation {
-            extent_start: address(list.as_slice()),
-            nr_extents: wanted as u64,
-            extent_order: 0,
-            mem_flags: 0,
-            domid: DomId::SELF.raw(),
-            pad: [0; 3],
-        };
-        // SAFETY: the list has the length that the reservation says, and Xen only reads it. Mapped memory stays, see above.
-        let result = unsafe { self.memory_op(XENMEM_DECREASE_RESERVATION, &mut reservation, DomId::SELF) }?;
-        Ok(usize::try_from(result).map_or(wanted, |done| done.min(wanted)))
-    }
-
-    /// Pages that `domain` has.
-    pub fn current_pages(&self, domain: DomId) -> Result<PageCount, CallError> {
-        // The call takes the address of a bare domain identifier.
-        let mut argument = domain.raw();
-        // SAFETY: the argument is one `domid_t`, and holds no address.
-        let pages = unsafe { self.memory_op(XENMEM_CURRENT_RESERVATION, &mut argument, domain) }?;
-        Ok(PageCount::new(pages.unsigned_abs()))
-    }
-
-    /// Sets memory aside for `domain` so that populating it cannot fail half way; 0 takes back what is left of a claim.
-    pub fn claim_pages(&self, domain: DomId, pages: PageCount) -> Result<(), CallError> {
-        let mut reservation = Reservation {
-            extent_start: 0,
-            nr_extents: pages.raw(),
-            extent_order: 0,
-            mem_flags: 0,
-            domid: domain.raw(),
-            pad: [0; 3],
-        };
-        // SAFETY: a claim uses only the number of extents; the list's address is null, as it has to be.
-        unsafe { self.memory_op(XENMEM_CLAIM_PAGES, &mut reservation, domain) }.map(|_| ())
-    }
-
-    /// First frame of a PV domain's grant table.
-    pub fn grant_table_frame(&self, domain: DomId) -> Result<Mfn, CallError> {
-        let mut frame: u64 = 0;
-        let mut acquire = AcquireResource {
-            domid: domain.raw(),
-            resource_type: u16::try_from(RESOURCE_GRANT_TABLE).unwrap_or_default(),
-            nr_frames: 1,
-            frame_list: address_mut(&mut frame),
-            ..AcquireResource::default()
-        };
-        // SAFETY: the list has one entry, as the structure says.
-        unsafe { self.memory_op(XENMEM_ACQUIRE_RESOURCE, &mut acquire, domain) }?;
-        Ok(Mfn::new(frame))
-    }
-
-    /// Makes `table` of `domain`, and every table below it, page tables for as long as the domain lives.
-    pub fn pin_l4(&self, domain: DomId, table: Mfn) -> Result<(), CallError> {
-        const NAME: &str = "MMUEXT_PIN_L4_TABLE";
-        let mut op = MmuextOp { cmd: MMUEXT_PIN_L4_TABLE, pad: 0, arg1: table.raw(), arg2: 0 };
-        let mut done: u32 = 0;
-        let args = [address_mut(&mut op), 1, address_mut(&mut done), u64::from(domain.raw()), 0];
-        // SAFETY: one operation, as the count says; the table is another domain's, so the caller's address space stays.
-        unsafe { self.call(HypercallNumber::MMUEXT_OP, args, NAME, domain) }?;
-        if done & !MMU_UPDATE_PREEMPTED == 1 {
-            return Ok(());
-        }
-        Err(CallError { call: NAME, domain, errno: Errno::EINVAL })
-    }
-
-    /// Makes an event-channel operation on an argument without addresses.
-    pub(crate) fn event_op<T>(&self, op: u32, argument: &mut T, domain: DomId) -> Result<(), CallError> {
-        let args = [u64::from(op), address_mut(argument), 0, 0, 0];
-        // SAFETY: the argument's type is the one that `op` takes, as each caller here sees to, and holds no address.
-        unsafe { self.call(HypercallNumber::EVENT_CHANNEL_OP, args, event_channel::name(op), domain) }
-            .map(|_| ())
-    }
-
-    /// Allocates a port of `domain` that `remote` may bind to.
-    pub fn alloc_unbound(&self, domain: DomId, remote: DomId) -> Result<Port, CallError> {
-        let mut argument = AllocUnbound { dom: domain.raw(), remote_dom: remote.raw(), port: 0 };
-        self.event_op(EVTCHNOP_ALLOC_UNBOUND, &mut argument, domain)?;
-        Ok(Port::new(argument.port))
-    }
-
-    /// Binds a new port of the caller to an unbound port of `remote`.
-    pub fn bind_interdomain(&self, remote: DomId, remote_port: Port) -> Result<Port, CallError> {
-        let mut argument = BindInterdomain {
-            remote_dom: remote.raw(),
-            pad: 0,
-            remote_port: remote_port.raw(),
-            local_port: 0,
-        };
-        self.event_op(EVTCHNOP_BIND_INTERDOMAIN, &mut argument, remote)?;
-        Ok(Port::new(argument.local_port))
-    }
-
-    /// Binds a new port of the caller to a virtual interrupt.
-    pub fn bind_virq(&self, virq: u32, vcpu: VcpuId) -> Result<Port, CallError> {
-        let mut argument = BindVirq { virq, vcpu: vcpu.raw(), port: 0 };
-        self.event_op(EVTCHNOP_BIND_VIRQ, &mut argument, DomId::SELF)?;
-        Ok(Port::new(argument.port))
-    }
-
-    /// Makes a new port of the caller that it notifies itself by.
-    pub fn bind_ipi(&self, vcpu: VcpuId) -> Result<Port, CallError> {
-        let mut argument = BindIpi { vcpu: vcpu.raw(), port: 0 };
-        self.event_op(EVTCHNOP_BIND_IPI, &mut argument, DomId::SELF)?;
-        Ok(Port::new(argument.port))
-    }
-
-    /// Notifies the other end of a port.
-    pub fn send(&self, port: Port) -> Result<(), CallError> {
-        self.event_op(EVTCHNOP_SEND, &mut OnePort { port: port.raw() }, DomId::SELF)
-    }
-
-    /// What a port of the caller is bound to.
-    pub fn port_state(&self, port: Port) -> Result<PortState, CallError> {
-        let mut argument = Status { dom: DomId::SELF.raw(), port: port.raw(), ..Status::default() };
-        self.event_op(EVTCHNOP_STATUS, &mut argument, DomId::SELF)?;
-        Ok(argument.state())
-    }
-
-    /// Gives a port of the caller back.
-    pub fn close_port(&self, port: Port) -> Result<(), CallError> {
-        self.event_op(EVTCHNOP_CLOSE, &mut OnePort { port: port.raw() }, DomId::SELF)
-    }
-
-    /// Grows the calling domain's own grant table to `frames` frames, if it has fewer, and gives its first `frames` frames.
-    pub fn set_up_grant_table(&self, frames: u32) -> Result<Vec<Mfn>, CallError> {
-        const NAME: &str = "GNTTABOP_setup_table";
-        let mut list = vec![0_u64; frames as usize];
-        let mut argument = SetupTable {
-            dom: DomId::SELF.raw(),
-            nr_frames: frames,
-            frame_list: address_mut(list.as_mut_slice()),
-            ..SetupTable::default()
-        };
-        let args = [u64::from(grant_table::GNTTABOP_SETUP_TABLE), address_mut(&mut argument), 1, 0, 0];
-        // SAFETY: one `SetupTable`, as the count says, whose list has as many entries as it says.
-        unsafe { self.call(HypercallNumber::GRANT_TABLE_OP, args, NAME, DomId::SELF) }?;
-        match argument.status {
-            0 => Ok(list.into_iter().map(Mfn::new).collect()),
-            // The one reason for which a domain is refused its own table: it may not have so many frames.
-            _ => Err(CallError { call: NAME, domain: DomId::SELF, errno: Errno::ENOSPC }),
-        }
-    }
-
-    /// Maps granted frames.
-    ///
-    /// # Safety
-    ///
-    /// Each `host_addr` is an address that the caller keeps for this mapping and that Rust code holds no reference to.
-    pub unsafe fn map_grants(&self, requests: &mut [MapGrantRef]) -> Result<(), CallError> {
-        let args = [
-            u64::from(grant_table::GNTTABOP_MAP_GRANT_REF),
-            address_mut(requests),
-            requests.len() as u64,
-            0,
-            0,
-        ];
-        let domain = requests.first().map_or(DomId::SELF, |first| DomId::new(first.dom));
-        // SAFETY: the list has the length that is said; the caller answers for the addresses in it.
-        unsafe { self.call(HypercallNumber::GRANT_TABLE_OP, args, "GNTTABOP_map_grant_ref", domain) }
-            .map(|_| ())
-    }
-
-    /// Unmaps granted frames.
-    ///
-    /// # Safety
-    ///
-    /// Nothing refers to the mappings any more.
-    pub unsafe fn unmap_grants(&self, requests: &mut [UnmapGrantRef]) -> Result<(), CallError> {
-        let args = [
-            u64::from(grant_table::GNTTABOP_UNMAP_GRANT_REF),
-            address_mut(requests),
-            requests.len() as u64,
-            0,
-            0,
-        ];
-        // SAFETY: the list has the length that is said; the caller answers for the addresses in it.
-        unsafe { self.call(HypercallNumber::GRANT_TABLE_OP, args, "GNTTABOP_unmap_grant_ref", DomId::SELF) }
-            .map(|_| ())
-    }
-
-    /// Waits until one of `ports` is pending, or until system time `deadline` (nanoseconds; `None` waits for ever).
-    ///
-    /// Returns at once for a port that is pending already. Ports need not be unmasked.
-    pub fn poll(&self, ports: &[Port], deadline: Option<u64>) -> Result<(), CallError> {
-        let mut argument = Poll {
-            ports: address(ports),
-            nr_ports: u32::try_from(ports.len()).unwrap_or(u32::MAX),
-            pad: 0,
-            timeout: deadline.unwrap_or(0),
-        };
-        let args = [u64::from(SCHEDOP_POLL), address_mut(&mut argument), 0, 0, 0];
-        // SAFETY: `Port` has the layout of the header's evtchn_port_t; the list has the length that is said.
-        unsafe { self.call(HypercallNumber::SCHED_OP, args, "SCHEDOP_poll", DomId::SELF) }.map(|_| ())
-    }
-
-    /// Ends the calling domain for `reason`; returns only when Xen refuses.
-    pub fn shutdown(&self, reason: u8) -> Result<(), CallError> {
-        let mut argument = Shutdown { reason: u32::from(reason) };
-        let args = [u64::from(SCHEDOP_SHUTDOWN), address_mut(&mut argument), 0, 0, 0];
-        // SAFETY: takes one `Shutdown`; afterwards nothing of this domain runs.
-        unsafe { self.call(HypercallNumber::SCHED_OP, args, "SCHEDOP_shutdown", DomId::SELF) }.map(|_| ())
-    }
-
     /// Writes `text` to Xen's console.
     pub fn console_write(&self, text: &[u8]) -> Result<(), CallError> {
         let args = [u64::from(console::CONSOLEIO_WRITE), text.len() as u64, address(text), 0, 0];
@@ -507,5 +162,13 @@ impl<H: RawHypercall> Xen<H> {
         unsafe { self.call(HypercallNumber::XEN_VERSION, args, "XENVER_extraversion", DomId::SELF) }?;
         let text = buffer.split(|byte| *byte == 0).next().unwrap_or_default();
         Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// Ends the calling domain for `reason`; returns only when Xen refuses.
+    pub fn shutdown(&self, reason: u8) -> Result<(), CallError> {
+        let mut argument = Shutdown { reason: u32::from(reason) };
+        let args = [u64::from(SCHEDOP_SHUTDOWN), address_mut(&mut argument), 0, 0, 0];
+        // SAFETY: takes one `Shutdown`; afterwards nothing of this domain runs.
+        unsafe { self.call(HypercallNumber::SCHED_OP, args, "SCHEDOP_shutdown", DomId::SELF) }.map(|_| ())
     }
 }
