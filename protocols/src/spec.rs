@@ -287,6 +287,31 @@ pub enum SpecError {
 }
 
 impl BootSpec {
+    /// A PV VM of one vCPU and `memory_kib` KiB, with the archive entry `kernel` as its kernel, and nothing that need not be said:
+    /// Xen chooses its domain id, and it is destroyed however it ends.
+    #[must_use]
+    pub fn new(name: &str, kernel: &str, memory_kib: u64) -> Self {
+        Self {
+            name: name.into(),
+            kind: GuestKind::Pv,
+            domid: None,
+            uuid: [0; 16],
+            vcpus: 1,
+            memory_kib,
+            max_memory_kib: memory_kib,
+            kernel: kernel.into(),
+            ramdisk: None,
+            command_line: String::new(),
+            on_poweroff: ExitAction::Destroy,
+            on_reboot: ExitAction::Destroy,
+            on_crash: ExitAction::Destroy,
+            life: Life::default(),
+            channels: Channels::default(),
+            settings: Settings::default(),
+            store: StoreRole::None,
+        }
+    }
+
     /// Checks every field against its range, first to last, and reports the first that is wrong.
     pub fn validate(&self) -> Result<(), SpecError> {
         check_name(&self.name)?;

@@ -9,7 +9,7 @@ use protocols::platform::{
     MAX_VMS, PlatformSpecError, Policy, Readiness,
 };
 use protocols::spec::{MAX_MEMORY_KIB, MAX_NAME_LEN};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, PlatformSpec, Settings};
+use protocols::{BootSpec, PlatformSpec};
 
 fn sample() -> PlatformSpec {
     PlatformSpec {
@@ -145,25 +145,7 @@ fn the_longest_spec_fits() {
 }
 
 fn vm(name: &str) -> BootSpec {
-    BootSpec {
-        name: name.into(),
-        kind: GuestKind::Pv,
-        domid: None,
-        uuid: [0; 16],
-        vcpus: 2,
-        memory_kib: 1024,
-        max_memory_kib: 4096,
-        kernel: "k".into(),
-        ramdisk: None,
-        command_line: String::new(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: Settings::default(),
-        store: protocols::StoreRole::None,
-    }
+    BootSpec { vcpus: 2, max_memory_kib: 4096, ..BootSpec::new(name, "k", 1024) }
 }
 
 fn all(vms: &[BootSpec]) -> Vec<&BootSpec> {

@@ -12,7 +12,7 @@ use protocols::server::{
 };
 use protocols::settings::{Access, IoMemory, IoPorts, MAX_FRAME, MAX_RANGES};
 use protocols::spec::{MAX_COMMAND_LINE_LEN, MAX_IMAGE_NAME_LEN, MAX_MEMORY_KIB, MAX_NAME_LEN};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, PlatformSpec, Settings};
+use protocols::{BootSpec, PlatformSpec, Settings};
 
 fn controller(vm: &str, domids: (u16, u16)) -> Controller {
     let quota = Quota {
@@ -193,25 +193,7 @@ fn the_word_of_a_channel_never_takes_more_room_than_is_kept_for_it() {
 }
 
 fn vm(name: &str, domid: Option<u16>) -> BootSpec {
-    BootSpec {
-        name: name.into(),
-        kind: GuestKind::Pv,
-        domid,
-        uuid: [0; 16],
-        vcpus: 1,
-        memory_kib: 1024,
-        max_memory_kib: 1024,
-        kernel: "k".into(),
-        ramdisk: None,
-        command_line: String::new(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: Settings::default(),
-        store: protocols::StoreRole::None,
-    }
+    BootSpec { domid, ..BootSpec::new(name, "k", 1024) }
 }
 
 #[test]

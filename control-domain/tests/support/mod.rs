@@ -14,7 +14,7 @@ use protocols::message::{
     ImageSource, Kind, Message, Quota, Reason, RingPlace, ServerNotice, ServerReply, ServerRequest, Stream,
     VmEntry, VmState,
 };
-use protocols::{BootSpec, Channels, Digest, ExitAction, GuestKind, Life, PlatformSpec, Settings};
+use protocols::{BootSpec, Digest, ExitAction, Life, PlatformSpec};
 use ramdisk::Writer;
 use server_client::Transport;
 use trust::sha256;
@@ -27,25 +27,7 @@ pub fn kernel() -> Vec<u8> {
 }
 
 pub fn spec(name: &str) -> BootSpec {
-    BootSpec {
-        name: name.to_owned(),
-        kind: GuestKind::Pv,
-        domid: None,
-        uuid: [7; 16],
-        vcpus: 1,
-        memory_kib: 8 << 10,
-        max_memory_kib: 8 << 10,
-        kernel: "images/kernel".to_owned(),
-        ramdisk: None,
-        command_line: String::new(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: Settings::default(),
-        store: protocols::StoreRole::None,
-    }
+    BootSpec { uuid: [7; 16], ..BootSpec::new(name, "images/kernel", 8 << 10) }
 }
 
 pub fn after(name: &str, after: &[&str]) -> BootSpec {

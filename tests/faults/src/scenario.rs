@@ -79,23 +79,10 @@ pub fn scenarios() -> Vec<Scenario> {
 /// The smallest VM that everything fits in.
 fn spec(name: &str) -> BootSpec {
     BootSpec {
-        name: name.to_owned(),
-        kind: GuestKind::Pv,
-        domid: None,
         uuid: [7; 16],
-        vcpus: 1,
-        memory_kib: 4 << 10,
-        max_memory_kib: 4 << 10,
-        kernel: "images/kernel".to_owned(),
         ramdisk: Some("images/ramdisk".to_owned()),
         command_line: "console=hvc0".to_owned(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: Settings::default(),
-        store: protocols::StoreRole::None,
+        ..BootSpec::new(name, "images/kernel", 4 << 10)
     }
 }
 

@@ -9,7 +9,7 @@ use hypercall::Xen;
 use launch::{Cursor, Environment, Options, Service, launch, launch_serving};
 use log::{Log, Metadata, Record};
 use protocols::archive::{PLATFORM_ENTRY, spec_entry};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, MachineStatus, PlatformSpec};
+use protocols::{BootSpec, MachineStatus, PlatformSpec};
 use ramdisk::Writer;
 use xen_abi::{DomId, elfnote};
 use xen_sim::{Guest, Machine, SimHypervisor, SimWindow};
@@ -81,25 +81,7 @@ fn note(kind: u32, value: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn spec(name: &str) -> BootSpec {
-    BootSpec {
-        name: name.to_owned(),
-        kind: GuestKind::Pv,
-        domid: None,
-        uuid: [7; 16],
-        vcpus: 1,
-        memory_kib: 8 << 10,
-        max_memory_kib: 8 << 10,
-        kernel: "images/kernel".to_owned(),
-        ramdisk: None,
-        command_line: String::new(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: protocols::Settings::default(),
-        store: protocols::StoreRole::None,
-    }
+    BootSpec { uuid: [7; 16], ..BootSpec::new(name, "images/kernel", 8 << 10) }
 }
 
 /// The RAM disk of VMs without a platform spec.

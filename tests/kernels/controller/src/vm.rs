@@ -1,10 +1,9 @@
 //! Requests for VMs.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
+use protocols::BootSpec;
 use protocols::message::{BuildRequest, ImageSource};
-use protocols::{BootSpec, Channels, ExitAction, GuestKind, Life, Settings, StoreRole};
 use verdict::Verdict;
 
 /// The image that the platform files of these tests have for controllers.
@@ -15,25 +14,7 @@ pub(crate) const MEMORY_KIB: u64 = 8 << 10;
 
 /// A small VM.
 pub(crate) fn spec(name: &str) -> BootSpec {
-    BootSpec {
-        name: name.into(),
-        kind: GuestKind::Pv,
-        domid: None,
-        uuid: [0; 16],
-        vcpus: 1,
-        memory_kib: MEMORY_KIB,
-        max_memory_kib: MEMORY_KIB,
-        kernel: "-".into(),
-        ramdisk: None,
-        command_line: String::new(),
-        on_poweroff: ExitAction::Destroy,
-        on_reboot: ExitAction::Destroy,
-        on_crash: ExitAction::Destroy,
-        life: Life::default(),
-        channels: Channels::default(),
-        settings: Settings::default(),
-        store: StoreRole::None,
-    }
+    BootSpec::new(name, "-", MEMORY_KIB)
 }
 
 /// A request for `spec`, with the kernel of the RAM disk that is there for it.
