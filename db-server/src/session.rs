@@ -133,25 +133,36 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Session<'x, H, P> {
         }
     }
 
-    /// The next message, if it is there as a whole. Nothing is received while too many answers wait.
+    /// The next message, if it is there as a whole: without one, the channel was empty, and whatever comes is announced by an event.
+    /// Nothing is received while too many answers wait.
     pub(crate) fn receive(&mut self, now: u64) -> Result<Option<Frame>, Fault> {
-        if self.out.len() > MAX_OUT {
-            return Ok(None);
-        }
-        if self.rest.is_empty() {
-            let ready = self.channel.readable()?.min(READ);
-            if ready > 0 {
-                let mut buffer = alloc::vec![0; ready];
-                let count = self.channel.read(&mut buffer)?;
-                buffer.truncate(count);
-                (self.rest, self.heard) = (buffer, now);
+        // A message ends this loop before long, and a bad one as well: none is longer than a few pieces.
+        while self.out.len() <= MAX_OUT {
+            if self.rest.is_empty() && !self.fill(now)? {
+                break;
+            }
+            let mut bytes = self.rest.as_slice();
+            let frame = self.stream.take(&mut bytes)?;
+            let taken = self.rest.len().saturating_sub(bytes.len());
+            self.rest.drain(..taken);
+            if frame.is_some() {
+                return Ok(frame);
             }
         }
-        let mut bytes = self.rest.as_slice();
-        let frame = self.stream.take(&mut bytes)?;
-        let taken = self.rest.len().saturating_sub(bytes.len());
-        self.rest.drain(..taken);
-        Ok(frame)
+        Ok(None)
+    }
+
+    /// Takes what has come, at most [`READ`] bytes; says whether that was anything.
+    fn fill(&mut self, now: u64) -> Result<bool, Fault> {
+        let ready = self.channel.readable()?.min(READ);
+        if ready == 0 {
+            return Ok(false);
+        }
+        let mut buffer = alloc::vec![0; ready];
+        let count = self.channel.read(&mut buffer)?;
+        buffer.truncate(count);
+        (self.rest, self.heard) = (buffer, now);
+        Ok(count > 0)
     }
 
     /// Whether more may be had by [`receive`](Self::receive) at once.

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use protocols::message::{
-    EndReason, ImageSource, Quota, Reason, ServerNotice, ServerReply, ServerRequest, VmState,
+    EndReason, ImageSource, MAX_CHUNK_LEN, Quota, Reason, ServerNotice, ServerReply, ServerRequest, VmState,
 };
 use protocols::server::{Controller, ImageAccess, Orphans};
 use protocols::{BootSpec, ExitAction, MachineStatus, StoreRole};
@@ -266,6 +266,26 @@ fn a_vm_asked_for_with_the_last_breath_is_an_orphan_too() {
         ctl.send(&ServerRequest::Build(build(&asked("orphan"))));
         ctl.guest.shut_down(SHUTDOWN_POWEROFF);
     });
+    assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
+}
+
+/// What arrives together is one event: what is left in the ring after it is announced by none.
+#[test]
+fn a_message_longer_than_one_reading_is_answered_without_another_event() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    let begin = Rc::new(Cell::new(0));
+    let (set, get) = (Rc::clone(&begin), begin);
+    script.act(move |ctl| set.set(ctl.guest.machine().now()));
+    for request in put(&vec![7; 3 * MAX_CHUNK_LEN + 5], MAX_CHUNK_LEN) {
+        script.ask(request);
+        script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Image { .. })));
+    }
+    script.act(move |ctl| {
+        let took = ctl.guest.machine().now() - get.get();
+        assert!(took < 100_000_000, "{took} ns: it waited for its clock");
+    });
+    script.end();
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
 }
 

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, EndReason, Failure, Kind, MAX_ENTRIES, MAX_PLATFORM_VMS, Message, MessageError, VmState,
+    Digest, EndReason, Failure, Kind, MAX_ENTRIES, MAX_PLATFORM_VMS, Message, MessageError, VmState, bytes,
     check_len, check_names, check_spec,
 };
 
@@ -30,6 +30,7 @@ pub enum ControlRequest {
         name: String,
         /// Its VMs: encoded boot specs in the order in which they start, at most [`MAX_PLATFORM_VMS`] and as many as fit a message;
         /// more come by [`CreateVm`](Self::CreateVm). Images are those of db-server's RAM disk that the specs name.
+        #[serde(with = "bytes::list")]
         specs: Vec<Vec<u8>>,
     },
     /// A VM is to be added to a platform and started. Answer: [`ControlReply::VmCreated`].
@@ -37,6 +38,7 @@ pub enum ControlRequest {
         /// The platform.
         platform: String,
         /// Its encoded boot spec.
+        #[serde(with = "bytes")]
         spec: Vec<u8>,
     },
     /// The VMs of a platform. Answer: [`ControlReply::Vms`].

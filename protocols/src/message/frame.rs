@@ -9,7 +9,11 @@
 //! | 12 | 4 | length of the body in bytes, at most [`MAX_BODY_LEN`] |
 //! | 16 | | body |
 
+use alloc::vec;
 use alloc::vec::Vec;
+
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
 
 use super::MessageError;
 
@@ -68,18 +72,63 @@ pub struct Frame {
     pub body: Vec<u8>,
 }
 
-/// The bytes of a message.
-pub(super) fn encode(kind: Kind, id: u32, body: &[u8]) -> Result<Vec<u8>, MessageError> {
-    let too_long = MessageError::BodyTooLong { length: body.len() };
-    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BODY_LEN).ok_or(too_long)?;
-    let mut bytes = Vec::with_capacity(HEADER_LEN.saturating_add(body.len()));
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    bytes.extend_from_slice(&(kind as u16).to_le_bytes());
-    bytes.extend_from_slice(&id.to_le_bytes());
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(body);
+/// The bytes of a message, whose body is encoded behind the room for its header.
+pub(super) fn encode<T: Serialize>(kind: Kind, id: u32, message: &T) -> Result<Vec<u8>, MessageError> {
+    let encoded = postcard::serialize_with_flavor(message, Behind(vec![0; HEADER_LEN]));
+    let mut bytes = encoded.map_err(|cause| MessageError::Encode { cause })?;
+    let length = bytes.len().saturating_sub(HEADER_LEN);
+    let too_long = MessageError::BodyTooLong { length };
+    let length = u32::try_from(length).ok().filter(|_| length <= MAX_BODY_LEN).ok_or(too_long)?;
+    if let Some(header) = bytes.first_chunk_mut() {
+        *header = encode_header(kind, id, length);
+    }
     Ok(bytes)
+}
+
+/// The encoding of a message, behind what there is.
+struct Behind(Vec<u8>);
+
+impl Flavor for Behind {
+    type Output = Vec<u8>;
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
+}
+
+/// Whether `body` is what `message` is encoded as. Nothing is written for it: the two are compared as the encoding comes about.
+pub(super) fn is_encoding<T: Serialize>(message: &T, body: &[u8]) -> bool {
+    postcard::serialize_with_flavor(message, Compared(body)).is_ok()
+}
+
+/// What is left of a body that an encoding is compared with; the first difference is an error.
+struct Compared<'b>(&'b [u8]);
+
+impl Flavor for Compared<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0 = self.0.strip_prefix(data).ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.try_extend(&[data])
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(postcard::Error::SerializeBufferFull) }
+    }
 }
 
 /// What of a stream has arrived and is not a whole message yet: never more than one message.
@@ -88,7 +137,10 @@ pub(super) fn encode(kind: Kind, id: u32, body: &[u8]) -> Result<Vec<u8>, Messag
 /// again for ever.
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    buffer: Vec<u8>,
+    /// The header as far as it is there, at most [`HEADER_LEN`] bytes.
+    header: Vec<u8>,
+    /// The body as far as it is there.
+    body: Vec<u8>,
     failed: Option<MessageError>,
 }
 
@@ -106,37 +158,48 @@ impl Stream {
         let result = self.advance(bytes);
         if let Err(error) = &result {
             self.failed = Some(error.clone());
-            self.buffer = Vec::new();
+            (self.header, self.body) = (Vec::new(), Vec::new());
         }
         result
     }
 
     /// Whether the stream stops between two messages: at its end, anything else is a message cut short.
     pub fn is_between_messages(&self) -> bool {
-        self.buffer.is_empty() && self.failed.is_none()
+        self.header.is_empty() && self.failed.is_none()
     }
 
     fn advance(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame>, MessageError> {
-        self.fill(bytes, HEADER_LEN);
-        let Some(header) = self.buffer.first_chunk::<HEADER_LEN>() else { return Ok(None) };
+        fill(&mut self.header, bytes, HEADER_LEN);
+        let Some(header) = self.header.first_chunk::<HEADER_LEN>() else { return Ok(None) };
         let (kind, id, length) = decode_header(header)?;
-        let whole = HEADER_LEN.saturating_add(length);
-        self.fill(bytes, whole);
-        if self.buffer.len() < whole {
+        if self.body.capacity() < length {
+            self.body.reserve_exact(length.saturating_sub(self.body.len()));
+        }
+        fill(&mut self.body, bytes, length);
+        if self.body.len() < length {
             return Ok(None);
         }
-        let body = self.buffer.split_off(HEADER_LEN);
-        self.buffer.clear();
-        Ok(Some(Frame { kind, id, body }))
+        self.header.clear();
+        Ok(Some(Frame { kind, id, body: core::mem::take(&mut self.body) }))
     }
+}
 
-    /// Moves bytes over until there are `wanted`.
-    fn fill(&mut self, bytes: &mut &[u8], wanted: usize) {
-        let missing = wanted.saturating_sub(self.buffer.len());
-        let (now, later) = bytes.split_at(missing.min(bytes.len()));
-        self.buffer.extend_from_slice(now);
-        *bytes = later;
-    }
+/// Moves bytes over from the front of `bytes` until `buffer` has `wanted`.
+fn fill(buffer: &mut Vec<u8>, bytes: &mut &[u8], wanted: usize) {
+    let missing = wanted.saturating_sub(buffer.len());
+    let (now, later) = bytes.split_at(missing.min(bytes.len()));
+    buffer.extend_from_slice(now);
+    *bytes = later;
+}
+
+/// A header.
+fn encode_header(kind: Kind, id: u32, length: u32) -> [u8; HEADER_LEN] {
+    let [m0, m1, m2, m3] = MAGIC;
+    let [v0, v1] = VERSION.to_le_bytes();
+    let [k0, k1] = (kind as u16).to_le_bytes();
+    let [i0, i1, i2, i3] = id.to_le_bytes();
+    let [l0, l1, l2, l3] = length.to_le_bytes();
+    [m0, m1, m2, m3, v0, v1, k0, k1, i0, i1, i2, i3, l0, l1, l2, l3]
 }
 
 /// Kind, number and length of the body.

@@ -6,6 +6,7 @@
 //!
 //! `docs/protocols.md` is the specification, with everything that a client in another language needs.
 
+mod bytes;
 mod control;
 mod failure;
 mod frame;
@@ -53,8 +54,7 @@ pub trait Message: Serialize + DeserializeOwned {
 /// `id` is the number of the request that it is or answers, and 0 in a notice.
 pub fn encode<M: Message>(id: u32, message: &M) -> Result<Vec<u8>, MessageError> {
     message.validate()?;
-    let body = postcard::to_allocvec(message).map_err(|cause| MessageError::Encode { cause })?;
-    frame::encode(M::KIND, id, &body)
+    frame::encode(M::KIND, id, message)
 }
 
 impl Frame {
@@ -69,8 +69,7 @@ impl Frame {
             return Err(MessageError::TrailingBytes { kind: self.kind, count: rest.len() });
         }
         message.validate()?;
-        let again = postcard::to_allocvec(&message).map_err(|cause| MessageError::Encode { cause })?;
-        if again != self.body {
+        if !frame::is_encoding(&message, &self.body) {
             return Err(MessageError::NotCanonical { kind: self.kind });
         }
         Ok(message)

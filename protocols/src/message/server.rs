@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, Failure, Kind, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_TEXT_LEN, Message, MessageError, check_len,
+    Digest, Failure, Kind, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_TEXT_LEN, Message, MessageError, bytes, check_len,
     check_names, check_spec,
 };
 use crate::spec::{ImageRole, check_image_name};
@@ -39,6 +39,7 @@ pub enum ServerRequest {
         /// Where in the image: the end of the part before.
         offset: u64,
         /// At most [`MAX_CHUNK_LEN`] bytes.
+        #[serde(with = "bytes")]
         bytes: Vec<u8>,
     },
     /// The image is complete, and is checked against its digest. Answer: [`ServerReply::Image`].
@@ -95,6 +96,7 @@ pub enum ImageSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildRequest {
     /// An encoded boot spec. The names of images in it are not used.
+    #[serde(with = "bytes")]
     pub spec: Vec<u8>,
     /// The kernel.
     pub kernel: ImageSource,

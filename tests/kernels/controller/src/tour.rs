@@ -12,6 +12,7 @@ use protocols::settings::IoPorts;
 use sha2::{Digest as _, Sha256};
 use verdict::{Outcome, Verdict, require, success};
 
+use crate::link::now;
 use crate::session::Session;
 use crate::vm::{self, MEMORY_KIB};
 
@@ -24,7 +25,9 @@ pub(crate) fn run(mut session: Session<'_>, image: &[u8]) -> Outcome {
     require!(memory_kib > 0 && vms >= 2 && first_domid > 0 && store_bytes > 0, "{:?}", session.quota);
     session.get("watching", ServerRequest::WatchExits { watch: true })?;
     let digest = Digest(Sha256::digest(image).into());
+    let begin = now();
     let chunks = send(&mut session, digest, image)?;
+    let micros = now().saturating_sub(begin) / 1000;
     sends_wrongly(&mut session, image)?;
     runs(&mut session, ImageSource::Store(digest), digest)?;
     runs(&mut session, ImageSource::Ramdisk(vm::WORKER.into()), digest)?;
@@ -37,7 +40,7 @@ pub(crate) fn run(mut session: Session<'_>, image: &[u8]) -> Outcome {
     require!(facts.stored_bytes >= image.len() as u64, "{facts:?}");
     session.close()?;
     success!(
-        "{} bytes sent in {chunks} parts, domain ids {first_domid} to {last_domid}, {requests} requests at a time, Xen {}.{}",
+        "{} bytes sent in {chunks} parts and {micros} us, domain ids {first_domid} to {last_domid}, {requests} requests at a time, Xen {}.{}",
         image.len(),
         facts.xen_major,
         facts.xen_minor
