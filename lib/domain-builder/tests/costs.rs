@@ -52,7 +52,7 @@ fn pv_plan<'k>(bytes: &'k [u8], guest: &Guest, request: &GuestRequest<'_>, memor
     let kernel = PvKernel {
         base: GuestVirt::new(base),
         entry: GuestVirt::new(base + FIRST),
-        loads: vec![Load { address: FIRST, bytes, memory_size }],
+        loads: vec![Load { address: FIRST, bytes: bytes.into(), memory_size }],
         init_p2m: guest.linux.then_some(GuestVirt::new(0x80_0000_0000)),
         unmapped_ramdisk: guest.linux,
         hypercall_page: None,
@@ -61,7 +61,7 @@ fn pv_plan<'k>(bytes: &'k [u8], guest: &Guest, request: &GuestRequest<'_>, memor
 }
 
 fn pvh_plan<'k>(bytes: &'k [u8], guest: &Guest, request: &GuestRequest<'_>, memory_size: u64) -> PvhPlan<'k> {
-    let loads = vec![Load { address: FIRST, bytes, memory_size }];
+    let loads = vec![Load { address: FIRST, bytes: bytes.into(), memory_size }];
     let kernel = PvhKernel { entry: u32::try_from(FIRST).unwrap(), loads };
     PvhPlan::new(kernel, request, guest.vcpus).unwrap()
 }

@@ -16,7 +16,7 @@ const BUILDING: &str = "system_u:system_r:nomigrate_t_building";
 const BUILT: &str = "system_u:system_r:nomigrate_t";
 
 fn plan() -> PvPlan<'static> {
-    let load = Load { address: 1 << 20, bytes: &CODE, memory_size: 16 << 10 };
+    let load = Load { address: 1 << 20, bytes: CODE[..].into(), memory_size: 16 << 10 };
     let kernel = PvKernel {
         base: GuestVirt::new(0),
         entry: GuestVirt::new(1 << 20),

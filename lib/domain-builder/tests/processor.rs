@@ -22,7 +22,7 @@ enum Kind {
 }
 
 fn build(machine: &Machine, kind: Kind, vcpus: u32, processor: Processor) -> Result<Guest, BuildError> {
-    let load = Load { address: TEXT, bytes: &CODE, memory_size: 16 << 10 };
+    let load = Load { address: TEXT, bytes: CODE[..].into(), memory_size: 16 << 10 };
     let request = GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None };
     let max_memory = request.memory;
     let settings = Settings { processor, ..Settings::default() };

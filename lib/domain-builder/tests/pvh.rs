@@ -26,7 +26,7 @@ fn ramdisk() -> Vec<u8> {
 }
 
 fn plan<'k>(bytes: &'k [u8], mib: u64, vcpus: u32, ramdisk: &[u8]) -> PvhPlan<'k> {
-    let loads = vec![Load { address: ENTRY, bytes, memory_size: 5 << 20 }];
+    let loads = vec![Load { address: ENTRY, bytes: bytes.into(), memory_size: 5 << 20 }];
     let kernel = PvhKernel { entry: u32::try_from(ENTRY).unwrap(), loads };
     let request = GuestRequest {
         memory: PageCount::new(mib << 8),

@@ -20,7 +20,7 @@ fn request() -> GuestRequest<'static> {
 }
 
 fn loads() -> Vec<Load<'static>> {
-    vec![Load { address: ENTRY, bytes: &KERNEL, memory_size: 4096 }]
+    vec![Load { address: ENTRY, bytes: KERNEL[..].into(), memory_size: 4096 }]
 }
 
 fn spec(servers: Servers) -> DomainSpec {

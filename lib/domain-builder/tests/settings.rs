@@ -18,7 +18,7 @@ fn plan(image: &[u8]) -> PvPlan<'_> {
     let kernel = PvKernel {
         base: GuestVirt::new(0),
         entry: GuestVirt::new(TEXT),
-        loads: vec![Load { address: TEXT, bytes: image, memory_size: 16 << 10 }],
+        loads: vec![Load { address: TEXT, bytes: image.into(), memory_size: 16 << 10 }],
         init_p2m: None,
         unmapped_ramdisk: false,
         hypercall_page: None,

@@ -32,7 +32,7 @@ fn linux(bytes: &[u8]) -> PvKernel<'_> {
     PvKernel {
         base: GuestVirt::new(LINUX_BASE),
         entry: GuestVirt::new(LINUX_BASE + TEXT),
-        loads: vec![Load { address: TEXT, bytes, memory_size: 5 << 20 }],
+        loads: vec![Load { address: TEXT, bytes: bytes.into(), memory_size: 5 << 20 }],
         init_p2m: Some(GuestVirt::new(LINUX_P2M)),
         unmapped_ramdisk: true,
         hypercall_page: Some(GuestVirt::new(LINUX_BASE + TEXT + PAGE_SIZE as u64)),
@@ -44,7 +44,7 @@ fn plain(bytes: &[u8]) -> PvKernel<'_> {
     PvKernel {
         base: GuestVirt::new(0),
         entry: GuestVirt::new(TEXT),
-        loads: vec![Load { address: TEXT, bytes, memory_size: 16 << 10 }],
+        loads: vec![Load { address: TEXT, bytes: bytes.into(), memory_size: 16 << 10 }],
         init_p2m: None,
         unmapped_ramdisk: false,
         hypercall_page: None,

@@ -1,19 +1,20 @@
 //! What planning needs to know of a kernel image.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use kernel_image::KernelImage;
+use kernel_image::{KernelImage, Symbols};
 use xen_abi::{GuestVirt, PAGE_SIZE};
 
 use crate::PlanError;
 
 /// Bytes to be loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load<'k> {
     /// Pseudo-physical address of the first byte.
     pub address: u64,
-    /// The bytes in the image.
-    pub bytes: &'k [u8],
+    /// The bytes: those in the image, or the headers that are made for its symbols.
+    pub bytes: Cow<'k, [u8]>,
     /// Size in memory; what the image does not fill is zero.
     pub memory_size: u64,
 }
@@ -46,16 +47,11 @@ impl<'k> PvKernel<'k> {
     /// Reads the facts from a parsed image.
     pub fn from_image(image: &KernelImage<'k>) -> Result<Self, PlanError> {
         let layout = image.layout()?;
-        let mut loads = Vec::new();
-        for segment in image.segments() {
-            let address = segment.physical.checked_sub(layout.paddr_offset).ok_or(PlanError::BelowBase {
-                start: segment.physical,
-                end: segment.physical.saturating_add(segment.memory_size),
-                base: layout.paddr_offset,
-            })?;
-            loads.push(Load { address, bytes: segment.file, memory_size: segment.memory_size });
+        let mut loads = loads_of(image);
+        for load in &mut loads {
+            let (start, end, base) = (load.address, load.end(), layout.paddr_offset);
+            load.address = start.checked_sub(base).ok_or(PlanError::BelowBase { start, end, base })?;
         }
-        loads.sort_by_key(|load| load.address);
         Ok(Self {
             base: GuestVirt::new(layout.virt_base),
             entry: GuestVirt::new(layout.entry),
@@ -76,6 +72,19 @@ impl<'k> PvKernel<'k> {
     pub(crate) fn usable_init_p2m(&self) -> Option<GuestVirt> {
         self.init_p2m.filter(|address| *address < self.base && address.raw().is_multiple_of(PAGE_SIZE as u64))
     }
+}
+
+/// What an image is loaded as, by ascending address: its segments, and its symbols behind them if it asks for them. Addresses are the
+/// image's own.
+pub(crate) fn loads_of<'k>(image: &KernelImage<'k>) -> Vec<Load<'k>> {
+    let segments = image.segments().iter().map(|segment| Load {
+        address: segment.physical,
+        bytes: Cow::Borrowed(segment.file),
+        memory_size: segment.memory_size,
+    });
+    let symbols = image.symbols().into_iter().flat_map(Symbols::pieces);
+    let symbols = symbols.map(|(address, bytes)| Load { address, memory_size: bytes.len() as u64, bytes });
+    segments.chain(symbols).collect()
 }
 
 /// Addresses of the first byte of all loads and behind the last, rounded to pages.

@@ -22,7 +22,7 @@ fn kernel(base: u64, start: u64, bytes: &[u8], memory_size: u64) -> PvKernel<'_>
     PvKernel {
         base: GuestVirt::new(base),
         entry: GuestVirt::new(base + start),
-        loads: vec![Load { address: start, bytes, memory_size }],
+        loads: vec![Load { address: start, bytes: bytes.into(), memory_size }],
         init_p2m: None,
         unmapped_ramdisk: false,
         hypercall_page: None,
@@ -359,7 +359,7 @@ proptest! {
         let kernel = PvKernel {
             base: GuestVirt::new(base & !0xfff),
             entry: GuestVirt::new(entry),
-            loads: vec![Load { address, bytes: b"x", memory_size: size }],
+            loads: vec![Load { address, bytes: b"x"[..].into(), memory_size: size }],
             init_p2m: p2m.map(GuestVirt::new),
             unmapped_ramdisk: true,
             hypercall_page: page.map(GuestVirt::new),

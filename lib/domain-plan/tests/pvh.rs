@@ -11,7 +11,10 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const ENTRY: u64 = 0x100_0000;
 
 fn kernel(address: u64, bytes: &[u8], memory_size: u64) -> PvhKernel<'_> {
-    PvhKernel { entry: u32::try_from(address).unwrap(), loads: vec![Load { address, bytes, memory_size }] }
+    PvhKernel {
+        entry: u32::try_from(address).unwrap(),
+        loads: vec![Load { address, bytes: bytes.into(), memory_size }],
+    }
 }
 
 fn request(mib: u64, ramdisk: Option<u64>) -> GuestRequest<'static> {

@@ -1,6 +1,6 @@
 //! The ELF file: its segments and where its notes are.
 use crate::{
-    ImageError, MAX_PROGRAM_HEADERS, MAX_SECTION_HEADERS, NoteSource, XenNotes,
+    ImageError, MAX_PROGRAM_HEADERS, MAX_SECTION_HEADERS, NoteSource, Symbols, XenNotes,
     bytes::{len, part},
     format::ELF_MAGIC,
     guest_section, notes,
@@ -25,6 +25,7 @@ use goblin::{
 pub struct KernelImage<'a> {
     segments: Vec<Segment<'a>>,
     notes: XenNotes<'a>,
+    symbols: Option<Symbols<'a>>,
     entry: u64,
     class: Class,
 }
@@ -59,13 +60,13 @@ impl Segment<'_> {
 
 /// The two kinds of ELF files, and the sizes of the headers in each.
 #[derive(Clone, Copy, Debug)]
-struct Class {
+pub(crate) struct Class {
     container: Container,
     /// The processor that files of this kind are for, besides x86-64, which both kinds may be for.
     machine: u16,
-    elf_header: usize,
+    pub(crate) elf_header: usize,
     program_header: usize,
-    section_header: usize,
+    pub(crate) section_header: usize,
 }
 
 impl Class {
@@ -84,6 +85,10 @@ impl Class {
         section_header: 64,
     };
 
+    pub(crate) fn is_32_bit(self) -> bool {
+        matches!(self.container, Container::Little)
+    }
+
     /// How goblin is to read the headers: little-endian, which is all that gets past [`class_of`].
     fn context(self) -> Ctx {
         Ctx { container: self.container, le: Endian::Little }
@@ -98,12 +103,18 @@ impl<'a> KernelImage<'a> {
         let programs = program_headers(elf, &header, class)?;
         let segments = segments(elf, &programs)?;
         let notes = find_notes(elf, &header, class, &programs)?;
-        Ok(Self { segments, notes, entry: header.e_entry, class })
+        let mut image = Self { segments, notes, symbols: None, entry: header.e_entry, class };
+        if image.notes.bsd_symtab == Some("yes") {
+            let sections = section_headers(elf, &header, class)?;
+            let kernel_end = image.physical_range().end;
+            image.symbols = Symbols::find(elf, class, &sections, header.e_shoff, kernel_end)?;
+        }
+        Ok(image)
     }
 
     /// Whether the file has 32 bits. A PVH kernel may, as it starts in 32-bit code anyway.
     pub fn is_32_bit(&self) -> bool {
-        matches!(self.class.container, Container::Little)
+        self.class.is_32_bit()
     }
 
     /// The segments to load, by rising physical address; they do not overlap, and there is at least one.
@@ -116,6 +127,11 @@ impl<'a> KernelImage<'a> {
         &self.notes
     }
 
+    /// The symbols that are to be loaded behind the segments, if the kernel asks for them (BSD_SYMTAB) and has any.
+    pub fn symbols(&self) -> Option<&Symbols<'a>> {
+        self.symbols.as_ref()
+    }
+
     /// The entry point in the ELF header (`e_entry`), for kernels without an ENTRY note. Virtual.
     pub fn elf_entry(&self) -> u64 {
         self.entry
@@ -126,6 +142,12 @@ impl<'a> KernelImage<'a> {
         let start = self.segments.first().map_or(0, |segment| segment.physical);
         let end = self.segments.last().map_or(0, |segment| segment.physical_range().end);
         start..end
+    }
+
+    /// The same up to the end of the symbols, if they are loaded.
+    pub fn loaded_range(&self) -> Range<u64> {
+        let Range { start, end } = self.physical_range();
+        start..self.symbols().map_or(end, |symbols| symbols.physical_range().end)
     }
 }
 

@@ -212,6 +212,34 @@ pub enum ImageError {
         /// The field `e_machine`.
         machine: u16,
     },
+    /// What the kernel wants loaded behind itself is not in the file.
+    #[error(
+        "the kernel asks for its symbols (note BSD_SYMTAB), and its {what} [{start:#x}..{end:#x}) lies outside of the file of \
+         {len:#x} bytes; it was cut off, or take the note out"
+    )]
+    SymbolsOutside {
+        /// Which section.
+        what: &'static str,
+        /// Its first byte.
+        start: u64,
+        /// The byte behind it.
+        end: u64,
+        /// Size of the file in bytes.
+        len: usize,
+    },
+    /// The symbols do not fit behind the kernel.
+    #[error(
+        "the kernel asks for its symbols (note BSD_SYMTAB), and {table_size:#x} bytes of them with {names_size:#x} bytes of names do \
+         not fit behind its end {kernel_end:#x} and into 4 GiB; its section headers are damaged"
+    )]
+    SymbolsTooLarge {
+        /// Where the kernel ends, physical.
+        kernel_end: u64,
+        /// Size of the symbols in bytes.
+        table_size: u64,
+        /// Size of their names in bytes.
+        names_size: u64,
+    },
     /// Neither an executable nor position-independent.
     #[error("the ELF file is {what} (type {kind}), not an executable; give the linked kernel")]
     NotExecutable {

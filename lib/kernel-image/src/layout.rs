@@ -15,7 +15,8 @@ pub struct PvLayout {
     pub paddr_offset: u64,
     /// From a segment's physical address to its virtual address: `virt_base - paddr_offset`, modulo 2^64.
     pub virt_offset: u64,
-    /// From the first byte of the lowest segment to behind the last byte of the highest; not rounded to pages.
+    /// From the first byte of the lowest segment to behind the last byte of the highest, or of the symbols behind it
+    /// ([`KernelImage::symbols`]); not rounded to pages.
     pub kernel: Range<u64>,
     /// The first instruction (ENTRY, or the ELF header's entry point), within a segment.
     pub entry: u64,
@@ -25,8 +26,6 @@ pub struct PvLayout {
     pub mod_start_pfn: bool,
     /// The page to be filled with hypercall stubs: aligned and wholly within the kernel. Absent in newer kernels.
     pub hypercall_page: Option<u64>,
-    /// Whether the kernel asked for its symbol table (BSD_SYMTAB). It is not part of `kernel`; kernels start without it.
-    pub wants_symbols: bool,
 }
 
 /// Size of a page in bytes.
@@ -70,7 +69,6 @@ impl KernelImage<'_> {
             init_p2m: notes.init_p2m,
             mod_start_pfn: notes.mod_start_pfn.is_some_and(|value| value != 0),
             hypercall_page: notes.hypercall_page,
-            wants_symbols: notes.bsd_symtab == Some("yes"),
         })
     }
 
@@ -113,7 +111,7 @@ impl KernelImage<'_> {
 
     /// The kernel's virtual addresses.
     fn kernel_range(&self, virt_base: u64, paddr_offset: u64) -> Result<Range<u64>, ImageError> {
-        let physical = self.physical_range();
+        let physical = self.loaded_range();
         let virt_offset = virt_base.wrapping_sub(paddr_offset);
         let kernel = physical.start.wrapping_add(virt_offset)..physical.end.wrapping_add(virt_offset);
         let problem = if kernel.start >= kernel.end {

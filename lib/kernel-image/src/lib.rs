@@ -29,6 +29,7 @@ mod format;
 mod guest_section;
 mod layout;
 mod notes;
+mod symbols;
 
 pub use archive::{MAX_PADDING, PackedArchive};
 pub use cost::UnpackingCost;
@@ -38,6 +39,7 @@ pub use features::Features;
 pub use format::{Compression, Format, Unwrapped, unwrap};
 pub use layout::PvLayout;
 pub use notes::{MfnValid, NoteSource, Phys32Reloc, XenNotes};
+pub use symbols::Symbols;
 
 /// Most program headers read from one kernel. Linux has five or six, the largest of other systems about a dozen.
 pub const MAX_PROGRAM_HEADERS: usize = 256;

@@ -111,7 +111,7 @@ fn xsa_55_the_guest_section_without_an_end_is_not_read_beyond_it() {
         [&b"GUEST_OS=linux,XEN_VER=xen-3.0,VIRT_BASE=0xffffffff80000000"[..], b"=", b",,,,=", b"LOADER="]
     {
         let with = |size| {
-            let section = Section { name: "__xen_guest", kind: SHT_PROGBITS, data: data.to_vec(), size };
+            let section = Section { size, ..Section::new("__xen_guest", SHT_PROGBITS, data) };
             Elf::plain().with(|elf| elf.sections.push(section)).bytes()
         };
         let _any_answer = KernelImage::parse(&with(None)).map(|image| image.layout());
@@ -126,7 +126,7 @@ fn xsa_55_the_guest_section_without_an_end_is_not_read_beyond_it() {
 #[test]
 fn xsa_55_sections_beyond_the_end_are_refused_or_left_alone() {
     for place in [u64::MAX, u64::MAX - 63, 1 << 63, 1 << 32] {
-        let section = Section { name: "__xen_guest", kind: SHT_PROGBITS, data: b"a=b".to_vec(), size: None };
+        let section = Section::new("__xen_guest", SHT_PROGBITS, b"a=b");
         let elf = Elf::plain().with(|elf| {
             elf.sections.push(section);
             elf.section_offset = Some(place);

@@ -14,6 +14,7 @@ fn try_all(bytes: &[u8]) {
                 assert!(segment.file.len() as u64 <= segment.memory_size);
                 assert!(segment.physical_range().end > segment.physical);
             }
+            check_symbols(&image);
             if let Ok(layout) = image.layout() {
                 assert!(layout.kernel.contains(&layout.entry));
                 assert!(layout.kernel.start >= layout.virt_base);
@@ -23,14 +24,30 @@ fn try_all(bytes: &[u8]) {
     }
 }
 
+/// Symbols lie behind the kernel and are what the file has; their pieces do not overlap.
+fn check_symbols(image: &KernelImage<'_>) {
+    let Some(symbols) = image.symbols() else { return };
+    let mut end = image.physical_range().end;
+    for (address, bytes) in symbols.pieces() {
+        assert!(address >= end);
+        end = address.checked_add(bytes.len() as u64).unwrap();
+    }
+    assert_eq!(symbols.physical_range().end, end);
+}
+
 /// A small kernel with everything that is read: notes, sections, several segments.
 fn kernel() -> Elf {
-    let sections =
-        Section { name: "__xen_guest", kind: SHT_PROGBITS, data: b"VIRT_BASE=0,".to_vec(), size: None };
-    Elf::with_notes(&notes_and(text(FEATURES, "!dom0|writable_page_tables"))).with(|elf| {
+    let names = Section::new(".strtab", SHT_STRTAB, b"\0start\0");
+    let sections = [
+        Section::new("__xen_guest", SHT_PROGBITS, b"VIRT_BASE=0,"),
+        names,
+        Section { link: 2, ..Section::new(".symtab", SHT_SYMTAB, &[7; 48]) },
+    ];
+    let features = notes_and(text(FEATURES, "!dom0|writable_page_tables"));
+    Elf::with_notes(&[features, vec![text(BSD_SYMTAB, "yes")]].concat()).with(|elf| {
         elf.programs[0].data.truncate(64);
         elf.programs.push(Program::load(START + 0x10_0000, b"data", 0x2000));
-        elf.sections.push(sections);
+        elf.sections.extend(sections);
     })
 }
 
@@ -114,7 +131,7 @@ proptest! {
 
     #[test]
     fn any_guest_section(text in "([A-Z_]{0,14}=?[0-9a-fx,=!|]{0,20},?){0,6}") {
-        let section = Section { name: "__xen_guest", kind: SHT_PROGBITS, data: text.into_bytes(), size: None };
+        let section = Section::new("__xen_guest", SHT_PROGBITS, text.as_bytes());
         try_all(&Elf::plain().with(|elf| elf.sections.push(section)).bytes());
     }
 

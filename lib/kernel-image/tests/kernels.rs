@@ -23,7 +23,6 @@ fn a_kernel_with_few_notes() {
             init_p2m: None,
             mod_start_pfn: false,
             hypercall_page: None,
-            wants_symbols: false,
         }
     );
 }
@@ -107,7 +106,7 @@ fn every_note_is_read() {
 
     let layout = image.layout().unwrap();
     assert_eq!(layout.hypercall_page, Some(BASE + START + 0x1000));
-    assert!(layout.mod_start_pfn && layout.wants_symbols);
+    assert!(layout.mod_start_pfn);
 }
 
 #[test]
@@ -118,7 +117,7 @@ fn the_last_of_two_equal_notes_counts() {
 
 #[test]
 fn notes_in_sections_are_second_choice() {
-    let section = |notes: Vec<u8>| Section { name: ".notes", kind: SHT_NOTE, data: notes, size: None };
+    let section = |notes: Vec<u8>| Section::new(".notes", SHT_NOTE, &notes);
     let in_sections = Elf::plain().with(|elf| elf.sections.push(section(good_notes().concat())));
     let bytes = in_sections.bytes();
     let image = KernelImage::parse(&bytes).unwrap();
@@ -143,7 +142,7 @@ fn the_old_section_is_last_choice_and_has_other_defaults() {
     let kernel = Elf::plain().with(|elf| {
         // Kernels of that time had virtual addresses in their physical ones.
         elf.programs[0].physical = BASE + START;
-        elf.sections.push(Section { name: "__xen_guest", kind: SHT_PROGBITS, data: text.into(), size: None });
+        elf.sections.push(Section::new("__xen_guest", SHT_PROGBITS, text.as_bytes()));
     });
     let bytes = kernel.bytes();
     let image = KernelImage::parse(&bytes).unwrap();
@@ -153,7 +152,7 @@ fn the_old_section_is_last_choice_and_has_other_defaults() {
     assert_eq!((layout.paddr_offset, layout.virt_offset), (BASE, 0));
     assert_eq!(layout.kernel, BASE + START..BASE + START + 0x3_0000);
     assert_eq!((layout.entry, layout.hypercall_page), (BASE + START, Some(BASE + 0x10_1000)));
-    assert!(layout.wants_symbols);
+    assert_eq!(image.notes().bsd_symtab, Some("yes"));
 }
 
 #[test]

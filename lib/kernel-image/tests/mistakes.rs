@@ -254,5 +254,5 @@ fn patched(mut bytes: Vec<u8>, offset: usize, new: &[u8]) -> Vec<u8> {
 }
 
 fn section(name: &'static str, data: &[u8]) -> Section {
-    Section { name, kind: SHT_PROGBITS, data: data.to_vec(), size: None }
+    Section::new(name, SHT_PROGBITS, data)
 }

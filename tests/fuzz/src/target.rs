@@ -22,8 +22,8 @@ use crate::seeds;
 const UNPACKED: usize = 1 << 20;
 /// What a parser may take besides a multiple of its input.
 const SMALL: usize = 1 << 20;
-/// What an unpacker may take: the largest dictionary that is accepted, and the output.
-const UNPACKING: usize = 64 << 20;
+/// What an unpacker may take: the largest dictionary that is accepted (128 MiB), its tables, and the output.
+const UNPACKING: usize = 132 << 20;
 
 /// One parser.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,7 @@ const ELF_WORDS: &[&[u8]] = &[
     b"xen-3.0\0",
     b"generic\0",
     b"!writable_page_tables|pae_pgdir_above_4gb\0",
+    b"yes\0",
     b"__xen_guest\0",
     b"VIRT_BASE=0x100000,",
     b"HdrS",
@@ -122,6 +123,12 @@ fn kernel(input: &[u8]) {
             segment.file.len() as u64 <= segment.memory_size,
             "a file's part is not longer than the memory's"
         );
+    }
+    if let Some(symbols) = image.symbols() {
+        let range = symbols.physical_range();
+        assert!(range.start >= image.physical_range().end, "symbols are behind the kernel");
+        let size: usize = symbols.pieces().iter().map(|(_, bytes)| bytes.len()).sum();
+        assert!(size as u64 <= range.end - range.start, "symbols do not overlap");
     }
     let memory = PageCount::new(16 << 8);
     let request = GuestRequest { memory, command_line: "console=hvc0", ramdisk: Some(5000) };

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use kernel_image::{KernelImage, NoteSource};
 
-use crate::kernel::extent_of;
+use crate::kernel::{extent_of, loads_of};
 use crate::{Load, PlanError};
 
 /// A PVH kernel, as its program headers and notes describe it. All addresses are guest-physical.
@@ -23,16 +23,7 @@ impl<'k> PvhKernel<'k> {
         let Some(address) = notes.phys32_entry else {
             return Err(PlanError::NotPvh { any_notes: notes.source != NoteSource::None });
         };
-        let mut loads: Vec<_> = image
-            .segments()
-            .iter()
-            .map(|segment| Load {
-                address: segment.physical,
-                bytes: segment.file,
-                memory_size: segment.memory_size,
-            })
-            .collect();
-        loads.sort_by_key(|load| load.address);
+        let loads = loads_of(image);
         let (start, end) = extent_of(&loads)?;
         let outside = PlanError::PvhEntry { address, start, end };
         let entry = u32::try_from(address).map_err(|_| outside.clone())?;

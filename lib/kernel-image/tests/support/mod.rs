@@ -11,6 +11,8 @@ pub(crate) const START: u64 = 0x10_0000;
 pub(crate) const PT_LOAD: u32 = 1;
 pub(crate) const PT_NOTE: u32 = 4;
 pub(crate) const SHT_PROGBITS: u32 = 1;
+pub(crate) const SHT_SYMTAB: u32 = 2;
+pub(crate) const SHT_STRTAB: u32 = 3;
 pub(crate) const SHT_NOTE: u32 = 7;
 
 /// One program header and its content. Sizes and places follow from the content unless they are set.
@@ -46,6 +48,14 @@ pub(crate) struct Section {
     pub(crate) kind: u32,
     pub(crate) data: Vec<u8>,
     pub(crate) size: Option<u64>,
+    pub(crate) link: u32,
+}
+
+impl Section {
+    /// A section that refers to no other.
+    pub(crate) fn new(name: &'static str, kind: u32, data: &[u8]) -> Self {
+        Self { name, kind, data: data.to_vec(), size: None, link: 0 }
+    }
 }
 
 /// An ELF file, every field of which can be set to something wrong.
@@ -111,39 +121,39 @@ impl Elf {
             body.extend(&program.data);
             body.resize(body.len().next_multiple_of(8), 0);
         }
-        let section_table = self.sections(headers, &mut body);
+        let section_table = self.sections(headers, &mut body, section_header);
         let section_offset = self.section_offset.unwrap_or((headers + body.len()) as u64);
         body.extend(section_table);
         [self.header(section_offset), table, body].concat()
     }
 
-    /// The same as a 32-bit file for i386: addresses are cut to 32 bits, and there are no sections.
+    /// The same as a 32-bit file for i386: addresses are cut to 32 bits.
     pub(crate) fn bytes_of_32_bits(&self) -> Vec<u8> {
         let words =
             |words: &[u64]| words.iter().flat_map(|word| (*word as u32).to_le_bytes()).collect::<Vec<_>>();
         let headers = 52 + 32 * self.programs.len();
         let mut bytes = vec![0x7f, b'E', b'L', b'F', 1, self.encoding, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         bytes.extend([self.kind, 3].into_iter().flat_map(u16::to_le_bytes));
-        bytes.extend(words(&[1, self.entry, 52, 0, 0]));
-        bytes.extend([52, 32, self.programs.len() as u16, 40, 0, 0].into_iter().flat_map(u16::to_le_bytes));
         let mut body: Vec<u8> = Vec::new();
+        let mut table: Vec<u8> = Vec::new();
         for program in &self.programs {
             let (offset, size) = ((headers + body.len()) as u64, program.data.len() as u64);
             let Program { kind, virt, physical, memory_size, flags, .. } = program;
-            bytes.extend(words(&[
-                u64::from(*kind),
-                offset,
-                *virt,
-                *physical,
-                size,
-                *memory_size,
-                u64::from(*flags),
-                4,
-            ]));
+            let (kind, flags) = (u64::from(*kind), u64::from(*flags));
+            table.extend(words(&[kind, offset, *virt, *physical, size, *memory_size, flags, 4]));
             body.extend(&program.data);
             body.resize(body.len().next_multiple_of(4), 0);
         }
-        [bytes, body].concat()
+        let sections = self.sections(headers, &mut body, section_header_of_32_bits);
+        let (section_offset, count) = match sections.len() / 40 {
+            0 => (0, 0),
+            count => ((headers + body.len()) as u64, count as u16),
+        };
+        body.extend(sections);
+        bytes.extend(words(&[1, self.entry, 52, section_offset, 0]));
+        let halves = [52, 32, self.programs.len() as u16, 40, count, count.saturating_sub(1)];
+        bytes.extend(halves.into_iter().flat_map(u16::to_le_bytes));
+        [bytes, table, body].concat()
     }
 
     fn header(&self, section_offset: u64) -> Vec<u8> {
@@ -167,27 +177,24 @@ impl Elf {
     }
 
     /// Appends the sections' content to `body`; the table with the null section first and the names last.
-    fn sections(&self, start: usize, body: &mut Vec<u8>) -> Vec<u8> {
+    fn sections(&self, start: usize, body: &mut Vec<u8>, header: fn([u64; 5]) -> Vec<u8>) -> Vec<u8> {
         if self.sections.is_empty() {
             return Vec::new();
         }
-        let mut table = vec![0; 64];
+        let mut table = header([0; 5]);
         let mut names = vec![0];
         for section in &self.sections {
             let offset = (start + body.len()) as u64;
-            table.extend(section_header(
-                &names,
-                section.kind,
-                offset,
-                section.size.unwrap_or(section.data.len() as u64),
-            ));
+            let size = section.size.unwrap_or(section.data.len() as u64);
+            let (kind, link) = (u64::from(section.kind), u64::from(section.link));
+            table.extend(header([names.len() as u64, kind, offset, size, link]));
             names.extend(section.name.as_bytes());
             names.push(0);
             body.extend(&section.data);
             body.resize(body.len().next_multiple_of(8), 0);
         }
         let offset = (start + body.len()) as u64;
-        table.extend(section_header(&names, 3, offset, names.len() as u64));
+        table.extend(header([names.len() as u64, 3, offset, names.len() as u64, 0]));
         body.extend(names);
         body.resize(body.len().next_multiple_of(8), 0);
         table
@@ -211,15 +218,21 @@ fn program_header(program: &Program, offset: u64) -> Vec<u8> {
     bytes
 }
 
-fn section_header(names: &[u8], kind: u32, offset: u64, size: u64) -> Vec<u8> {
+/// A section header: the place of its name, its kind, the place and size of its content, and the section it refers to.
+fn section_header([name, kind, offset, size, link]: [u64; 5]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    bytes.extend((names.len() as u32).to_le_bytes());
-    bytes.extend(kind.to_le_bytes());
-    for word in [0, 0, offset, size, 0, 0, 0] {
-        bytes.extend(u64::to_le_bytes(word));
-    }
-    bytes.truncate(64);
+    bytes.extend((name as u32).to_le_bytes());
+    bytes.extend((kind as u32).to_le_bytes());
+    let entry_size = if kind == u64::from(SHT_SYMTAB) { 24 } else { 0 };
+    bytes.extend([0, 0, offset, size, link, 0, entry_size].into_iter().flat_map(u64::to_le_bytes));
     bytes
+}
+
+/// The same in a file of 32 bits.
+fn section_header_of_32_bits([name, kind, offset, size, link]: [u64; 5]) -> Vec<u8> {
+    let entry_size = if kind == u64::from(SHT_SYMTAB) { 16 } else { 0 };
+    let words = [name, kind, 0, 0, offset, size, link, 0, 0, entry_size];
+    words.into_iter().flat_map(|word| (word as u32).to_le_bytes()).collect()
 }
 
 /// Something to load that compresses neither too well nor not at all; with relative calls, for the x86 filter.
@@ -269,6 +282,7 @@ pub(crate) const XEN_VERSION: u32 = 5;
 pub(crate) const GUEST_OS: u32 = 6;
 pub(crate) const LOADER: u32 = 8;
 pub(crate) const FEATURES: u32 = 10;
+pub(crate) const BSD_SYMTAB: u32 = 11;
 pub(crate) const INIT_P2M: u32 = 15;
 pub(crate) const PHYS32_ENTRY: u32 = 18;
 
