@@ -95,7 +95,7 @@ impl Trust {
     /// slip; whether it does.
     pub(crate) fn suspect(&mut self, key: &str, value: &str) -> bool {
         let near = nearest(key, ["trust", "trust-version", "event-log"]);
-        if near.is_none() && !key.to_lowercase().contains("trust") && !value.starts_with("require:") {
+        if near.is_none() && !key.to_ascii_lowercase().contains("trust") && !value.starts_with("require:") {
             return false;
         }
         let meant = near.unwrap_or("trust");

@@ -16,12 +16,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     if word.len() > MAX_LEN {
         return None;
     }
-    let word = word.to_lowercase();
+    // What is known is written in ASCII; the tables for all other letters would be part of every kernel.
+    let word = word.to_ascii_lowercase();
     let close_enough = (word.chars().count() / 3).max(1);
     candidates
         .into_iter()
         .filter(|candidate| candidate.len() <= MAX_LEN)
-        .map(|candidate| (edit_distance(&word, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (edit_distance(&word, &candidate.to_ascii_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= close_enough)
         .min()
         .map(|(_, candidate)| candidate)
