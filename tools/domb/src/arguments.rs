@@ -106,7 +106,7 @@ pub(crate) struct Check {
 Example:
     domb compile web.cfg -o web.spec
 
-The kernel and the RAM disk are not read. In the spec they are called images/FILE-NAME,
+The kernel and the RAM disk are not read. In the spec they are called images/FILE-NAME, \
 which is also what `domb pack` calls them.")]
 pub(crate) struct Compile {
     /// The VM file, or the platform file
@@ -125,7 +125,7 @@ Examples:
     domb pack web.cfg db.cfg --archive-only ram.cpio  only db-boot's RAM disk
     domb run platform.img --disk ovmf               try the image under UEFI
 
-Equal inputs give equal bytes. Nothing is installed, mounted or run as root. GRUB comes from
+Equal inputs give equal bytes. Nothing is installed, mounted or run as root. GRUB comes from \
 $DOMB_GRUB, from build/grub (`make build/grub` fetches it), or from the system.")]
 pub(crate) struct Pack {
     /// The VM files, in the order in which db-boot builds them; or one platform file
@@ -159,8 +159,8 @@ Examples:
     domb inspect /boot/vmlinuz              can it run as a PV guest, and what does it need?
     domb inspect platform.img               what does this disk boot?
 
-Known are db-boot's RAM disk (CPIO, compressed or not), kernels (ELF, bzImage, compressed), Xen, boot specs,
-and disk images of `domb pack`. With --json, standard output has one object (schema \"domb-inspect-1\";
+Known are db-boot's RAM disk (CPIO, compressed or not), kernels (ELF, bzImage, compressed), Xen, boot specs, \
+and disk images of `domb pack`. With --json, standard output has one object (schema \"domb-inspect-1\"; \
 the manual describes the fields).
 
 Exit status: 0 all files are something known, 1 at least one is not, or cannot be read.")]
@@ -193,8 +193,8 @@ Examples:
     domb chart boot.log -o boot.svg             a picture for a browser
     domb chart boot.log -o boot.html            the same with a table of all durations
 
-The picture shows what the builder and each VM did when: create, populate, load and seal are the steps
-of building a VM. Rest the pointer on a bar for its duration. Of a log with several boots, the last is
+The picture shows what the builder and each VM did when: create, populate, load and seal are the steps \
+of building a VM. Rest the pointer on a bar for its duration. Of a log with several boots, the last is \
 drawn. The file needs nothing from outside, and has no scripts.")]
 pub(crate) struct Chart {
     /// The console of a boot, as `domb run --log` or a serial line gives it
@@ -235,8 +235,8 @@ Examples:
     domb new mine --kernel my-kernel            two VMs with your kernel
     domb new mine --platform                    two VMs and a platform file that explains itself
 
-The folder must be new or empty. The kernel is copied into it, so that it can be moved. Without --kernel
-it comes from $DOMB_HELLO or build/kernels/hello, with --linux from $DOMB_LINUX or
+The folder must be new or empty. The kernel is copied into it, so that it can be moved. Without --kernel \
+it comes from $DOMB_HELLO or build/kernels/hello, with --linux from $DOMB_LINUX or \
 build/linux/debian12/vmlinuz and $DOMB_INITRAMFS or build/linux/initramfs.cpio.gz.")]
 pub(crate) struct New {
     /// The folder to make
@@ -261,8 +261,8 @@ pub(crate) struct New {
 Example:
     domb keygen shop                            shop.key and shop.pub
 
-Ed25519 keys in OpenSSL's formats (PKCS#8 and SubjectPublicKeyInfo, PEM). Only you may read the private
-key; who has it can make platforms that machines with the public key start. Nothing is overwritten.
+Ed25519 keys in OpenSSL's formats (PKCS#8 and SubjectPublicKeyInfo, PEM). Only you may read the private \
+key; who has it can make platforms that machines with the public key start. Nothing is overwritten. \
 On standard output: the public key in hexadecimal digits, as db-boot's option trust=require: takes it.")]
 pub(crate) struct Keygen {
     /// The name of the files, without .key and .pub
@@ -276,9 +276,9 @@ Examples:
     domb sign ram.cpio --key shop.key -o signed.cpio
     domb sign disk.img --key shop.key -o signed.img --platform shop --platform-version 7
 
-The RAM disk gets a manifest (every entry with its length and SHA-256) and its signature as first two
-entries; an older manifest is replaced. db-boot verifies it if the public key is built into it
-(make db-boot TRUST_KEY=shop.pub) or on its command line (trust=require:...), which this command does not
+The RAM disk gets a manifest (every entry with its length and SHA-256) and its signature as first two \
+entries; an older manifest is replaced. db-boot verifies it if the public key is built into it \
+(make db-boot TRUST_KEY=shop.pub) or on its command line (trust=require:...), which this command does not \
 change: `domb pack --sign` does both.")]
 pub(crate) struct Sign {
     /// The RAM disk or disk image
@@ -311,8 +311,8 @@ Examples:
     domb verify disk.img --key shop.pub
     domb verify disk.img --key shop.pub --xen xen.gz --db-boot db-boot
 
-Shows what was signed: the RAM disk. Xen, db-boot and their command lines, which stand beside it on a disk image,
-are not: they are shown, and compared with your own copies if you name them. With --json, standard output has one object (schema \"domb-verify-1\"; the manual
+Shows what was signed: the RAM disk. Xen, db-boot and their command lines, which stand beside it on a disk image, \
+are not: they are shown, and compared with your own copies if you name them. With --json, standard output has one object (schema \"domb-verify-1\"; the manual \
 describes the fields).
 
 Exit status: 0 the file is what this key signed, 1 it is not, or cannot be read.")]
@@ -429,12 +429,12 @@ Examples:
     domb run hello.cfg --print-command --keep d the QEMU command, to run or debug by hand
     domb run hello.cfg --dom0-args loglevel=debug --xen-args loglvl=all
 
-On a terminal the keyboard goes to the first VM (--dom0-args keyboard=NAME: to that one). Ctrl-] opens
-db-boot's prompt: `help` shows its commands, `poweroff` ends all VMs. Ctrl-\\ three times within a second
+On a terminal the keyboard goes to the first VM (--dom0-args keyboard=NAME: to that one). Ctrl-] opens \
+db-boot's prompt: `help` shows its commands, `poweroff` ends all VMs. Ctrl-\\ three times within a second \
 stops the machine at once. Without a terminal, or with --no-input, the machine has no input.
 
-The console goes to standard output, everything else to standard error. With --json, standard output
-has one object instead, when the machine has ended (schema \"domb-run-1\"; the manual describes the
+The console goes to standard output, everything else to standard error. With --json, standard output \
+has one object instead, when the machine has ended (schema \"domb-run-1\"; the manual describes the \
 fields), and the console goes to standard error.
 
 Exit status:

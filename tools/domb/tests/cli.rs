@@ -128,7 +128,9 @@ fn a_full_disk_is_an_error_and_leaves_nothing() {
     let before = entries(&shop.path("")).len();
     let output = shop.domb(&["pack", "web.cfg", "-o", "absent/disk.img"]);
     assert!(
-        stderr(&output).starts_with("domb: error: cannot write absent/disk.img: "),
+        stderr(&output).starts_with(
+            "domb: error: cannot write absent/disk.img: there is no folder absent: make it first"
+        ),
         "{}",
         stderr(&output)
     );
@@ -220,6 +222,26 @@ fn a_disk_has_everything_in_its_place() {
         ["  partition BIOS boot  ", "  /boot/xen (", "    vms/web.spec ", "      VM web: PV, 1 vCPU, 16 MiB"]
     {
         assert!(shown.lines().any(|shown| shown.starts_with(line)), "{line}\n{shown}");
+    }
+}
+
+#[test]
+fn a_disk_image_without_its_end_says_so() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    shop.domb(&["pack", "web.cfg", "-o", "disk.img"]);
+    let disk = shop.read("disk.img");
+    let size = disk.len();
+    for length in [1 << 20, size - 1] {
+        shop.write("cut.img", &disk[..length]);
+        for command in ["inspect", "run"] {
+            let output = shop.domb(&[command, "cut.img"]);
+            let expected = format!(
+                "domb: error: cut.img: the disk image ends after {length} of its {size} bytes: it was cut off; copy it again\n"
+            );
+            assert_eq!(stderr(&output), expected);
+            assert_eq!(output.status.code(), Some(1));
+        }
     }
 }
 

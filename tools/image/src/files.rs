@@ -78,6 +78,10 @@ pub fn write_whole(
     // The mode that any new file gets: the process's umask takes away what it takes away.
     let mut builder = tempfile::Builder::new();
     builder.prefix(".domb-").permissions(Permissions::from_mode(0o666));
+    if !folder.is_dir() {
+        let there_is_none = format!("there is no folder {}: make it first", folder.display());
+        return Err(fail(io::Error::new(io::ErrorKind::NotFound, there_is_none)));
+    }
     let mut temporary = builder.tempfile_in(folder).map_err(fail)?;
     write(&mut Interruptible(temporary.as_file_mut())).map_err(fail)?;
     temporary.as_file().sync_all().map_err(fail)?;

@@ -161,7 +161,8 @@ impl WorkFolder {
 /// The machine that the arguments describe; its files are in `work`.
 fn prepare(arguments: &Run, work: &WorkFolder, input: Input) -> Result<Machine, Failure> {
     if let Some(image) = disk_image(&arguments.inputs)? {
-        let contents = disk::read(&files::read_bounded(&image, MAX_DISK)?)?;
+        let contents = disk::read(&files::read_bounded(&image, MAX_DISK)?)
+            .map_err(|error| Failure::new(format!("{}: {error}", image.display())))?;
         if input != Input::None && !is_interactive(&contents.menu) {
             messages::note(
                 "this disk image was packed without --interactive: its VMs hear nothing that you type",

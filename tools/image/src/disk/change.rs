@@ -13,7 +13,7 @@ const KEPT: [&str; 4] = [paths::EFI_LOADER, paths::MENU, paths::XEN, paths::DB_B
 pub fn with_archive(image: &[u8], archive: &[u8]) -> Result<Vec<u8>, DiskError> {
     let fail = |what| move |cause| DiskError::Unreadable { what, cause };
     let table_fail = fail("partition table");
-    let (_, partitions) = read_table(image).map_err(table_fail)?;
+    let (_, partitions) = read_table(image)?;
     let core = partitions.first().filter(|core| core.bytes.start == table::CORE_START * BLOCK);
     let core = core.and_then(|core| image.get(core.bytes.clone()));
     let boot_code = image.first_chunk::<440>();

@@ -128,6 +128,14 @@ pub enum DiskError {
         /// What else there is.
         what: Vec<String>,
     },
+    /// The end of a disk image is missing.
+    #[error("the disk image ends after {length} of its {size} bytes: it was cut off; copy it again")]
+    CutOff {
+        /// How many bytes are there.
+        length: usize,
+        /// How many its partition table says.
+        size: usize,
+    },
     /// A disk image could not be read back.
     #[error("the {what} cannot be read: {cause}; is this a disk image of `domb pack`?")]
     Unreadable {

@@ -56,7 +56,7 @@ pub fn is_disk_image(bytes: &[u8]) -> bool {
 /// Reads a disk image that [`build`](super::build) made.
 pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     let fail = |what| move |cause| DiskError::Unreadable { what, cause };
-    let (guid, partitions) = read_table(image).map_err(fail("partition table"))?;
+    let (guid, partitions) = read_table(image)?;
     let fail = fail("EFI system partition");
     let system = open_system(image, &partitions)?;
     let root = system.root_dir();
@@ -96,11 +96,17 @@ pub(super) fn open_system(
     FileSystem::new(Cursor::new(system.to_vec()), FsOptions::new()).map_err(fail("EFI system partition"))
 }
 
-pub(super) fn read_table(image: &[u8]) -> io::Result<(String, Vec<Partition>)> {
+pub(super) fn read_table(image: &[u8]) -> Result<(String, Vec<Partition>), DiskError> {
+    let fail = |cause| DiskError::Unreadable { what: "partition table", cause: io::Error::other(cause) };
     // The crate wants a device of its own; the table is at the start, its copy at the end.
     let config = GptConfig::new().writable(false).logical_block_size(LogicalBlockSize::Lb512);
-    let table = config.open_from_device(Cursor::new(image.to_vec())).map_err(io::Error::other)?;
+    let table = config.open_from_device(Cursor::new(image.to_vec())).map_err(fail)?;
     let place = |block: u64| usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
+    // The table's copy is in the disk's last block.
+    let size = table.primary_header().map_or(0, |header| place(header.backup_lba.saturating_add(1)));
+    if image.len() < size {
+        return Err(DiskError::CutOff { length: image.len(), size });
+    }
     let partitions = table
         .partitions()
         .values()
