@@ -78,6 +78,12 @@ fault-sweep:
 bench: tools
 	@$(harness) bench --xen '$(XEN)' $(if $(QUICK),--quick) $(if $(RECORD),--record)
 
+# VMS VMs, one after the other, in one boot: memory and time have to stay flat.
+VMS ?= 10000
+.PHONY: soak
+soak: tools
+	@$(harness) soak --xen '$(XEN)' --vms '$(VMS)'
+
 # Hostile input for every parser: TARGET=NAME for one of them, SECONDS=N for each, SEED=N for other inputs. The compiler puts in
 # counters, by which the inputs are led to new code.
 SECONDS ?= 3
@@ -122,6 +128,7 @@ help:
 	@echo 'make bench              measure db-boot beside Debian'"'"'s xl on XEN [QUICK=1] [RECORD=1]'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
 	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
+	@echo 'make soak               build and destroy 10,000 VMs in one boot [VMS=N] [XEN=4.20]: memory and time stay flat'
 	@echo 'make fuzz               hostile input for every parser: TARGET=NAME SECONDS=N SEED=N'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
 	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below'

@@ -89,7 +89,7 @@ pub enum BuildError {
     },
     /// The machine, or its Xen, cannot run PVH guests at all.
     #[error(
-        "step create: this Xen cannot run PVH guests here, it has no {missing}: start QEMU with -cpu qemu64,+svm,+npt, or on \
+        "step=create: this Xen cannot run PVH guests here, it has no {missing}: start QEMU with -cpu qemu64,+svm,+npt, or on \
          hardware enable VT-x or AMD-V in the firmware; a kernel that can run as PV starts with type = \"pv\""
     )]
     NoPvh {

@@ -17,6 +17,7 @@ mod control;
 mod count;
 mod cpu_policy;
 mod device_access;
+mod domains;
 mod error;
 mod events;
 mod grants;

@@ -131,6 +131,20 @@ fn more_than_the_serial_buffer_holds_is_dropped() {
 }
 
 #[test]
+fn all_domains_are_listed_however_many_there_are() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let mut expected = vec![DomId::new(0)];
+        assert_eq!(xen.domains(), Ok(Some(expected.clone())), "{release}");
+        for domid in [5, 9].into_iter().chain(100..170) {
+            expected.push(xen.create_domain(Some(DomId::new(domid)), &request()).unwrap());
+        }
+        assert_eq!(xen.domains(), Ok(Some(expected)), "{release}");
+    }
+}
+
+#[test]
 fn what_xen_said_is_read_in_pieces_and_stays() {
     for release in Release::ALL {
         let machine = Machine::with_release(release);

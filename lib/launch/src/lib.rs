@@ -39,6 +39,7 @@ mod store;
 mod supervisor;
 mod terminal;
 mod trust;
+mod usage;
 
 pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure, unpack_kernel};
 pub use build::{Building, BuiltVm};

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use log::LevelFilter;
 use protocols::PlatformSpec;
@@ -28,6 +29,8 @@ pub struct Options {
     pub escape: EscapeKey,
     /// `keyboard=NAME`: the VM that has the keyboard first; the first one unless set.
     pub keyboard: Option<String>,
+    /// `usage=1000`: after how many VMs to log what is in use.
+    pub usage: Option<NonZeroU32>,
     /// `trust=measure`, `trust=require:PUBLIC-KEY`, `trust-version=NUMBER` and `event-log=VM,...`: what is asked of the RAM disk,
     /// and who is told.
     pub trust: Trust,
@@ -46,6 +49,7 @@ impl Default for Options {
             interactive: false,
             escape: EscapeKey::DEFAULT,
             keyboard: None,
+            usage: None,
             trust: Trust::default(),
             line: String::new(),
             complaints: Vec::new(),
@@ -77,6 +81,7 @@ impl Options {
                 "interactive" => set(&mut options.interactive, (word == key).then_some(true)),
                 "escape" => set(&mut options.escape, EscapeKey::parse(value)),
                 "keyboard" => set(&mut options.keyboard, (!value.is_empty()).then(|| Some(value.into()))),
+                "usage" => set(&mut options.usage, value.parse().ok().map(Some)),
                 // A slip in these is no reason to go on without them: `trust` refuses every RAM disk then.
                 "trust" => {
                     options.trust.ask(value);
@@ -162,8 +167,9 @@ fn complaint(key: &str, word: &str) -> String {
         "interactive" => "the word alone",
         "escape" => "escape=^] or another control key, ^A to ^_ but for ^H ^I ^J ^M ^[",
         "keyboard" => "keyboard= and a VM's name",
+        "usage" => "usage= and a number of VMs from 1 on",
         _ => {
-            "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=, trust=, trust-version=, event-log="
+            "one of policy=, loglevel=, exit-port=, interactive, escape=, keyboard=, usage=, trust=, trust-version=, event-log="
         }
     };
     alloc::format!("`{word}` on the command line is ignored: expected {expected}")
@@ -180,8 +186,10 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let options =
-            Options::parse("policy=each loglevel=debug exit-port=0xf4 interactive escape=^T keyboard=web");
+        let options = Options::parse(
+            "policy=each loglevel=debug exit-port=0xf4 interactive escape=^T keyboard=web usage=7",
+        );
+        assert_eq!(options.usage.map(NonZeroU32::get), Some(7));
         assert!(options.interactive);
         assert_eq!(Some(options.escape), EscapeKey::parse("^t"));
         assert_eq!(options.keyboard.as_deref(), Some("web"));
@@ -210,12 +218,12 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_said_and_changes_nothing() {
         let options =
-            Options::parse("policy=some verbose exit-port=0x10000 interactive=1 escape=^M keyboard=");
+            Options::parse("policy=some verbose exit-port=0x10000 interactive=1 escape=^M keyboard= usage=0");
         assert_eq!(
             Options { complaints: Vec::new(), line: String::new(), ..options.clone() },
             Options::default()
         );
-        assert_eq!(options.complaints.len(), 6);
+        assert_eq!(options.complaints.len(), 7);
         assert!(
             options.complaints[0].contains("expected policy=all or policy=each"),
             "{}",

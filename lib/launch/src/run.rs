@@ -18,6 +18,7 @@ use crate::service::{NoService, Service};
 use crate::store::{Needed, Store, give_back};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
+use crate::usage::Usage;
 use crate::{Environment, Images, Options, PlannedVm, Platform, Recipe};
 
 /// Launches the platform in `ramdisk`, looks after it, and says how it ended.
@@ -46,7 +47,9 @@ pub fn launch_serving<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'sta
         log::warn!("{complaint}");
     }
     let begin = (environment.now)();
-    let mut memory = Memory { free: free_memory(environment), released: None };
+    let usage = Usage::new(options.usage);
+    usage.log(environment);
+    let mut memory = Memory { free: free_memory(environment), released: None, usage };
     let (compression, unpacked) = match unpack(ramdisk.bytes(), (environment.spare_memory)()) {
         Ok(Some(unpacked)) => unpacked,
         Ok(None) => return launch_from(environment, options, ramdisk, service, &mut memory, begin),
@@ -63,12 +66,14 @@ pub fn launch_serving<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'sta
     launch_from(environment, options, unpacked, service, &mut memory, begin)
 }
 
-/// What is known about Xen's memory.
+/// What is known about Xen's memory, and what else is in use.
 struct Memory {
     /// What was free before anything was done, if Xen tells.
     free: Option<PageCount>,
     /// What was given back of the RAM disk, once it was.
     released: Option<PageCount>,
+    /// What else is counted, if it is.
+    usage: Usage,
 }
 
 /// The same for a RAM disk that is not compressed.
@@ -263,6 +268,7 @@ fn run<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
 ) -> MachineStatus {
     let Built { mut supervisor, vms, needed, count: planned, mut failed } = built;
     let settings = Rc::clone(&supervisor.settings);
+    supervisor.usage = memory.usage;
     let mut count = 0;
     let mut built = vms.into_iter();
     while let Some(vm) = built.next() {
@@ -294,6 +300,7 @@ fn run<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
     release(&mut supervisor, ramdisk, needed, memory);
     let supervised = supervisor.run(service);
     supervisor.wait_until_gone();
+    memory.usage = supervisor.usage;
     let (bad, preserved) = (supervisor.bad_endings(), supervisor.preserved.len());
     if let Err(error) = supervised {
         log::error!("platform=lost: {error}: the builder can no longer wait for its VMs");
@@ -441,4 +448,5 @@ fn log_memory<H: RawHypercall, W: FrameWindow>(environment: &Environment<'_, H, 
         let (before, after) = (before.kib(), after.kib());
         log::info!("event=memory free-before={before}KiB free-after={after}KiB released={released}KiB");
     }
+    memory.usage.log(environment);
 }

@@ -25,6 +25,7 @@ use crate::running::{Console, Owner, Running};
 use crate::screen::OpenLine;
 use crate::service::{Fate, News, Service};
 use crate::store::Store;
+use crate::usage::Usage;
 use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
 
 /// How long to wait before asking again for a VM that Xen gave no answer for, or for all where Xen does not announce ends:
@@ -83,6 +84,8 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     destroyed: Vec<DomId>,
     /// What the service is to hear of.
     pub(crate) news: VecDeque<News>,
+    /// When to say what is in use.
+    pub(crate) usage: Usage,
     /// When to look at the VMs again although none is announced to have ended.
     ask_again: Option<u64>,
     pub(crate) bad: usize,
@@ -118,6 +121,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             waiting: Vec::new(),
             destroyed: Vec::new(),
             news: VecDeque::new(),
+            usage: Usage::default(),
             ask_again: None,
             bad: 0,
             preserved: Vec::new(),
@@ -169,6 +173,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             owner,
             is_late: false,
         });
+        self.usage.count(self.environment);
         Ok(domid)
     }
 
@@ -383,7 +388,17 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// Builds and starts the VMs again whose time has come.
     fn restart_due(&mut self) {
         let (xen, now) = (self.xen(), self.time());
-        let ready = |waiting: &mut Waiting| waiting.is_ready(now, |domid| is_gone(xen, domid));
+        let destroyed = &mut self.destroyed;
+        let ready = |waiting: &mut Waiting| {
+            waiting.is_ready(now, |domid| {
+                let gone = is_gone(xen, domid);
+                if gone {
+                    // A VM that is restarted for ever must not leave a trace of each life.
+                    destroyed.retain(|destroyed| *destroyed != domid);
+                }
+                gone
+            })
+        };
         let due: Vec<_> = self.waiting.extract_if(.., ready).collect();
         for Waiting { vm, row, .. } in due {
             if let Err(error) = self.restart(&vm, row) {

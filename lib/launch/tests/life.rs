@@ -110,6 +110,27 @@ fn restarts_end_at_the_limit_and_are_further_and_further_apart() {
 }
 
 #[test]
+fn what_is_in_use_is_logged_and_does_not_grow_from_life_to_life() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).lingering().build();
+        for domain in 1..=6 {
+            end_when_running(&machine, domain, SHUTDOWN_CRASH);
+        }
+        let logged_before = logged().len();
+        assert_eq!(run(&machine, &[restarted("a", 5)], "usage=2"), MachineStatus::VmFailed, "{}", logged());
+        let log = logged()[logged_before..].to_owned();
+        let usage: Vec<_> = log.lines().filter_map(|line| line.strip_prefix("event=usage vms=")).collect();
+        let figures: Vec<_> = usage.iter().filter_map(|line| line.split_once(' ')).collect();
+        let [before, second, fourth, sixth, after] = figures[..] else { panic!("{log}") };
+        assert_eq!([before, second, fourth, sixth, after].map(|(vms, _)| vms), ["0", "2", "4", "6", "6"]);
+        assert!(second.1.contains("KiB domains=2 ports=2 spare="), "{log}");
+        assert_eq!((second.1, fourth.1), (fourth.1, sixth.1));
+        assert!(before.1.contains("KiB domains=1 ports=0 "), "{log}");
+        assert_eq!(before.1, after.1);
+    }
+}
+
+#[test]
 fn a_long_run_forgives_earlier_crashes() {
     let machine = Machine::builder().build();
     then_end(&machine, 1, SHUTDOWN_CRASH);

@@ -55,7 +55,7 @@ fn a_pvh_vm_on_a_machine_without_hardware_assistance_is_refused_with_the_remedy(
     let pvh = BootSpec { kind: GuestKind::Pvh, ..spec("a") };
     assert_eq!(run(&machine, &[pvh], ""), MachineStatus::BuildFailed);
     let text = logged();
-    assert!(text.contains("vm=a step create") && text.contains("+svm,+npt"), "{text}");
+    assert!(text.contains("vm=a step=create") && text.contains("+svm,+npt"), "{text}");
     machine.assert_clean();
 }
 

@@ -63,6 +63,11 @@ impl DomctlVersion {
         self.0 >= Self::V15.0
     }
 
+    /// Bytes of `struct xen_domctl_getdomaininfo`, of which [`DomainInfo`] is the first part; Xen 4.16 made it longer.
+    pub const fn domain_info_size(self) -> usize {
+        if self.0 >= Self::V14.0 { 112 } else { 104 }
+    }
+
     /// The releases of Xen that speak this version.
     pub const fn releases(self) -> &'static str {
         match self.0 {

@@ -72,11 +72,36 @@ assert_layout!(ReadConsole, size = 24, incremental @ 1, index @ 4, buffer @ 8, c
 /// `XEN_SYSCTL_physinfo`.
 pub const XEN_SYSCTL_PHYSINFO: u32 = 3;
 
+/// `XEN_SYSCTL_getdomaininfolist`, argument [`DomainInfoList`].
+pub const XEN_SYSCTL_GETDOMAININFOLIST: u32 = 6;
+
+/// `struct xen_sysctl_getdomaininfolist`: the domains that there are, by identifier.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DomainInfoList {
+    /// IN: the least identifier to tell of.
+    pub first_domain: u16,
+    /// Padding.
+    pub pad: u16,
+    /// IN: how many entries the buffer has room for.
+    pub max_domains: u32,
+    /// IN: address of the buffer, whose entries have [`DomctlVersion::domain_info_size`](crate::domctl::DomctlVersion::domain_info_size)
+    /// bytes each.
+    pub buffer: u64,
+    /// OUT: how many entries Xen has filled.
+    pub num_domains: u32,
+    /// Padding of ours.
+    pub pad_end: u32,
+}
+
+assert_layout!(DomainInfoList, size = 24, max_domains @ 4, buffer @ 8, num_domains @ 16);
+
 /// The header's name of a command, for traces and messages.
 pub const fn name(command: u32) -> &'static str {
     match command {
         XEN_SYSCTL_PHYSINFO => "XEN_SYSCTL_physinfo",
         XEN_SYSCTL_READCONSOLE => "XEN_SYSCTL_readconsole",
+        XEN_SYSCTL_GETDOMAININFOLIST => "XEN_SYSCTL_getdomaininfolist",
         XEN_SYSCTL_CPUPOOL_OP => "XEN_SYSCTL_cpupool_op",
         XEN_SYSCTL_GET_CPU_POLICY => "XEN_SYSCTL_get_cpu_policy",
         _ => "sysctl",

@@ -114,6 +114,9 @@ fn structures(checks: &mut Checks) {
     offsets!(checks, sysctl::ReadConsole, "struct xen_sysctl_readconsole", {
         clear = "clear", incremental = "incremental", index = "index", buffer = "buffer", count = "count",
     });
+    offsets!(checks, sysctl::DomainInfoList, "struct xen_sysctl_getdomaininfolist", {
+        first_domain = "first_domain", max_domains = "max_domains", buffer = "buffer", num_domains = "num_domains",
+    });
     event_structures(checks);
     grant_structures(checks);
     memory_structures(checks);
@@ -433,6 +436,7 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMINF_shutdownshift = 16_u32;
         XEN_SYSCTL_physinfo = sysctl::XEN_SYSCTL_PHYSINFO;
         XEN_SYSCTL_readconsole = sysctl::XEN_SYSCTL_READCONSOLE;
+        XEN_SYSCTL_getdomaininfolist = sysctl::XEN_SYSCTL_GETDOMAININFOLIST;
     }
     checks.constant_if_defined("XEN_DOMCTL_CDF_nested_virt", CreateFlags::NESTED_VIRT.bits());
     checks.constant_if_defined("XEN_DOMCTL_CDF_vpmu", CreateFlags::VPMU.bits());
@@ -593,10 +597,11 @@ fn note_numbers(checks: &mut Checks) {
 }
 
 /// What the headers say of the layouts that differ between versions, and of the versions themselves.
-const VERSIONED: [(&str, &str); 16] = [
+const VERSIONED: [(&str, &str); 17] = [
     ("domctl version", "XEN_DOMCTL_INTERFACE_VERSION"),
     ("sysctl version", "XEN_SYSCTL_INTERFACE_VERSION"),
     ("createdomain size", "sizeof(struct xen_domctl_createdomain)"),
+    ("getdomaininfo size", "sizeof(struct xen_domctl_getdomaininfo)"),
     ("createdomain ssidref", "offsetof(struct xen_domctl_createdomain, ssidref)"),
     ("createdomain handle", "offsetof(struct xen_domctl_createdomain, handle)"),
     ("createdomain flags", "offsetof(struct xen_domctl_createdomain, flags)"),
@@ -736,6 +741,7 @@ fn differences(checks: &Checks, theirs: &BTreeMap<String, u64>) -> Vec<String> {
                 compare(what, offset, false);
             }
             compare("createdomain size", CreateDomain::size(version) as u64, false);
+            compare("getdomaininfo size", version.domain_info_size() as u64, false);
             compare("irq_permission size", device_access::IrqPermission::size(version) as u64, false);
             let allow = device_access::IrqPermission::allow_offset(version) as u64;
             compare("irq_permission allow_access", allow, false);

@@ -8,8 +8,8 @@ use xen_abi::domctl::{
 };
 use xen_abi::scheduling::{CpupoolOp, SchedulerOp, XEN_SYSCTL_CPUPOOL_OP};
 use xen_abi::sysctl::{
-    PHYSINFO_CAPABILITIES_OFFSET, ReadConsole, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO,
-    XEN_SYSCTL_READCONSOLE,
+    DomainInfoList, PHYSINFO_CAPABILITIES_OFFSET, ReadConsole, Sysctl, SysctlVersion,
+    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE,
 };
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE};
@@ -137,6 +137,7 @@ impl State {
         match call.cmd {
             XEN_SYSCTL_PHYSINFO => self.physinfo(call),
             XEN_SYSCTL_READCONSOLE => self.read_console_ring(call, buffer),
+            XEN_SYSCTL_GETDOMAININFOLIST => self.list_domains(call, buffer),
             XEN_SYSCTL_GET_CPU_POLICY => {
                 let mut argument =
                     SystemPolicy::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?.0;
@@ -170,6 +171,25 @@ impl State {
         let end = from + buffer.len();
         request.count = u32::try_from(buffer.len()).map_err(|_| Errno::EINVAL)?;
         request.index = u32::try_from(end).map_err(|_| Errno::EINVAL)?;
+        let bytes = request.as_bytes();
+        call.payload[..bytes.len()].copy_from_slice(bytes);
+        Ok(0)
+    }
+
+    /// `XEN_SYSCTL_getdomaininfolist`.
+    fn list_domains(&self, call: &mut Sysctl, buffer: &mut Vec<u8>) -> Outcome {
+        let (mut request, _) = DomainInfoList::read_from_prefix(&call.payload).map_err(|_| Errno::EINVAL)?;
+        let version = DomctlVersion::from_raw(self.release.domctl()).ok_or(Errno::EACCES)?;
+        let most = usize::try_from(request.max_domains).map_err(|_| Errno::EINVAL)?;
+        buffer.clear();
+        let listed = self.domains.range(DomId::new(request.first_domain)..).take(most);
+        request.num_domains = 0;
+        for (domid, domain) in listed {
+            let entry = buffer.len();
+            buffer.extend_from_slice(domain.info(*domid).as_bytes());
+            buffer.resize(entry + version.domain_info_size(), 0);
+            request.num_domains += 1;
+        }
         let bytes = request.as_bytes();
         call.payload[..bytes.len()].copy_from_slice(bytes);
         Ok(0)

@@ -334,23 +334,28 @@ impl State {
             return Err(Errno::EINVAL);
         };
         let (domid, domain) = found.ok_or(Errno::ESRCH)?;
-        let mut info = DomainInfo::new_zeroed();
-        info.domain = domid.raw();
-        info.flags = domain.state().bits();
-        info.tot_pages = domain.pages;
-        info.max_pages = domain.max_pages;
-        info.outstanding_pages = domain.claimed;
-        info.shared_info_frame = domain.shared_info.raw();
-        info.nr_online_vcpus = domain.online();
-        info.max_vcpu_id = u32::try_from(domain.vcpus.len()).unwrap_or(0).wrapping_sub(1);
-        info.handle = domain.handle;
-        info.cpupool = domain.pool;
-        info.ssidref = domain.label;
-        Ok(info)
+        Ok(domain.info(*domid))
     }
 }
 
 impl Domain {
+    /// What getdomaininfo says of it.
+    pub(crate) fn info(&self, domid: DomId) -> DomainInfo {
+        let mut info = DomainInfo::new_zeroed();
+        info.domain = domid.raw();
+        info.flags = self.state().bits();
+        info.tot_pages = self.pages;
+        info.max_pages = self.max_pages;
+        info.outstanding_pages = self.claimed;
+        info.shared_info_frame = self.shared_info.raw();
+        info.nr_online_vcpus = self.online();
+        info.max_vcpu_id = u32::try_from(self.vcpus.len()).unwrap_or(0).wrapping_sub(1);
+        info.handle = self.handle;
+        info.cpupool = self.pool;
+        info.ssidref = self.label;
+        info
+    }
+
     /// vCPUs that would run.
     fn online(&self) -> u32 {
         u32::try_from(self.vcpus.iter().filter(|vcpu| vcpu.online).count()).unwrap_or(0)

@@ -31,7 +31,9 @@ use xen_abi::sched::{Poll, SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDO
 use xen_abi::scheduling::{
     AFFINITY_HARD, CPUPOOL_MOVE_DOMAIN, CpupoolOp, VcpuAffinity, XEN_SYSCTL_CPUPOOL_OP,
 };
-use xen_abi::sysctl::{ReadConsole, Sysctl, XEN_SYSCTL_READCONSOLE};
+use xen_abi::sysctl::{
+    DomainInfoList, ReadConsole, Sysctl, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_READCONSOLE,
+};
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, console};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -249,6 +251,12 @@ impl Request {
         {
             buffer.address = request.buffer;
             buffer.bytes = vec![0; request.count as usize];
+        }
+        if call.cmd == XEN_SYSCTL_GETDOMAININFOLIST
+            && let Ok((request, _)) = DomainInfoList::read_from_prefix(&call.payload)
+        {
+            // What is written back is what was filled: entries have another size in other versions.
+            buffer.address = request.buffer;
         }
         if call.cmd == XEN_SYSCTL_GET_CPU_POLICY
             && let Ok((argument, _)) = SystemPolicy::read_from_prefix(&call.payload)

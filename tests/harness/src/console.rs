@@ -14,6 +14,15 @@ pub(crate) struct Console<'a> {
     text: &'a str,
 }
 
+/// A line of the builder's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TimedLine<'a> {
+    /// When it was written: system time in microseconds.
+    pub(crate) micros: u64,
+    /// What it says behind the time.
+    pub(crate) text: &'a str,
+}
+
 impl<'a> Console<'a> {
     /// The console whose whole text is `text`.
     pub(crate) fn new(text: &'a str) -> Self {
@@ -43,6 +52,16 @@ impl<'a> Console<'a> {
             }
         }
         own
+    }
+
+    /// The builder's own lines with their times.
+    pub(crate) fn of_builder_with_times(&self) -> impl Iterator<Item = TimedLine<'a>> + use<'a> {
+        self.lines().filter(|line| is_builder_line(line)).filter_map(|line| {
+            let (stamp, text) = line.strip_prefix('[')?.split_once("] ")?;
+            let (seconds, micros) = stamp.trim_start().split_once('.')?;
+            let micros = seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?;
+            Some(TimedLine { micros, text })
+        })
     }
 
     /// The builder's own lines, from its name on.
@@ -87,6 +106,25 @@ impl<'a> Console<'a> {
             };
             Some((figure("free-before=")? + figure("released=")?, figure("free-after=")?))
         })
+    }
+
+    /// What was in use before the first VM and after the last one, in words, where db-boot was asked for it (`usage=`); `None` when VMs were kept on
+    /// purpose.
+    pub(crate) fn usage(&self) -> Option<(String, String)> {
+        let builder = self.of_builder();
+        if builder.iter().any(|line| line.contains("event=preserved")) {
+            return None;
+        }
+        // Free memory has a rule of its own, and the heap holds what the platform was read into.
+        let words = |line: &&str| {
+            let words = line.split_whitespace();
+            words
+                .filter(|word| ["domains=", "ports="].iter().any(|key| word.starts_with(key)))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let mut lines = builder.iter().filter(|line| line.contains("event=usage ")).map(words);
+        Some((lines.next()?, lines.next_back()?))
     }
 
     /// How db-boot says that the VM called `name` ended: `poweroff`, `exit status=7`, ... For one that was restarted, the last

@@ -106,6 +106,12 @@ pub(crate) fn judge(
         );
         findings.push(finding(Verdict::Failure, lost));
     }
+    if let Some((before, after)) = console.usage().filter(|(before, after)| before != after) {
+        findings.push(finding(
+            Verdict::Failure,
+            format!("after the last VM there are {after}, before the first there were {before}"),
+        ));
+    }
     match outcome {
         Outcome::TimedOut => {
             findings
@@ -321,6 +327,23 @@ mod tests {
         {
             assert_eq!(is_kept(before, after, most), kept);
         }
+    }
+
+    #[test]
+    fn domains_and_ports_that_are_left_behind_are_a_failure() {
+        let usage = |vms: u32, free: u32, domains: u32| {
+            let figures = format!("vms={vms} free={free}KiB domains={domains} ports=0 spare=9B");
+            format!("[    0.100000] db-boot: info: event=usage {figures}\n")
+        };
+        let lines = format!("{}{SUCCESS}{POWEROFF}{}{}", usage(0, 9, 1), usage(1, 8, 2), usage(1, 7, 1));
+        assert_eq!(verdict_on("", &lines, OK).0, Verdict::Success);
+        let left = format!("{}{SUCCESS}{POWEROFF}{}", usage(0, 9, 1), usage(1, 9, 2));
+        let (verdict, text) = verdict_on("", &left, OK);
+        assert_eq!(verdict, Verdict::Failure);
+        assert!(
+            text.contains("there are domains=2 ports=0, before the first there were domains=1 ports=0"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -354,6 +354,12 @@ fn domb_command(top: &Path, job: &Job, configs: &[PathBuf], limit: Duration) -> 
     if let Some(words) = &job.test.spec.db_boot_args {
         command.arg("--dom0-args").arg(words);
     }
+    if let Some(words) = &job.test.spec.xen_args {
+        command.arg("--xen-args").arg(words);
+    }
+    if let Some(model) = &job.test.spec.cpu {
+        command.arg("--cpu").arg(model);
+    }
     if !job.test.spec.inputs.is_empty() {
         command.arg("--interactive");
     }

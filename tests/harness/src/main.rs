@@ -2,7 +2,7 @@
 //!
 //! `make` calls this program at the top of the checkout; tests/README.md is its manual. The way of a test:
 //! [`suite`] reads `test.toml`, [`machine`] makes what is needed and runs `domb run`, [`console`] takes the output apart,
-//! [`judge`] compares it with what was expected. [`bench`] measures; [`floors`] and [`inventory`] look at the
+//! [`judge`] compares it with what was expected. [`bench`] measures, [`soak`] looks for what is lost over thousands of VMs; [`floors`] and [`inventory`] look at the
 //! source instead.
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod inventory;
 mod judge;
 mod machine;
 mod process;
+mod soak;
 mod suite;
 mod table;
 mod verdict;
@@ -92,6 +93,15 @@ enum Action {
         #[arg(long)]
         record: bool,
     },
+    /// Build and destroy thousands of VMs in one boot, and see that memory and time stay flat
+    Soak {
+        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
+        #[arg(long, default_value = "4.17")]
+        xen: String,
+        /// How many PV VMs; a tenth as many PVH ones follow, in a boot of their own
+        #[arg(long, default_value_t = 10_000)]
+        vms: u32,
+    },
     /// Check that crates depend on lower floors only
     CheckFloors,
     /// Compare docs/unsafe.md with the source
@@ -134,6 +144,7 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
         Action::Bench { xen, quick, record } => {
             bench::run(top, &bench::Choice { xen: Xen::new(&xen), quick, record })
         }
+        Action::Soak { xen, vms } => soak::run(top, &soak::Choice { xen: Xen::new(&xen), vms }),
         Action::CheckFloors => Ok(floors::check(top)?),
         Action::CheckUnsafe { write } => Ok(inventory::check(top, write)?),
     }

@@ -89,6 +89,10 @@ pub(crate) struct TestSpec {
     pub(crate) platform: Option<String>,
     /// More for db-boot's command line.
     pub(crate) db_boot_args: Option<String>,
+    /// More for Xen's command line.
+    pub(crate) xen_args: Option<String>,
+    /// QEMU's model of the processor.
+    pub(crate) cpu: Option<String>,
     /// Whether the machine has the device that takes its status; without it, the machine must switch itself off.
     #[serde(default = "yes")]
     pub(crate) exit_port: bool,
@@ -359,6 +363,7 @@ mod tests {
         let spec: TestSpec = toml::from_str(example).unwrap();
         assert_eq!(spec.vms[0].end.as_deref(), Some("exit status=7"));
         assert_eq!(spec.db_boot_args.as_deref(), Some("policy=each"));
+        assert_eq!((spec.xen_args.as_deref(), spec.cpu.as_deref()), (Some("mem=512M"), Some("qemu64")));
         assert!(!spec.exit_port);
         assert_eq!(spec.platform.as_deref(), Some("platform.toml"));
     }

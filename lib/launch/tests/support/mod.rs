@@ -11,7 +11,8 @@ use log::{Log, Metadata, Record};
 use protocols::archive::{PLATFORM_ENTRY, spec_entry};
 use protocols::{BootSpec, MachineStatus, PlatformSpec};
 use ramdisk::Writer;
-use xen_abi::{DomId, elfnote};
+pub(crate) use sample_kernel::inert as kernel;
+use xen_abi::DomId;
 use xen_sim::{Guest, Machine, SimHypervisor, SimWindow};
 
 thread_local! {
@@ -37,47 +38,6 @@ impl Log for Keeper {
 /// The lines that were logged.
 pub(crate) fn logged() -> String {
     LINES.with_borrow(|lines| lines.join("\n"))
-}
-
-/// An ELF file that a builder takes for a kernel, PV or PVH: its headers, its notes, and that is all.
-pub(crate) fn kernel() -> Vec<u8> {
-    const BASE: u64 = 0x10_0000;
-    const HEADERS: u64 = 64 + 2 * 56;
-    let text = |kind: u32, text: &str| note(kind, &[text.as_bytes(), b"\0"].concat());
-    let number = |kind: u32, number: u64| note(kind, &number.to_le_bytes());
-    let notes = [
-        text(elfnote::GUEST_OS, "test"),
-        text(elfnote::XEN_VERSION, "xen-3.0"),
-        text(elfnote::LOADER, "generic"),
-        number(elfnote::VIRT_BASE, 0),
-        number(elfnote::ENTRY, BASE),
-        number(elfnote::PHYS32_ENTRY, BASE),
-    ]
-    .concat();
-    let size = HEADERS + notes.len() as u64;
-    let mut elf = Vec::new();
-    elf.extend(*b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    elf.extend([2_u16, 62].into_iter().flat_map(u16::to_le_bytes));
-    elf.extend(1_u32.to_le_bytes());
-    elf.extend([BASE, 64, 0].into_iter().flat_map(u64::to_le_bytes));
-    elf.extend(0_u32.to_le_bytes());
-    elf.extend([64_u16, 56, 2, 64, 0, 0].into_iter().flat_map(u16::to_le_bytes));
-    for (kind, flags, offset, size) in [(1_u32, 7_u32, 0, size), (4, 4, HEADERS, notes.len() as u64)] {
-        elf.extend([kind, flags].into_iter().flat_map(u32::to_le_bytes));
-        let fields = [offset, BASE + offset, BASE + offset, size, size, 4];
-        elf.extend(fields.into_iter().flat_map(u64::to_le_bytes));
-    }
-    elf.extend(notes);
-    elf
-}
-
-fn note(kind: u32, value: &[u8]) -> Vec<u8> {
-    let mut note: Vec<u8> =
-        [4, u32::try_from(value.len()).unwrap(), kind].into_iter().flat_map(u32::to_le_bytes).collect();
-    note.extend(b"Xen\0");
-    note.extend(value);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note
 }
 
 pub(crate) fn spec(name: &str) -> BootSpec {

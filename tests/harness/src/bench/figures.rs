@@ -41,7 +41,7 @@ pub(super) fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// The same, as a number with a unit behind it or without.
-pub(super) fn number(line: &str, key: &str) -> Option<u64> {
+pub(crate) fn number(line: &str, key: &str) -> Option<u64> {
     let value = field(line, key)?;
     let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
     value.get(..digits)?.parse().ok()

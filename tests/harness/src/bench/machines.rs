@@ -17,7 +17,8 @@ use crate::process::{self, End};
 use crate::suite::InputSpec;
 
 /// QEMU counts instructions: one is one nanosecond, nothing else makes time pass, and the time of day begins with it.
-const ICOUNT: [&str; 4] = ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"];
+pub(crate) const ICOUNT: [&str; 4] =
+    ["-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01T00:00:00,clock=vm"];
 
 /// Wall-clock limit of one boot: far more than one takes, on a host that has other things to do as well.
 const LIMIT: Duration = Duration::from_secs(3600);

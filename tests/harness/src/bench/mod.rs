@@ -14,6 +14,9 @@ mod history;
 mod machines;
 mod report;
 
+pub(crate) use figures::number;
+pub(crate) use machines::ICOUNT;
+
 use std::error::Error;
 use std::fs;
 use std::path::Path;
