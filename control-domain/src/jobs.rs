@@ -97,6 +97,7 @@ impl Control<'_> {
                 self.note(now, client, format_args!("terminates platform={platform}"));
                 if let Some(found) = self.platforms.get_mut(&platform) {
                     found.end(now, &mut self.journal, true, "a client wants it");
+                    found.is_ended_by(self.sessions.get(client).map_or("", |session| &session.vm));
                 }
                 Ok(Reaction::Later(Awaited::PlatformGone(platform)))
             }
@@ -292,7 +293,7 @@ fn answer(awaited: &Awaited, platform: Option<&PlatformState>) -> Option<Control
         Awaited::VmGone(_, index) => {
             (platform.vms.get(*index)?.state == State::Gone).then_some(ControlReply::Done)
         }
-        Awaited::PlatformGone(_) => (platform.phase == Phase::Ended).then_some(ControlReply::Done),
+        Awaited::PlatformGone(_) => platform.is_over_for_asker().then_some(ControlReply::Done),
     }
 }
 

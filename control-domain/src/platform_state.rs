@@ -52,6 +52,8 @@ pub(crate) struct PlatformState {
     /// Ends that nobody was told of yet.
     ends: Vec<End>,
     shutdown_time: u64,
+    /// A VM of it that has asked for its end, and is to be told of it: the last one to go.
+    asker: Option<String>,
 }
 
 impl PlatformState {
@@ -75,6 +77,7 @@ impl PlatformState {
             tally: Tally::default(),
             ends: Vec::new(),
             shutdown_time,
+            asker: None,
         }
     }
 
@@ -113,12 +116,13 @@ impl PlatformState {
     pub(crate) fn wants(&self, now: u64) -> Vec<(usize, Want)> {
         // A VM is stopped when nobody is left who started after it.
         let needed: BTreeSet<&str> = if self.phase == Phase::Ending {
-            let left = self.vms.iter().filter(|vm| vm.is_left());
+            let left = self.vms.iter().filter(|vm| vm.is_left() && !self.is_asker(vm));
             left.flat_map(|vm| &vm.blueprint.spec.life.after).map(String::as_str).collect()
         } else {
             BTreeSet::new()
         };
-        let want = |(index, vm): (usize, &Vm)| Some((index, vm.want(now, !needed.contains(vm.name()))?));
+        let may_stop = |vm: &Vm| !(needed.contains(vm.name()) || self.is_asker(vm) && self.others_remain());
+        let want = |(index, vm): (usize, &Vm)| Some((index, vm.want(now, may_stop(vm))?));
         let mut wants: Vec<_> = self.vms.iter().enumerate().filter_map(want).collect();
         if self.phase == Phase::Ending {
             wants.reverse();
@@ -140,9 +144,10 @@ impl PlatformState {
             self.release(now, journal);
             self.end_if_over(now, journal);
         }
-        if self.phase == Phase::Ending
-            && !self.vms.iter().any(|vm| vm.is_left() || vm.stop && vm.state != State::Gone)
-        {
+        if self.phase == Phase::Ending {
+            self.leave_to_asker(now, journal);
+        }
+        if self.phase == Phase::Ending && !self.vms.iter().any(Vm::remains) {
             self.phase = Phase::Ended;
             let (level, word) = match self.outcome() {
                 Outcome::Well => (Level::Info, "success"),
@@ -207,6 +212,37 @@ impl PlatformState {
                 vm.give_up(Failure { reason: Reason::WrongState, detail }, &mut scene);
                 lost.push(name);
             }
+        }
+    }
+
+    /// Enters that the VM `vm`, if it is one of this platform, has asked for its end.
+    pub(crate) fn is_ended_by(&mut self, vm: &str) {
+        if self.phase == Phase::Ending && self.find(vm).is_some() {
+            self.asker = Some(vm.into());
+        }
+    }
+
+    /// Whether nothing is left of it but perhaps the VM that has asked for its end.
+    pub(crate) fn is_over_for_asker(&self) -> bool {
+        self.phase == Phase::Ended || self.phase == Phase::Ending && !self.others_remain()
+    }
+
+    fn is_asker(&self, vm: &Vm) -> bool {
+        self.asker.as_deref() == Some(vm.name())
+    }
+
+    fn others_remain(&self) -> bool {
+        self.vms.iter().any(|vm| vm.remains() && !self.is_asker(vm))
+    }
+
+    /// The VM that has asked for the end has its answer when it is the last: it knows what follows, and has its time to power off.
+    fn leave_to_asker(&mut self, now: u64, journal: &mut Journal) {
+        if self.others_remain() {
+            return;
+        }
+        let Some(index) = self.asker.as_deref().and_then(|asker| self.find(asker)) else { return };
+        if let Some((vm, mut scene)) = self.scene(index, now, journal) {
+            vm.leave_to_itself(&mut scene);
         }
     }
 

@@ -147,6 +147,19 @@ impl Vm {
         !matches!(self.state, State::Gone | State::Preserved)
     }
 
+    /// Whether something is left of it, or is to be: also of one that was preserved and is to go.
+    pub(crate) fn remains(&self) -> bool {
+        self.is_left() || self.stop && self.state != State::Gone
+    }
+
+    /// Lets it power off without being asked, as it has asked for that itself.
+    pub(crate) fn leave_to_itself(&mut self, scene: &mut Scene<'_>) {
+        if self.state == State::Running && self.stop {
+            self.note(scene, Level::Info, format_args!("event=last: it is to power off by itself"));
+            self.state = State::Stopping(scene.now.saturating_add(scene.shutdown_time));
+        }
+    }
+
     /// What is to be asked for it now. `may_stop` says that nobody is left who started after it.
     pub(crate) fn want(&self, now: u64, may_stop: bool) -> Option<Want> {
         if self.busy.is_some() {

@@ -153,14 +153,50 @@ fn a_platform_that_cannot_be_built_leaves_nothing() {
 
 #[test]
 fn terminating_its_own_platform_ends_the_control_domain() {
-    let disk = disk();
-    let mut world = world(&disk);
-    let specs = vec![spec("app").encode().unwrap()];
-    world.clients[0].say(2, &ControlRequest::CreatePlatform { name: "shop".into(), specs });
-    world.until("shop", |world| world.clients[0].answer(2).is_some());
-    world.clients[0].say(3, &ControlRequest::TerminatePlatform { platform: "main".into() });
-    assert_eq!(world.until_end(), Status::Success);
-    assert!(world.server.vms.is_empty());
+    for obeys in [true, false] {
+        let disk = disk();
+        let mut world = world(&disk);
+        let specs = vec![spec("app").encode().unwrap()];
+        world.clients[0].say(2, &ControlRequest::CreatePlatform { name: "shop".into(), specs });
+        world.until("shop", |world| world.clients[0].answer(2).is_some());
+        world.clients[0].say(3, &ControlRequest::TerminatePlatform { platform: "main".into() });
+        world.until("the answer", |world| world.clients[0].answer(3).is_some());
+        assert_eq!(world.clients[0].answer(3), Some(&ControlReply::Done));
+        let left: Vec<_> = world.server.vms.values().map(|vm| vm.name.as_str()).collect();
+        assert_eq!(left, ["master"], "who has asked is the last, and has its answer");
+        assert!(world.server.runs("master"));
+        if obeys {
+            world.server.end_vm("master", EndReason::Poweroff);
+        }
+        assert_eq!(world.until_end(), Status::Success);
+        assert!(world.server.vms.is_empty());
+        assert_eq!(world.server.asked.contains(&"destroy master".into()), !obeys, "it had its time");
+        assert!(
+            !world.server.asked.contains(&"stop master".into()),
+            "it need not be asked for what it wants"
+        );
+    }
+}
+
+/// It waits neither for those that start after it, nor they for it.
+#[test]
+fn who_ends_the_platform_is_the_last_whatever_the_order_of_starts() {
+    for (first, second) in [("master", "web"), ("web", "master")] {
+        let clients = vec![ControlClient { vm: "master".into(), may: ALL }];
+        let control = ControlSpec { platform: "main".into(), clients, ..ControlSpec::default() };
+        let settings = PlatformSpec { ends: Ends::Never, ..PlatformSpec::default() };
+        let mut specs = [spec(first), after(second, &[first])];
+        specs.iter_mut().filter(|spec| spec.name == "master").for_each(|spec| spec.domid = Some(7));
+        let disk = ramdisk(Some(&settings), Some(&control), &specs);
+        let mut world = World::new(&disk);
+        world.until("both", |world| world.server.runs("master") && world.server.runs("web"));
+        world.clients[0].hello();
+        world.clients[0].say(2, &ControlRequest::TerminatePlatform { platform: "main".into() });
+        world.until("the answer", |world| world.clients[0].answer(2).is_some());
+        assert!(world.server.runs("master") && !world.server.runs("web"));
+        world.server.end_vm("master", EndReason::Poweroff);
+        assert_eq!(world.until_end(), Status::Success);
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) fn not_built(error: &AttachError) -> Failure {
         AttachError::Build(
             BuildError::NoPvh { .. } | BuildError::TooOld { .. } | BuildError::NoShares { .. },
         ) => Reason::BadSpec,
-        AttachError::Build(_) | AttachError::Window(_) => Reason::Xen,
+        AttachError::Build(_) | AttachError::Window(_) | AttachError::Store(_) => Reason::Xen,
     };
     failure(reason, error)
 }

@@ -111,7 +111,7 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             ServerRequest::List { after } => Ok(Some(list(&shared.vms, host, owner, after))),
             ServerRequest::Pause { domid } => pause(&mut shared.vms, host, owner, domid, true).map(Some),
             ServerRequest::Unpause { domid } => pause(&mut shared.vms, host, owner, domid, false).map(Some),
-            ServerRequest::Shutdown { domid } => Err(no_shutdown(&mut shared.vms, owner, domid)),
+            ServerRequest::Shutdown { domid } => shutdown(&mut shared.vms, host, owner, domid).map(Some),
             ServerRequest::Destroy { domid } => {
                 destroy(&mut shared.vms, host, owner, domid, id).map(|()| None)
             }
@@ -169,7 +169,9 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         let (memory_kib, vcpus, state) = (spec.max_memory_kib, spec.vcpus, State::Building);
         vms.0.insert(domid, Vm { owner, name, memory_kib, vcpus, state });
         let console = request.console.map(DomId::new);
-        let vm = Rc::new(PlannedVm { console, ..PlannedVm::from(spec) });
+        // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
+        let own_store = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
+        let vm = Rc::new(PlannedVm { console, own_store, ..PlannedVm::from(spec) });
         let (paused, measured, elf, building) = (request.paused, request.measured, None, None);
         self.jobs.push_back(Job { id, domid, paused, measured, vm, kernel, ramdisk, elf, building });
         Ok(())
@@ -241,17 +243,25 @@ fn pause<H: RawHypercall, W: FrameWindow>(
     Ok(ServerReply::Done)
 }
 
-/// Nobody can ask a VM to power off that has no XenStore: `control/shutdown` there is the only way that guests listen to.
-fn no_shutdown(vms: &mut Vms, owner: usize, domid: u16) -> Failure {
-    let vm = match find(vms, owner, domid) {
-        Ok(vm) => vm,
-        Err(failure) => return failure,
-    };
-    let detail = format!(
-        "vm {}: db-server serves no XenStore to ask it by; ask it over a channel of its own, or destroy it",
-        vm.name
-    );
-    failure(Reason::WrongState, detail)
+/// Asks a VM to power off, by the XenStore that is served to it: what comes of that is for the VM, and told by its end.
+fn shutdown<H: RawHypercall, W: FrameWindow>(
+    vms: &mut Vms,
+    host: &mut Host<'_, '_, '_, H, W>,
+    owner: usize,
+    domid: u16,
+) -> Result<ServerReply, Failure> {
+    let vm = find(vms, owner, domid)?;
+    let wrong = |what| failure(Reason::WrongState, format!("vm {}: {what}", vm.name));
+    if matches!(vm.state, State::Preserved) {
+        return Err(wrong("it has ended"));
+    }
+    if host.ask_to_power_off(DomId::new(domid)) {
+        return Ok(ServerReply::Done);
+    }
+    Err(wrong(
+        "it has no XenStore of db-server's to be asked by, as another domain serves it one, it has channels, or it broke the rules of \
+         its store; ask it over a channel of its own, or destroy it",
+    ))
 }
 
 /// Destroys a VM; the request is answered when nothing is left of it.

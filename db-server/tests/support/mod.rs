@@ -24,6 +24,7 @@ use vchan::Client;
 use xen_abi::{DomId, GrantRef, Mfn, Port};
 use xen_sim::{Guest, Machine, SimHypervisor, SimOwnPage, SimSlot};
 
+#[allow(unused_imports, reason = "each test file uses a part")]
 pub(crate) use launching::{kernel, logged, platform_archive, spec};
 
 /// Own pages of the simulated Dom0.

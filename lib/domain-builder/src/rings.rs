@@ -12,7 +12,8 @@ use crate::{BuildError, Step};
 pub struct Servers {
     /// Its console. Without, the calling domain does, which needs no grant: it maps the ring by its right over the domain.
     pub console: Option<DomId>,
-    /// Its XenStore. Without, nobody does: the domain is told of none.
+    /// Its XenStore; [`DomId::SELF`] is the calling domain, which needs no grant, as for the console. Without, nobody does: the domain
+    /// is told of none.
     pub store: Option<DomId>,
 }
 
@@ -62,7 +63,7 @@ impl RingPorts {
         let wanted = [(RESERVED_CONSOLE, for_console, console), (RESERVED_XENSTORE, for_store, store)];
         let mut entries: [Option<(GrantRef, GrantEntryV1)>; 2] = [None; 2];
         for (entry, (reference, server, frame)) in entries.iter_mut().zip(wanted) {
-            if let Some(server) = server {
+            if let Some(server) = server.filter(|server| *server != DomId::SELF) {
                 *entry = Some((reference, entry_for(domain, server, frame)?));
             }
         }

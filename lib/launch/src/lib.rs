@@ -20,6 +20,7 @@ mod console;
 mod ends;
 mod environment;
 mod event_log;
+mod guest_store;
 mod held;
 mod keyboard;
 mod operator;

@@ -195,11 +195,13 @@ pub struct PlannedVm {
     pub spec: BootSpec,
     /// Who serves its console, unless the builder does.
     pub console: Option<DomId>,
+    /// Whether the builder serves it a XenStore of its own. Its spec names none then.
+    pub own_store: bool,
 }
 
 impl From<BootSpec> for PlannedVm {
     fn from(spec: BootSpec) -> Self {
-        Self { spec, console: None }
+        Self { spec, console: None, own_store: false }
     }
 }
 
@@ -226,17 +228,18 @@ impl PlannedVm {
             vcpus: self.spec.vcpus,
             max_memory: PageCount::new(self.spec.max_memory_kib / 4),
             settings: self.spec.settings.clone(),
-            servers: Servers { console: self.console, store: store_server(self.spec.store) },
+            servers: Servers { console: self.console, store: self.store_server() },
             serves_store: self.spec.store == StoreRole::Server,
         }
     }
-}
 
-/// Who serves the XenStore of a VM.
-fn store_server(role: StoreRole) -> Option<DomId> {
-    match role {
-        StoreRole::Client { server } => Some(DomId::new(server)),
-        StoreRole::None | StoreRole::Server => None,
+    /// Who serves its XenStore.
+    fn store_server(&self) -> Option<DomId> {
+        match self.spec.store {
+            StoreRole::Client { server } => Some(DomId::new(server)),
+            StoreRole::None if self.own_store => Some(DomId::SELF),
+            StoreRole::None | StoreRole::Server => None,
+        }
     }
 }
 

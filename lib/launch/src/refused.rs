@@ -27,7 +27,7 @@ impl Refusal for AttachError {
         match self {
             Self::Call(error) => Some(error),
             Self::Build(error) => error.call(),
-            Self::Window(_) | Self::Plan(_) => None,
+            Self::Window(_) | Self::Plan(_) | Self::Store(_) => None,
         }
     }
 }

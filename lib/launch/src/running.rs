@@ -9,6 +9,7 @@ use hypercall::{RawHypercall, SharedMemory, Xen};
 use platform::Row;
 use xen_abi::{DomId, Port};
 
+use crate::guest_store::GuestStore;
 use crate::keyboard::Typed;
 use crate::screen::{OpenLine, write};
 use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
@@ -26,6 +27,8 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
     pub(crate) row: Row,
     /// Its console, unless another domain serves that.
     pub(crate) console: Option<Console<'x, H, S>>,
+    /// Its XenStore, if the builder serves it one.
+    pub(crate) store: Option<GuestStore<'x, H, S>>,
     /// Whose affair its end is.
     pub(crate) owner: Owner,
     pub(crate) line: LineBuffer,

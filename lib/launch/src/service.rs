@@ -227,6 +227,11 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
         self.supervisor.running.iter().any(|vm| vm.domid == domid && vm.is_paused)
     }
 
+    /// Asks a VM to power off by the XenStore that the builder serves it, at once or as soon as it listens; says whether it has one.
+    pub fn ask_to_power_off(&mut self, domid: DomId) -> bool {
+        self.supervisor.ask_to_power_off(domid)
+    }
+
     /// Destroys a VM of the service's called `name`, or one that it had preserved; says whether Xen agreed. What it held may take a moment to be
     /// free.
     pub fn destroy(&mut self, name: &str, domid: DomId) -> Fate {

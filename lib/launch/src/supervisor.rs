@@ -16,6 +16,7 @@ use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Errno, Port, VcpuId};
 
 use crate::build::{BuiltVm, build_vm};
+use crate::guest_store::GuestStore;
 use crate::held::Held;
 use crate::keyboard::Typed;
 use crate::operator::{Operator, view};
@@ -50,6 +51,9 @@ pub enum AttachError {
     /// It could not be started.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// It could not be given its XenStore.
+    #[error("step=start: its XenStore: {0}")]
+    Store(xenstore::StoreError),
     /// It could not be planned again.
     #[error("{0}")]
     Plan(#[from] VmError),
@@ -149,6 +153,10 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             None => Some(self.environment.window.map_shared(offer.domain, &[domain.console_frame()])?),
             Some(_) => None,
         };
+        let store = match domain.store().filter(|_| vm.own_store) {
+            Some(place) => Some(GuestStore::new(self.environment, &vm, offer.domain, place)?),
+            None => None,
+        };
         domain.give_label()?;
         let console = match page {
             Some(page) => Some(Console { port: offer.connect(self.xen())?, ring: ConsoleRing::new(page) }),
@@ -165,6 +173,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             since: self.time(),
             row,
             console,
+            store,
             line: LineBuffer::default(),
             open_since: None,
             open: OpenLine::default(),
@@ -214,6 +223,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.release();
         while !self.is_over() {
             self.relay_consoles();
+            let stores_wait = self.serve_stores();
             self.hear();
             self.release();
             if self.is_over() {
@@ -225,7 +235,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             let events = self.environment.events;
             let refresh = self.refresh_due();
             let deadline = self.deadline().into_iter().chain(refresh).chain(service.deadline()).min();
-            if !has_more {
+            if !has_more && !stores_wait {
                 wait(self.xen(), events, &ports, deadline, self.environment.now)?;
             }
             if refresh.is_some_and(|time| time <= self.time()) {
@@ -299,6 +309,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         ports.extend(self.exits.as_ref().map(LocalPort::port));
         ports.extend(self.operator.as_ref().map(|operator| operator.port().port()));
         ports.extend(self.running.iter().filter_map(Running::port));
+        ports.extend(self.running.iter().filter_map(|vm| vm.store.as_ref()).map(GuestStore::port));
         service.ports(&mut ports);
         ports
     }
@@ -414,11 +425,11 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.attach(built, Begin { row, ..Begin::default() }).map(|_| ())
     }
 
-    /// Lets go of a VM's console and destroys it: a mapping that is left would keep the domain's memory from Xen. Says whether
+    /// Lets go of a VM's rings and destroys it: a mapping that is left would keep the domain's memory from Xen. Says whether
     /// Xen agreed.
     pub(crate) fn destroy(&mut self, vm: Running<'x, H, W::Shared>) -> Fate {
-        let Running { vm, domid, console, .. } = vm;
-        drop(console);
+        let Running { vm, domid, console, store, .. } = vm;
+        drop((console, store));
         self.destroy_domain(&vm.spec.name, domid)
     }
 

@@ -4,19 +4,14 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::limits::Limits;
 use crate::tree::{StoreError, Tree};
 use crate::wire::{Message, Reader};
 
-/// The most watches of a domain: a Linux with a few devices has about twenty.
-const MAX_WATCHES: usize = 128;
 /// The longest token of a watch.
 const MAX_TOKEN: usize = 256;
-/// The most transactions that a domain has open at once.
-const MAX_TRANSACTIONS: usize = 5;
 /// So many bytes wait for a domain at most before no more is read from it.
 const MAX_WAITING: usize = 16 << 10;
-/// So many, for news come whether it asks or not, before its connection ends.
-const MAX_NEWS: usize = 256 << 10;
 
 /// A wish to be told of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +34,25 @@ pub(crate) struct Transaction {
     pub(crate) changes: Vec<(String, bool)>,
 }
 
+impl Transaction {
+    /// Enters that a path was changed: once, however often that was.
+    pub(crate) fn note(&mut self, path: String, removed: bool, limits: Limits) -> Result<(), StoreError> {
+        if self.changes.iter().any(|change| (&change.0, change.1) == (&path, removed)) {
+            return Ok(());
+        }
+        let bytes: usize = self.changes.iter().map(|(path, _)| path.len()).sum();
+        if self.changes.len() >= limits.nodes || bytes + path.len() > limits.bytes {
+            return Err(StoreError::Full);
+        }
+        self.changes.push((path, removed));
+        Ok(())
+    }
+}
+
 /// A domain that is served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Connection {
+    limits: Limits,
     pub(crate) reader: Reader,
     waiting: Vec<u8>,
     pub(crate) watches: Vec<Watch>,
@@ -52,6 +63,19 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    /// Nothing was said yet.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            reader: Reader::default(),
+            waiting: Vec::new(),
+            watches: Vec::new(),
+            transactions: BTreeMap::new(),
+            last_transaction: 0,
+            is_broken: false,
+        }
+    }
+
     /// How many bytes it may send now.
     pub(crate) fn room(&self) -> usize {
         if self.is_broken || self.waiting.len() >= MAX_WAITING { 0 } else { self.reader.room() }
@@ -72,7 +96,7 @@ impl Connection {
             return;
         }
         self.waiting.extend_from_slice(&message.encode());
-        if self.waiting.len() > MAX_NEWS {
+        if self.waiting.len() > self.limits.news {
             self.is_broken = true;
             self.waiting = Vec::new();
         }
@@ -85,7 +109,9 @@ impl Connection {
         if self.watches.iter().any(|other| (&other.path, &other.token) == (&watch.path, &watch.token)) {
             return Err(StoreError::Exists);
         }
-        if self.watches.len() >= MAX_WATCHES {
+        let size = |watch: &Watch| watch.path.len() + watch.token.len();
+        let bytes: usize = self.watches.iter().map(size).sum();
+        if self.watches.len() >= self.limits.watches || bytes + size(&watch) > self.limits.bytes {
             return Err(StoreError::Full);
         }
         self.watches.push(watch);
@@ -103,7 +129,7 @@ impl Connection {
 
     /// Begins a transaction on `tree`; gives its number.
     pub(crate) fn begin(&mut self, tree: Tree, since: u64) -> Result<u32, StoreError> {
-        if self.transactions.len() >= MAX_TRANSACTIONS {
+        if self.transactions.len() >= self.limits.transactions {
             return Err(StoreError::Full);
         }
         loop {

@@ -10,12 +10,14 @@
 extern crate alloc;
 
 mod connection;
+mod limits;
 mod ring;
 mod store;
 mod tree;
 mod wire;
 
+pub use limits::Limits;
 pub use ring::{Ring, RingError, Side};
-pub use store::{Domains, Store};
+pub use store::{Domains, Store, home};
 pub use tree::{Permission, StoreError};
 pub use wire::{Header, Kind, MAX_PAYLOAD, Message, Reader};

@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::connection::{Connection, Watch};
+use crate::limits::Limits;
 use crate::tree::{Asker, Permission, StoreError, Tree, Want, check_path, is_within};
 use crate::wire::{Kind, Message};
 
@@ -31,6 +32,7 @@ pub struct Store {
     /// The domain in control, to which everything is allowed.
     control: u16,
     connections: BTreeMap<u16, Connection>,
+    limits: Limits,
 }
 
 /// A request, taken apart.
@@ -57,8 +59,8 @@ impl<'m> Request<'m> {
     }
 }
 
-/// Where a domain's own nodes are.
-fn home(domid: u16) -> String {
+/// Where a domain's own nodes are: the path that those are relative to which it names without a leading `/`.
+pub fn home(domid: u16) -> String {
     format!("/local/domain/{domid}")
 }
 
@@ -78,8 +80,41 @@ fn with_nul(text: &str) -> Vec<u8> {
 impl Store {
     /// An empty store, to which the domain in control is connected.
     pub fn new(control: u16) -> Self {
-        let connections = [(control, Connection::default())].into();
-        Self { tree: Tree::new(control), generation: 0, control, connections }
+        Self::with_limits(control, Limits::SHARED)
+    }
+
+    /// The same, with other bounds for those that are served.
+    pub fn with_limits(control: u16, limits: Limits) -> Self {
+        let connections = [(control, Connection::new(limits))].into();
+        Self { tree: Tree::new(control, limits), generation: 0, control, connections, limits }
+    }
+
+    /// Serves the domain `domid` from now on, whose home is its own. As [`Kind::Introduce`], by whoever runs the store.
+    pub fn introduce(&mut self, domid: u16) -> Result<(), StoreError> {
+        let (who, path) = (self.privileged(), home(domid));
+        self.tree.make(who, &path)?;
+        let owner = Permission { domid, read: false, write: false };
+        self.tree.set_permissions(who, &path, Vec::from([owner]))?;
+        self.connections.entry(domid).or_insert_with(|| Connection::new(self.limits));
+        Ok(())
+    }
+
+    /// Sets the value of a node, which whoever runs the store may do anywhere, and tells those who watch it.
+    pub fn set(&mut self, path: &str, value: &[u8]) -> Result<(), StoreError> {
+        check_path(path)?;
+        self.tree.write(self.privileged(), path, value)?;
+        self.generation += 1;
+        self.tell(path, false);
+        Ok(())
+    }
+
+    /// The value of a node.
+    pub fn get(&self, path: &str) -> Option<&[u8]> {
+        self.tree.read(self.privileged(), path).ok()
+    }
+
+    fn privileged(&self) -> Asker {
+        Asker { domid: self.control, privileged: true }
     }
 
     /// The domains that are served.
@@ -199,7 +234,7 @@ impl Store {
                 // The second word is a frame that only a store with the right to map it needs.
                 let (domid, port) = (request.number(0)?, request.number(2)?);
                 domains.introduce(domid, port)?;
-                self.connections.entry(domid).or_default();
+                self.connections.entry(domid).or_insert_with(|| Connection::new(self.limits));
                 self.tell(INTRODUCED, false);
             }
             Kind::Release => {
@@ -251,9 +286,8 @@ impl Store {
         }
         let removed = kind == Kind::Remove;
         if request.transaction != 0 {
-            let transaction = self.connection(who)?.transaction(request.transaction)?;
-            transaction.changes.push((path, removed));
-            return Ok(());
+            let limits = self.limits;
+            return self.connection(who)?.transaction(request.transaction)?.note(path, removed, limits);
         }
         self.generation += 1;
         self.tell(&path, removed);

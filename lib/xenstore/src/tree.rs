@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Bound;
 
+use crate::limits::Limits;
+
 /// The longest absolute path (`XENSTORE_ABS_PATH_MAX`).
 const MAX_PATH: usize = 3072;
-/// The most nodes that a domain without privilege owns.
-const MAX_NODES: usize = 1000;
 /// The longest value.
 const MAX_VALUE: usize = 2048;
 /// The most entries of a list of permissions.
@@ -115,6 +115,7 @@ pub(crate) struct Asker {
 #[derive(Clone, Debug)]
 pub(crate) struct Tree {
     nodes: BTreeMap<String, Node>,
+    limits: Limits,
 }
 
 /// Checks an absolute path: parts of the characters that may be there, none of them empty.
@@ -143,10 +144,10 @@ pub(crate) fn is_within(path: &str, above: &str) -> bool {
 
 impl Tree {
     /// The root alone, which belongs to `owner`.
-    pub(crate) fn new(owner: u16) -> Self {
+    pub(crate) fn new(owner: u16, limits: Limits) -> Self {
         let permissions = alloc::vec![Permission { domid: owner, read: false, write: false }];
         let root = Node { value: Vec::new(), permissions };
-        Self { nodes: [("/".to_string(), root)].into() }
+        Self { nodes: [("/".to_string(), root)].into(), limits }
     }
 
     fn node(&self, who: Asker, path: &str, want: Want) -> Result<&Node, StoreError> {
@@ -203,6 +204,10 @@ impl Tree {
         if value.len() > MAX_VALUE {
             return Err(StoreError::TooLong);
         }
+        let before = self.nodes.get(path).map_or(0, |node| node.value.len());
+        if !who.privileged && value.len() > before {
+            self.check_room(value.len() - before)?;
+        }
         self.make(who, path)?;
         match self.nodes.get_mut(path) {
             Some(node) if node.allows(who, Want::Write) => {
@@ -232,13 +237,22 @@ impl Tree {
             missing.push(at.to_string());
             at = parent(at);
         }
-        if !who.privileged && self.owned_by(who.domid) + missing.len() > MAX_NODES {
-            return Err(StoreError::Full);
+        if !who.privileged {
+            if self.owned_by(who.domid) + missing.len() > self.limits.nodes {
+                return Err(StoreError::Full);
+            }
+            self.check_room(missing.iter().map(String::len).sum())?;
         }
         for path in missing {
             self.nodes.insert(path, Node { value: Vec::new(), permissions: permissions.clone() });
         }
         Ok(true)
+    }
+
+    /// Whether so many bytes more of paths and values may be kept.
+    fn check_room(&self, more: usize) -> Result<(), StoreError> {
+        let kept: usize = self.nodes.iter().map(|(path, node)| path.len() + node.value.len()).sum();
+        if kept.saturating_add(more) > self.limits.bytes { Err(StoreError::Full) } else { Ok(()) }
     }
 
     fn owned_by(&self, domid: u16) -> usize {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use hypercall::SharedMemory;
 use proptest::prelude::*;
-use xenstore::{Domains, Kind, Message, Reader, Ring, RingError, Side, Store, StoreError};
+use xenstore::{Domains, Kind, Limits, Message, Reader, Ring, RingError, Side, Store, StoreError};
 
 const CONTROL: u16 = 6;
 
@@ -303,4 +303,61 @@ fn indices_that_no_ring_has_are_an_error() {
     assert_eq!(server.read(&mut [0; 10]), Err(RingError { used: 1025 }));
     page.store_u32(2056, 7);
     assert_eq!(server.write(&[0]), Err(RingError { used: 7_u32.wrapping_neg() }));
+}
+
+/// A store that domain 7 has for itself.
+fn single() -> World {
+    let mut store = Store::with_limits(0, Limits::SINGLE);
+    store.introduce(7).unwrap();
+    World { store, asked: Asked::default() }
+}
+
+#[test]
+fn whoever_runs_the_store_tells_a_domain_by_its_watch() {
+    let mut world = single();
+    world.store.set("/local/domain/7/control/shutdown", b"").unwrap();
+    assert_eq!(world.ask(7, Kind::Watch, 0, &["control/shutdown", "down", ""]), Ok("OK\0".into()));
+    world.take(7);
+    world.store.set("/local/domain/7/control/shutdown", b"poweroff").unwrap();
+    assert_eq!(world.news(7), ["control/shutdown down "]);
+    assert_eq!(world.read(7, "control/shutdown"), Ok("poweroff".into()));
+    // That it has read it, it says by emptying the node: in a transaction, as Linux does.
+    let number: u32 =
+        world.ask(7, Kind::TransactionStart, 0, &["", ""]).unwrap().trim_end_matches('\0').parse().unwrap();
+    assert_eq!(world.ask(7, Kind::Write, number, &["control/shutdown", ""]), Ok("OK\0".into()));
+    assert_eq!(world.ask(7, Kind::TransactionEnd, number, &["T", ""]), Ok("OK\0".into()));
+    assert_eq!(world.store.get("/local/domain/7/control/shutdown"), Some(b"".as_slice()));
+    assert_eq!(world.write(7, "/elsewhere", "x"), Err("EACCES".into()), "its home is all that it has");
+    assert!(world.store.set("no/path", b"").is_err());
+}
+
+#[test]
+fn a_domain_cannot_make_the_store_keep_more_than_it_may() {
+    let mut world = single();
+    let value = "x".repeat(2000);
+    let written =
+        (0..100).take_while(|index| world.write(7, &format!("data/{index}"), &value).is_ok()).count();
+    assert!((6..9).contains(&written), "{written} values of 2000 bytes in 16 KiB");
+    assert_eq!(world.write(7, "data/0", &value), Ok("OK\0".into()), "as much as before is not more");
+    assert_eq!(world.write(7, "data/0", ""), Ok("OK\0".into()));
+    let made = (0..1000)
+        .take_while(|index| world.ask(7, Kind::Mkdir, 0, &[&format!("n/{index}"), ""]).is_ok())
+        .count();
+    assert!(made < 256, "{made} nodes");
+    let watched = (0..1000)
+        .take_while(|index| world.ask(7, Kind::Watch, 0, &["a", &index.to_string(), ""]).is_ok())
+        .count();
+    assert_eq!(watched, Limits::SINGLE.watches);
+    let begun = (0..9).map_while(|_| world.ask(7, Kind::TransactionStart, 0, &["", ""]).ok());
+    let begun: Vec<u32> = begun.map(|number| number.trim_end_matches('\0').parse().unwrap()).collect();
+    assert_eq!(begun.len(), Limits::SINGLE.transactions);
+    // The same path again and again is one change; ever new ones come to an end.
+    for _ in 0..1000 {
+        assert_eq!(world.ask(7, Kind::Write, begun[0], &["data/1", ""]), Ok("OK\0".into()));
+    }
+    let removed = |index: &usize| {
+        let path = format!("{}/{index}", "x".repeat(1000));
+        world.ask(7, Kind::Remove, begun[1], &[&path, ""]).is_ok()
+    };
+    assert!((0..1000).take_while(removed).count() < 20);
 }

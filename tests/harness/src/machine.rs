@@ -19,6 +19,9 @@ use crate::suite::{Boot, SigningKey, Test};
 use crate::verdict::Verdict;
 use crate::vmfile::{self, VmFileError};
 
+/// The RAM disk that is packed of a test's inner platform.
+const INNER_RAMDISK: &str = "inner.cpio";
+
 /// How much longer than its own time limit `domb run` may take (packing, starting QEMU) before it is ended.
 const GRACE: Duration = Duration::from_secs(60);
 
@@ -213,6 +216,9 @@ fn run_here(command: &mut Command) -> Result<(), HostError> {
 pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Report, HostError> {
     let folder = top.join("build/run").join(job.id());
     let (vms, configs) = write_vm_files(&job.test, &folder)?;
+    if let Some(inner) = &job.test.spec.inner {
+        pack_inner(&job.test.folder.join(inner), &folder.join(INNER_RAMDISK))?;
+    }
     let limit = Duration::from_secs(job.test.spec.timeout).mul_f64(factor);
     let mut command = domb_command(top, job, &configs, limit);
     if let Some(key) = job.test.spec.sign {
@@ -237,6 +243,12 @@ pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Repo
     let console = Console::new(&captured.output);
     let findings = judge::judge(&job.test.spec, &vms, &console, outcome, captured.untyped.as_deref());
     Ok(Report { findings, took, log, command: text })
+}
+
+/// Packs the platform that a VM of the test brings up. Kernels stay packed: they are sent to db-server as they are.
+fn pack_inner(platform: &Path, ramdisk: &Path) -> Result<(), HostError> {
+    let mut domb = Command::new(folder_of_tools().join("domb"));
+    run_here(domb.arg("pack").arg(platform).arg("--keep-packed").arg("--archive-only").arg(ramdisk))
 }
 
 /// Has `domb run` sign the RAM disk with a key that is made for this boot.
@@ -315,7 +327,11 @@ fn write_vm_files<'a>(test: &'a Test, folder: &Path) -> Result<(Vec<RunVm<'a>>, 
             let file = vmfile::derive(&original, &test.folder, number, &nonce)
                 .map_err(|source| HostError::VmFile { path: path.clone(), source })?;
             let copy = folder.join(format!("{}.cfg", file.name));
-            fs::write(&copy, &file.text).map_err(at(&copy))?;
+            let written = match &test.spec.inner {
+                Some(_) => vmfile::moved(&file.text, &test.folder, folder, INNER_RAMDISK),
+                None => file.text,
+            };
+            fs::write(&copy, &written).map_err(at(&copy))?;
             configs.push(copy);
             let test = spec.test.clone().unwrap_or(file.kernel);
             vms.push(RunVm { name: file.name, test, nonce, spec });

@@ -87,6 +87,9 @@ pub(crate) struct TestSpec {
     pub(crate) status: Status,
     /// The platform file beside `test.toml`, if the VMs have one.
     pub(crate) platform: Option<String>,
+    /// The platform file beside `test.toml` of the VMs that a VM of the test brings up: packed as `inner.cpio`, which a VM file may name
+    /// as its RAM disk.
+    pub(crate) inner: Option<String>,
     /// More for db-boot's command line.
     pub(crate) db_boot_args: Option<String>,
     /// More for Xen's command line.

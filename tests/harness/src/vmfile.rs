@@ -87,6 +87,11 @@ pub(crate) fn derive(
     Ok(RunFile { name, kernel, text: copy })
 }
 
+/// The copy's text with the file `name`, which the runner makes, looked for in `to` and not beside the test's own files in `from`.
+pub(crate) fn moved(text: &str, from: &Path, to: &Path, name: &str) -> String {
+    text.replace(&absolute(from, name), &to.join(name).to_string_lossy())
+}
+
 /// The key and the value of a line that assigns one of [`KEYS`]; `None` for every other line.
 fn assignment(line: &str, index: usize) -> Result<Option<(&'static str, &str)>, VmFileError> {
     let Some((word, value)) = line.split_once('=') else { return Ok(None) };
@@ -137,6 +142,16 @@ mod tests {
     use super::*;
 
     const FILE: &str = "# a VM\nname = \"hello\"\nkernel = \"../../../build/kernels/hello\"\nmemory = 16\n";
+
+    #[test]
+    fn a_ram_disk_that_the_runner_makes_is_looked_for_where_it_makes_it() {
+        let (from, to) = (Path::new("/src/tests/platforms/inner"), Path::new("/src/build/run/inner-4.17"));
+        let text = derive(&format!("{FILE}ramdisk = \"inner.cpio\"\n"), from, None, "ab12").unwrap().text;
+        assert!(text.contains("ramdisk = \"/src/tests/platforms/inner/inner.cpio\""), "{text}");
+        let text = moved(&text, from, to, "inner.cpio");
+        assert!(text.contains("ramdisk = \"/src/build/run/inner-4.17/inner.cpio\""), "{text}");
+        assert!(text.contains("kernel = \"/src/build/kernels/hello\""), "{text}");
+    }
 
     #[test]
     fn paths_become_absolute_and_the_nonce_is_added() {

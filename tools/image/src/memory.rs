@@ -27,6 +27,10 @@ const MACHINE_STEP: u64 = 64 * MIB;
 
 /// What db-server needs for each controller: rings, the messages that are on their way, what it knows of its VMs.
 const PER_CONTROLLER: u64 = 2 * MIB;
+/// What db-server needs for each VM of a controller's: the XenStore that it serves it. A guest can fill twice as much.
+const PER_SERVED: u64 = MIB / 16;
+/// The most of that: where there are more VMs, those that fill their stores are not heard when memory is short.
+const MOST_SERVED: u64 = 16 * MIB;
 /// What db-server needs for VMs that are under construction, beside unpacked kernels: their plans and tables.
 const CONSTRUCTION: u64 = 8 * MIB;
 /// How much larger than its file a kernel is that was sent packed; Debian's grows to less than eight times its size.
@@ -41,9 +45,11 @@ pub fn serving(server: &ServerSpec, packed: UnpackingCost) -> u64 {
     let sent =
         server.controllers.iter().map(|controller| controller.quota.store_bytes).max().unwrap_or_default();
     let sent = sent.saturating_mul(UNPACKED_TO_PACKED).min(MOST_UNPACKED);
+    let vms = server.controllers.iter().map(|controller| u64::from(controller.quota.vms));
+    let guests = vms.fold(0, u64::saturating_add).saturating_mul(PER_SERVED).min(MOST_SERVED);
     let stored = u64::try_from(packed.total()).unwrap_or(u64::MAX);
     let store = server.store_kib.saturating_mul(1024);
-    [PER_CONTROLLER.saturating_mul(count), CONSTRUCTION, sent.max(stored)]
+    [PER_CONTROLLER.saturating_mul(count), CONSTRUCTION, guests, sent.max(stored)]
         .into_iter()
         .fold(store, u64::saturating_add)
 }
@@ -178,13 +184,13 @@ mod tests {
             orphans: Orphans::Keep,
         };
         let mut server = ServerSpec { store_kib: 0, controllers: vec![controller(quota(1 << 20, 10, 0))] };
-        assert_eq!(serving(&server, UnpackingCost::default()), 10 * MIB);
+        assert_eq!(serving(&server, UnpackingCost::default()), 10 * MIB + 10 * PER_SERVED);
         let packed = UnpackingCost { output: 60 << 20, workspace: 1 << 20 };
-        assert_eq!(serving(&server, packed), 71 * MIB);
+        assert_eq!(serving(&server, packed), 71 * MIB + 10 * PER_SERVED);
         // 1 GiB in ten VMs, beside Dom0 and Xen.
         assert_eq!(machine_mib([], 16, Some(&server)), 1216);
         server.store_kib = 16 << 10;
         server.controllers.push(controller(quota(4, 1, 1 << 20)));
-        assert_eq!(serving(&server, UnpackingCost::default()), (16 + 4 + 8 + 8) * MIB);
+        assert_eq!(serving(&server, UnpackingCost::default()), (16 + 4 + 8 + 8) * MIB + 11 * PER_SERVED);
     }
 }
