@@ -5,9 +5,11 @@ use alloc::vec::Vec;
 
 use domain_builder::{BuildError, Construction, DomainSpec, Progress, Ring, Sealed, Step};
 use hypercall::{FrameWindow, RawHypercall};
+use protocols::GuestKind;
 use xen_abi::{DomId, Mfn, PageCount};
 
 use crate::channels::open_ports;
+use crate::counted::CountedWindow;
 use crate::{Environment, PlannedVm, Recipe};
 
 /// A VM that is complete and paused; it is destroyed when this is dropped.
@@ -47,15 +49,17 @@ pub struct Building<'x, H: RawHypercall> {
     begin: u64,
     /// When the part of the work before this one was done.
     last: u64,
-    /// Hypercalls that were made for it.
+    /// Hypercalls that were made for it, those of the window not counted.
     calls: u64,
+    /// Frames that were mapped for it.
+    mapped: u64,
 }
 
 impl<'x, H: RawHypercall> Building<'x, H> {
     /// Nothing of `vm` yet, at system time `now` in nanoseconds.
     pub fn new(vm: Rc<PlannedVm>, now: u64) -> Self {
         let spec = vm.domain_spec();
-        Self { vm, spec, construction: Construction::default(), begin: now, last: now, calls: 0 }
+        Self { vm, spec, construction: Construction::default(), begin: now, last: now, calls: 0, mapped: 0 }
     }
 
     /// The VM.
@@ -72,8 +76,9 @@ impl<'x, H: RawHypercall> Building<'x, H> {
     ) -> Result<Option<BuiltVm<'x, H>>, BuildError> {
         let (xen, before) = (environment.xen, environment.xen.counts().total());
         let Recipe { plan, ramdisk } = recipe;
-        let progress =
-            self.construction.step(xen, &mut environment.window, &self.spec, plan.into(), ramdisk)?;
+        let mut window = CountedWindow::new(&mut environment.window);
+        let progress = self.construction.step(xen, &mut window, &self.spec, plan.into(), ramdisk)?;
+        self.mapped += window.frames();
         let domain = match progress {
             Progress::Within => None,
             Progress::Done(step, domid) => {
@@ -88,14 +93,18 @@ impl<'x, H: RawHypercall> Building<'x, H> {
         };
         self.calls += xen.counts().total() - before;
         let Some(domain) = domain else { return Ok(None) };
+        let spec = &self.vm.spec;
         log::info!(
-            "vm={} domid={} event=built memory={}KiB written={}KiB extents={} hypercalls={} took={}us",
-            self.vm.spec.name,
+            "vm={} domid={} event=built type={} vcpus={} memory={}KiB written={}KiB extents={} hypercalls={} mapped={} took={}us",
+            spec.name,
             domain.domid(),
+            kind(spec.kind),
+            spec.vcpus,
             plan.memory().kib(),
             plan.written().kib(),
             domain.memory_runs(),
             self.calls,
+            self.mapped,
             micros(self.begin, (environment.now)())
         );
         Ok(Some(BuiltVm { vm: Rc::clone(&self.vm), domain }))
@@ -105,6 +114,14 @@ impl<'x, H: RawHypercall> Building<'x, H> {
         let took = micros(self.last, now);
         log::info!("vm={} domid={domid} step={step} took={took}us", self.vm.spec.name);
         self.last = now;
+    }
+}
+
+/// A kind of guests, by the word that VM files have for it.
+fn kind(kind: GuestKind) -> &'static str {
+    match kind {
+        GuestKind::Pv => "pv",
+        GuestKind::Pvh => "pvh",
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reading a platform and planning every VM of it.
 
 use alloc::borrow::Cow;
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -217,7 +218,7 @@ pub struct Recipe<'a> {
 impl PlannedVm {
     /// What it is built from: the kernel `elf`, which is not packed, and its RAM disk.
     pub fn recipe<'a>(&self, elf: &'a [u8], ramdisk: Option<&'a [u8]>) -> Result<Recipe<'a>, VmError> {
-        plan_image(&self.spec, elf, ramdisk, &SharedLog::default())
+        plan_image(&self.spec, &parse_kernel(&self.spec, elf)?, ramdisk, &SharedLog::default())
     }
 
     /// What the domain is to be created with.
@@ -291,8 +292,9 @@ impl Platform {
     ) -> (Vec<(PlannedVm, Recipe<'a>)>, Vec<VmFailure>) {
         let Self { specs, mut failures, .. } = self;
         let mut planned = Vec::new();
+        let mut kernels = BTreeMap::new();
         for spec in specs {
-            match plan_vm(&spec, archive, images) {
+            match plan_vm(&spec, archive, images, &mut kernels) {
                 Ok(recipe) => planned.push((spec.into(), recipe)),
                 Err(error) => {
                     failures.push(VmFailure { name: spec.name, critical: spec.life.critical, error });
@@ -312,10 +314,12 @@ pub(crate) fn no_vms(archive: &Archive<'_>) -> String {
     )
 }
 
+/// Plans a VM. `kernels` are those that were parsed for others: many VMs start the same one.
 fn plan_vm<'a>(
     spec: &BootSpec,
     archive: &Archive<'a>,
     images: &'a Images<'a>,
+    kernels: &mut BTreeMap<String, KernelImage<'a>>,
 ) -> Result<Recipe<'a>, VmError> {
     let ramdisk = match &spec.ramdisk {
         Some(name) => Some(archive.file(name).map_err(VmError::Missing)?),
@@ -326,31 +330,42 @@ fn plan_vm<'a>(
         Some(Err(error)) => return Err(error.clone().of(&spec.kernel)),
         None => return Err(archive.file(&spec.kernel).err().map_or(VmError::NotUnpacked, VmError::Missing)),
     };
-    plan_image(spec, elf, ramdisk, &images.event_log)
+    let image = match kernels.entry(spec.kernel.clone()) {
+        Entry::Occupied(parsed) => parsed.into_mut(),
+        Entry::Vacant(place) => place.insert(parse_kernel(spec, elf)?),
+    };
+    plan_image(spec, image, ramdisk, &images.event_log)
 }
 
-/// Plans the VM that `spec` describes with the kernel `elf` and a RAM disk, behind which the event log may come.
+/// The kernel of `spec`, whose file is `elf`.
+pub(crate) fn parse_kernel<'a>(spec: &BootSpec, elf: &'a [u8]) -> Result<KernelImage<'a>, VmError> {
+    KernelImage::parse(elf).map_err(|error| bad_kernel(spec, error))
+}
+
+fn bad_kernel(spec: &BootSpec, error: ImageError) -> VmError {
+    VmError::Kernel { file: spec.kernel.clone(), error }
+}
+
+/// Plans the VM that `spec` describes with the kernel `image` and a RAM disk, behind which the event log may come.
 pub(crate) fn plan_image<'a>(
     spec: &BootSpec,
-    elf: &'a [u8],
+    image: &KernelImage<'a>,
     ramdisk: Option<&'a [u8]>,
     event_log: &SharedLog,
 ) -> Result<Recipe<'a>, VmError> {
     let ramdisk =
         event_log.ramdisk(&spec.name, ramdisk).map_err(|needed| VmError::NoRoomForLog { needed })?;
-    let bad_kernel = |error| VmError::Kernel { file: spec.kernel.clone(), error };
-    let image = KernelImage::parse(elf).map_err(bad_kernel)?;
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
         command_line: &spec.command_line,
         ramdisk: ramdisk.as_ref().map(|ramdisk| ramdisk.len() as u64),
     };
     let plan = match spec.kind {
-        GuestKind::Pv => GuestPlan::pv(&image, &request),
-        GuestKind::Pvh => GuestPlan::pvh(&image, &request, spec.vcpus),
+        GuestKind::Pv => GuestPlan::pv(image, &request),
+        GuestKind::Pvh => GuestPlan::pvh(image, &request, spec.vcpus),
     };
     let plan = plan.map_err(|error| match error {
-        PlanError::Image(error) => bad_kernel(error),
+        PlanError::Image(error) => bad_kernel(spec, error),
         other => VmError::Plan(other),
     })?;
     Ok(Recipe { plan, ramdisk: ramdisk.unwrap_or_default() })

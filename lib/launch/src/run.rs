@@ -15,6 +15,7 @@ use crate::packed::unpack;
 use crate::platform::no_vms;
 use crate::refused::log_failure;
 use crate::service::{NoService, Service};
+use crate::settings::Words;
 use crate::store::{Needed, Store, give_back};
 use crate::supervisor::Supervisor;
 use crate::trust::examine;
@@ -205,6 +206,9 @@ fn read<'x, H: RawHypercall, W: FrameWindow>(
     options.override_in(&mut settings);
     if settings.log_level.is_some() {
         log::set_max_level(options.level(Some(&settings)));
+    }
+    if settings != PlatformSpec::default() {
+        log::info!("platform=settings {}", Words(&settings));
     }
     let count = platform.specs().count();
     if !agree(&settings, &platform) {

@@ -12,7 +12,7 @@ use protocols::{BootSpec, ExitAction};
 use xen_abi::PageCount;
 
 use crate::event_log::SharedLog;
-use crate::platform::{VmError, plan_image};
+use crate::platform::{VmError, parse_kernel, plan_image};
 use crate::{PlannedVm, Recipe};
 
 /// An image that may be needed again.
@@ -87,7 +87,7 @@ impl Store {
             None => Some(None),
         };
         let (kernel, ramdisk) = kernel.zip(ramdisk).ok_or(VmError::NotKept)?;
-        plan_image(spec, kernel, ramdisk, &self.images.event_log)
+        plan_image(spec, &parse_kernel(spec, kernel)?, ramdisk, &self.images.event_log)
     }
 }
 

@@ -38,6 +38,28 @@ fn without_anything_unusual_a_platform_spec_changes_nothing() {
 }
 
 #[test]
+fn settings_and_costs_are_in_the_log() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_POWEROFF);
+    let platform = PlatformSpec { policy: Policy::Each, ..ends(Ends::Critical) };
+    run_platform(&machine, &platform, &[critical("a")]);
+    assert!(logged().contains("platform=settings policy=each ends=critical"), "{}", logged());
+    let built =
+        logged().lines().find(|line| line.contains("event=built type=pv vcpus=1 ")).unwrap().to_owned();
+    let mapped: u64 = built.split(" mapped=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let traced: u64 = machine
+        .trace()
+        .calls()
+        .iter()
+        .filter(|call| call.name == "map frames")
+        .filter_map(|call| call.numbers.iter().find(|(name, _)| *name == "frames"))
+        .map(|(_, frames)| *frames)
+        .sum();
+    // One more is mapped to start it: its console's page.
+    assert_eq!(mapped + 1, traced, "{built}");
+}
+
+#[test]
 fn the_end_of_a_named_vm_ends_the_platform_well_or_badly() {
     for (reason, expected) in
         [(SHUTDOWN_POWEROFF, MachineStatus::Success), (SHUTDOWN_CRASH, MachineStatus::VmFailed)]

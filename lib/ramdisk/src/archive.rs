@@ -257,16 +257,20 @@ type Link = Option<(u32, u32, u32)>;
 
 /// Decodes one framed entry and checks what it says.
 fn decode<'a>(frame: &Frame<'a>) -> Result<(Entry<'a>, Link), RamdiskError> {
-    let Some(decoded) = cpio_reader::iter_files(frame.bytes).next() else { return Err(undecodable(frame)) };
+    let head = frame.head();
+    let Some(decoded) = cpio_reader::iter_files(&head).next() else { return Err(undecodable(frame)) };
     let name = name::normalise(frame.name);
     name::check(name).map_err(|fault| bad_name(frame, fault))?;
 
     let mode = decoded.mode().bits();
     let Some(kind) = Kind::from_mode(mode, device(&decoded)) else { return Err(bad_mode(frame)) };
-    let content = decoded.file();
+    let content = frame.data;
     // The decoder and the frame are two readings of the same header.
-    if content.len() != frame.data.len() || decoded.name().trim_end_matches('\0') != frame.name {
+    if !decoded.file().is_empty() || decoded.name().trim_end_matches('\0') != frame.name {
         return Err(undecodable(frame));
+    }
+    if frame.format == Format::Crc && kind != Kind::Symlink {
+        check_sum(frame)?;
     }
     if !content.is_empty() && !kind.has_content() {
         return Err(RamdiskError::UnexpectedData {
@@ -310,11 +314,15 @@ fn undecodable(frame: &Frame<'_>) -> RamdiskError {
     if frame.mode & !(TYPE_MASK | PERMISSION_MASK) != 0 {
         return bad_mode(frame);
     }
-    if frame.format == Format::Crc {
-        let computed = frame.data.iter().fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
-        if computed != frame.check {
-            return RamdiskError::BadChecksum { entry, offset, stored: frame.check, computed };
-        }
-    }
     RamdiskError::Undecodable { entry, offset }
+}
+
+/// Compares the sum of an entry's bytes with the one that it is stored with.
+fn check_sum(frame: &Frame<'_>) -> Result<(), RamdiskError> {
+    let computed = frame.data.iter().fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+    if computed == frame.check {
+        return Ok(());
+    }
+    let (entry, offset) = (frame.name.into(), frame.offset);
+    Err(RamdiskError::BadChecksum { entry, offset, stored: frame.check, computed })
 }

@@ -112,6 +112,34 @@ fn nothing_is_fetched_and_nothing_is_executed() {
 }
 
 #[test]
+fn what_the_platform_and_its_vms_are_is_shown() {
+    let text = "[    1.000400] db-server: info: platform=settings policy=each ends=web\n\
+                [    1.000500] db-server: info: platform=planned vms=1 failed=0 took=400us\n\
+                [    1.100000] db-server: info: vm=web domid=7 event=built type=pvh vcpus=2 memory=8192KiB hypercalls=9 mapped=84 took=9us\n";
+    let timeline = Timeline::read(text).unwrap();
+    assert_eq!(timeline.builder.name, "db-server");
+    let page = html(&timeline);
+    for shown in [
+        "Platform: policy=each ends=web",
+        "<td>pvh</td><td>2</td><td>8 MiB</td><td>9</td><td>84</td>",
+        ">db-server<",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    look_over(&svg(&timeline));
+    // A log of an older builder does not say so: the columns are not there.
+    assert!(!html(&Timeline::read(&log(1)).unwrap()).contains("<th>mapped</th>"));
+}
+
+#[test]
+fn a_vm_that_is_built_later_has_no_row_in_the_start() {
+    let later = log(8) + "[  900.000000] db-boot: info: vm=later domid=99 step=create took=1us\n";
+    let picture = svg(&Timeline::read(&later).unwrap());
+    let rows = |name: &str| picture.matches(&format!("<title>{name}, domain")).count();
+    assert_eq!((rows("vm-0"), rows("later")), (2, 1));
+}
+
+#[test]
 fn a_short_start_has_its_own_panel() {
     let panels = |log: &str| svg(&Timeline::read(log).unwrap()).matches("class=\"heading\"").count();
     assert_eq!(panels(&log(8)), 2);

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use super::figures::{Figures, field, median, number, numbers};
 use super::machines::{Bench, BenchError, SMALL_DOM0};
-use super::{Choice, machines};
+use super::{Choice, machines, requests};
 use crate::suite::InputSpec;
 
 /// How often xl builds a VM of each size: its time varies with what Linux does besides.
 const REPEATS: u32 = 5;
+/// The kernels whose sizes are shown.
+pub(super) const KERNELS: [&str; 4] = ["db-boot", "db-server", "control-domain", "first"];
 /// VMs of the boot that counts from power-on, and their size in MiB.
 const TEN: u32 = 10;
 const TEN_MIB: u64 = 64;
@@ -25,6 +27,7 @@ type Result<T> = std::result::Result<T, BenchError>;
 pub(super) fn all(bench: &Bench, choice: &Choice, figures: &mut Figures) -> Result<()> {
     let firmware = floor(bench, choice, figures)?;
     sizes(bench, choice, figures)?;
+    requests::sizes(bench, choice, figures)?;
     ten(bench, firmware, figures)?;
     if !choice.quick {
         linux(bench, figures)?;
@@ -37,7 +40,7 @@ pub(super) fn all(bench: &Bench, choice: &Choice, figures: &mut Figures) -> Resu
             xl_linux(bench, figures)?;
         }
     }
-    for kernel in ["db-boot", "first"] {
+    for kernel in KERNELS {
         let size = bench.read(&format!("build/kernels/{kernel}"))?.len();
         figures.enter(format!("{kernel}.size"), size as u64);
     }
@@ -66,7 +69,7 @@ fn floor(bench: &Bench, choice: &Choice, figures: &mut Figures) -> Result<u64> {
 }
 
 /// A machine with room for a VM of each size, and `dom0_mib` for Dom0.
-fn machine_mib(choice: &Choice, dom0_mib: u64) -> u64 {
+pub(super) fn machine_mib(choice: &Choice, dom0_mib: u64) -> u64 {
     choice.sizes().iter().sum::<u64>() + dom0_mib + 512
 }
 

@@ -19,8 +19,9 @@ const TOP: u32 = 110;
 const DECADES: [u32; 2] = [2, 8];
 
 /// The systems: what is in figures' names, in the legend, and where a bar's colour comes from.
-const SYSTEMS: [(&str, &str); 3] = [
+const SYSTEMS: [(&str, &str); 4] = [
     ("db-boot", "db-boot"),
+    ("db-server", "db-server, on request"),
     ("floor", "the floor: calls that no builder can leave out, and one copy"),
     ("xl", "Debian's xl in a Linux Dom0"),
 ];
@@ -120,9 +121,9 @@ const STYLE: &str = "\
 text{fill:#1b1b1b}.heading{font-size:20px;font-weight:600}.quiet{fill:#555}
 .tick{font-size:11px;fill:#555;text-anchor:middle}.value{font-size:11px}
 .paper{fill:#fff}.grid{stroke:#d0d0d0;stroke-width:1;fill:none}
-.db-boot{fill:#0072b2}.floor{fill:#8f8f8f}.xl{fill:#e69f00}
+.db-boot{fill:#0072b2}.db-server{fill:#56b4e9}.floor{fill:#8f8f8f}.xl{fill:#e69f00}
 @media(prefers-color-scheme:dark){
-text{fill:#e8e8e8}.quiet,.tick{fill:#a8a8a8}.paper{fill:#161616}.grid{stroke:#3c3c3c}.db-boot{fill:#56b4e9}
+text{fill:#e8e8e8}.quiet,.tick{fill:#a8a8a8}.paper{fill:#161616}.grid{stroke:#3c3c3c}.db-boot{fill:#2f8fd0}
 }
 ";
 

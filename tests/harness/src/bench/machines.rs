@@ -81,7 +81,7 @@ impl Bench {
         }
         fetch(
             top,
-            ["db-boot", "first", "floor"],
+            ["db-boot", "db-server", "control-domain", "controller", "first", "floor"],
             files.into_iter().map(PathBuf::from).chain([xen_file.clone()]),
         )?;
         let folder = top.join("build/bench");
@@ -112,15 +112,39 @@ impl Bench {
         more: &[&str],
         inputs: &[InputSpec],
     ) -> Result<String, BenchError> {
-        let mut command = Command::new(folder_of_tools().join("domb"));
-        command.current_dir(&self.top).arg("run").arg("--xen").arg(&self.xen_file);
-        command.args(["--db-boot", "build/kernels/db-boot", "--timeout", &LIMIT.as_secs().to_string()]);
-        command.args(ICOUNT.map(|argument| format!("--qemu-arg={argument}")));
-        command.args(more).args(configs);
+        let mut command = self.domb_run();
+        command.args(["--db-boot", "build/kernels/db-boot"]).args(more).args(configs);
         if !inputs.is_empty() {
             command.arg("--interactive");
         }
         self.capture(name, &mut command, &[0], inputs)
+    }
+
+    /// The console of db-server with a platform file, in a machine of `machine_mib` MiB.
+    pub(super) fn db_server(
+        &self,
+        name: &str,
+        platform: &Path,
+        machine_mib: u64,
+    ) -> Result<String, BenchError> {
+        let mut command = self.domb_run();
+        command.args([
+            "--db-server",
+            "build/kernels/db-server",
+            "--machine-memory",
+            &machine_mib.to_string(),
+        ]);
+        command.arg(platform);
+        self.capture(name, &mut command, &[0], &[])
+    }
+
+    /// `domb run` in the machine that is measured.
+    fn domb_run(&self) -> Command {
+        let mut command = Command::new(folder_of_tools().join("domb"));
+        command.current_dir(&self.top).arg("run").arg("--xen").arg(&self.xen_file);
+        command.args(["--timeout", &LIMIT.as_secs().to_string()]);
+        command.args(ICOUNT.map(|argument| format!("--qemu-arg={argument}")));
+        command
     }
 
     /// The console of a machine whose Dom0 is `kernel`, with its command line, and `module` as its module.

@@ -1,7 +1,7 @@
 //! `make bench`: what building VMs costs, beside what it costs others, and beside what it has to cost.
 //!
 //! Three systems run on the same Xen in the same emulated machine, whose time is the number of instructions that were executed
-//! (QEMU's `-icount`), so that a busy host does not matter: db-boot; Debian's `xl` in a Linux Dom0 that has nothing else
+//! (QEMU's `-icount`), so that a busy host does not matter: db-boot, and db-server on request; Debian's `xl` in a Linux Dom0 that has nothing else
 //! to do; and tests/bench/floor, which makes only the calls that no builder can leave out. [`boots`] runs them,
 //! [`figures`] takes the numbers from what they print, [`report`] and [`chart`] show them, [`history`] keeps them.
 //!
@@ -13,6 +13,7 @@ mod figures;
 mod history;
 mod machines;
 mod report;
+mod requests;
 
 pub(crate) use figures::number;
 pub(crate) use machines::ICOUNT;

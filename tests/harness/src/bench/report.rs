@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Choice;
-use super::boots::NTHS;
+use super::boots::{KERNELS, NTHS};
 use super::figures::Figures;
 use super::history::Past;
 
@@ -16,7 +16,9 @@ pub(super) fn needed(choice: &Choice) -> Vec<String> {
             names.push(format!("{}.xl.time", unpacked(&what)));
         }
     }
-    names.extend(choice.sizes().iter().map(|mib| format!("build-{mib}.floor.time")));
+    for system in ["floor", "db-server"] {
+        names.extend(choice.sizes().iter().map(|mib| format!("build-{mib}.{system}.time")));
+    }
     if !choice.quick {
         names.extend(NTHS.map(|nth| format!("nth-{nth}.db-boot.time")));
     }
@@ -60,8 +62,8 @@ pub(super) fn text(figures: &Figures, choice: &Choice, past: &Past) -> String {
     );
     let _ = writeln!(
         out,
-        "{:44} {:>9} {:>9} {:>11} {:>11} {:>11}  since the last record",
-        "", "xl/ours", "ours/floor", "db-boot", "xl", "floor"
+        "{:44} {:>9} {:>9} {:>11} {:>11} {:>11} {:>11}  since the last record",
+        "", "xl/ours", "ours/floor", "db-boot", "db-server", "xl", "floor"
     );
     for row in rows(choice) {
         let ours = format!("{row}.db-boot.time");
@@ -69,11 +71,12 @@ pub(super) fn text(figures: &Figures, choice: &Choice, past: &Past) -> String {
         let (db_boot, xl, floor) = (time("db-boot", &row), time("xl", unpacked(&row)), time("floor", &row));
         let _ = writeln!(
             out,
-            "{:44} {:>9} {:>9} {:>11} {:>11} {:>11}  {}",
+            "{:44} {:>9} {:>9} {:>11} {:>11} {:>11} {:>11}  {}",
             title(&row),
             ratio(xl, db_boot),
             ratio(db_boot, floor),
             shown(db_boot),
+            shown(time("db-server", &row)),
             shown(xl),
             shown(floor),
             change(past.last(&choice.xen.label, &ours), figures.get(&ours)),
@@ -101,12 +104,10 @@ fn others(figures: &Figures) -> String {
         |name: &str| figures.get(name).map_or_else(|| "-".into(), |bytes| format!("{} KiB", bytes / 1024));
     let _ = writeln!(
         out,
-        "\nDom0's memory: db-boot {} with the RAM disk, Linux and xl {}\nsize of the files: db-boot {}, the guest {}, Linux and xl {} \
-         (compressed)\npower-on to Xen's first instruction {}, to the toolstack's readiness {} (xl)",
+        "\nDom0's memory: db-boot {} with the RAM disk, Linux and xl {}\nsize of the files: {}, Linux and xl {} (compressed)\npower-on to Xen's first instruction {}, to the toolstack's readiness {} (xl)",
         mib("dom0.db-boot.memory"),
         mib("dom0.xl.memory"),
-        kib("db-boot.size"),
-        kib("first.size"),
+        KERNELS.map(|kernel| format!("{kernel} {}", kib(&format!("{kernel}.size")))).join(", "),
         kib("xl.size"),
         shown(figures.get("firmware.time")),
         shown(figures.get("toolstack.xl.time")),

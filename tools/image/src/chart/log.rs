@@ -6,8 +6,8 @@
 
 use protocols::spec::is_time_stamp;
 
-/// What stands between the time and the level.
-const WHO: [&str; 2] = ["] db-boot: ", "] db-server: "];
+/// Who writes such lines.
+const BUILDERS: [&str; 2] = ["db-boot", "db-server"];
 
 /// How much a line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) struct Line<'a> {
     /// Microseconds since Xen's clock started.
     pub(super) time: u64,
     pub(super) level: Level,
+    /// Which builder wrote it.
+    pub(super) builder: &'static str,
     /// What follows the level.
     pub(super) text: &'a str,
 }
@@ -32,8 +34,12 @@ impl<'a> Line<'a> {
     pub(super) fn parse(line: &'a str) -> Option<Self> {
         let line = without_escapes(line.trim_end()).strip_prefix('[')?;
         // The first of either, as what follows may quote the other.
-        let (time, rest) =
-            WHO.iter().filter_map(|who| line.split_once(who)).min_by_key(|(time, _)| time.len())?;
+        let written_by = |builder: &'static str| {
+            let (time, rest) = line.split_once(&format!("] {builder}: "))?;
+            Some((time, rest, builder))
+        };
+        let (time, rest, builder) =
+            BUILDERS.into_iter().filter_map(written_by).min_by_key(|(time, ..)| time.len())?;
         let time = micros(time)?;
         let (level, text) = rest.split_once(": ")?;
         let level = match level {
@@ -41,7 +47,7 @@ impl<'a> Line<'a> {
             "warn" => Level::Warning,
             _ => Level::Other,
         };
-        Some(Self { time, level, text })
+        Some(Self { time, level, builder, text })
     }
 
     /// The value of the first field `key`.
@@ -90,7 +96,7 @@ mod tests {
         );
         assert_eq!(line.field("ste"), None);
         let served = Line::parse("[    0.000002] db-server: info: vm=x ] db-boot: y").unwrap();
-        assert_eq!((served.time, served.text), (2, "vm=x ] db-boot: y"));
+        assert_eq!((served.time, served.builder, served.text), (2, "db-server", "vm=x ] db-boot: y"));
         let error = Line::parse("[    0.000001] db-boot: error: vm=db no: memory").unwrap();
         assert_eq!((error.level, error.text), (Level::Error, "vm=db no: memory"));
     }

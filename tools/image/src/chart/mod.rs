@@ -12,7 +12,7 @@ mod timeline;
 
 pub use html::html;
 pub use svg::svg;
-pub use timeline::{Mark, MarkKind, Phase, Row, Stretch, Timeline};
+pub use timeline::{BUILT_FIELDS, Mark, MarkKind, Phase, Row, Stretch, Timeline};
 
 /// `text` for XML and HTML: nothing in it is markup, and nothing is a character that XML does not allow.
 fn escaped(text: &str) -> String {

@@ -21,6 +21,8 @@ const RIGHT: u64 = 130;
 const AXIS: u64 = 20;
 /// Ticks on an axis, about.
 const TICKS: u64 = 10;
+/// The most characters of the platform's settings that are shown.
+const SETTINGS: usize = 150;
 /// The least height of a row whose bars have text in them.
 const LABELLED: u64 = 16;
 /// The least width of a stretch, in tenths of a pixel: what was too short to see is still there.
@@ -57,7 +59,7 @@ pub(super) fn title(timeline: &Timeline) -> String {
 
 /// One line that says how it went.
 pub(super) fn summary(timeline: &Timeline) -> String {
-    let mut parts = vec![format!("db-boot from {}", clock_short(timeline.first))];
+    let mut parts = vec![format!("{} from {}", timeline.builder.name, clock_short(timeline.first))];
     if let Some(started) = timeline.started {
         parts.push(format!("VMs started at {}", clock_short(started)));
     }
@@ -78,13 +80,16 @@ fn header(out: &mut String, timeline: &Timeline) -> u64 {
         out,
         "<text class=\"quiet\" x=\"{MARGIN}\" y=\"56\">{summary}; times are those of Xen's clock</text>"
     );
-    74
+    let Some(settings) = &timeline.settings else { return 74 };
+    let settings = escaped(&format!("Platform: {}", shortened(settings, SETTINGS)));
+    let _ = writeln!(out, "<text class=\"quiet\" x=\"{MARGIN}\" y=\"74\">{settings}</text>");
+    92
 }
 
 /// The phases and marks that are in the picture, with their colours and shapes.
 fn legend(out: &mut String, timeline: &Timeline, top: u64) -> u64 {
     /// The width of a letter, nearly, in pixels.
-    const LETTER: u64 = 7;
+    const LETTER: u64 = 8;
     let used = |phase| timeline.rows().flat_map(|row| &row.stretches).any(|stretch| stretch.phase == phase);
     let marked = |kind| timeline.rows().flat_map(|row| &row.marks).any(|mark| mark.kind == kind);
     let (mut x, mut y) = (MARGIN, top);
@@ -125,16 +130,32 @@ struct Panel {
     verdicts: bool,
 }
 
-/// The start alone, if it would be hard to see in the whole; then the whole.
+impl Panel {
+    /// Whether a row has a place in it: a VM that is built later has none in the start.
+    fn shows(&self, row: &Row) -> bool {
+        let here = |from: u64, to: u64| from <= self.to && to >= self.from;
+        self.verdicts
+            || row.stretches.iter().any(|stretch| here(stretch.start, stretch.end))
+            || row.marks.iter().any(|mark| here(mark.time, mark.time))
+    }
+}
+
+/// The start alone, if it would be hard to see in the whole; then the whole, without Xen's own start where that is the most of it.
 fn panels(timeline: &Timeline) -> Vec<Panel> {
-    /// The start gets its own panel when it takes less than this part of the whole: half.
+    /// The start gets its own panel when it takes less than this part of the whole, and Xen's start none when it takes more: half.
     const SMALL: u64 = 2;
     let last = timeline.last.max(1);
-    let whole = Panel { title: "The whole run".into(), from: 0, to: last, verdicts: true };
+    let whole = if timeline.first > last / SMALL && timeline.first < last {
+        let title = format!("The whole run after Xen's own start, which took {}", duration(timeline.first));
+        Panel { title, from: timeline.first, to: last, verdicts: true }
+    } else {
+        Panel { title: "The whole run".into(), from: 0, to: last, verdicts: true }
+    };
+    let length = last - whole.from;
     let begin = timeline.builder.stretches.iter().find(|stretch| stretch.phase == Phase::Plan);
     let begin = begin.map_or(timeline.first, |plan| plan.start);
     match timeline.started {
-        Some(started) if started > begin && (started - begin) < last / SMALL => {
+        Some(started) if started > begin && (started - begin) < length / SMALL => {
             let room = ((started - begin) / 50).max(1);
             let title = format!("Until the VMs were started: {}", duration(started - begin));
             let start =
@@ -181,7 +202,8 @@ impl Layout {
             left: self.left,
             width: WIDTH - RIGHT - self.left,
         };
-        let rows = u64::try_from(timeline.vms.len()).unwrap_or(u64::MAX) + 1;
+        let shown: Vec<&Row> = timeline.rows().filter(|row| panel.shows(row)).collect();
+        let rows = u64::try_from(shown.len()).unwrap_or(u64::MAX);
         let _ =
             writeln!(out, "<text class=\"heading\" x=\"{MARGIN}\" y=\"{}\">{}</text>", top + 16, panel.title);
         let first = top + 24 + AXIS;
@@ -195,7 +217,7 @@ impl Layout {
         );
         self.bands(out, rows, first);
         axis(out, &scale, first, end);
-        for (number, row) in (0_u64..).zip(timeline.rows()) {
+        for (number, row) in (0_u64..).zip(shown) {
             self.row(out, row, &scale, panel.verdicts, first + number * self.row);
         }
         end + AXIS + 12

@@ -130,7 +130,7 @@ pub struct Mark {
 /// The builder, or one VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its name; the builder's is `db-boot`.
+    /// Its name; the builder's is `db-boot` or `db-server`.
     pub name: String,
     /// Its latest domain id, if the log gives one.
     pub domid: Option<String>,
@@ -142,7 +142,12 @@ pub struct Row {
     pub verdict: String,
     /// Whether that is bad.
     pub bad: bool,
+    /// What it is and what building it cost, as its latest `event=built` says: pairs of a [`BUILT_FIELDS`] key and a value.
+    pub built: BTreeMap<&'static str, String>,
 }
+
+/// What of a line with `event=built` is kept.
+pub const BUILT_FIELDS: [&str; 5] = ["type", "vcpus", "memory", "hypercalls", "mapped"];
 
 impl Row {
     /// The length of some stretches added up, in microseconds; `None` if there are none of them.
@@ -159,6 +164,8 @@ pub struct Timeline {
     pub builder: Row,
     /// The VMs, in the order in which the log first names them.
     pub vms: Vec<Row>,
+    /// What holds for all VMs, in db-boot's words (`policy=all ends=last ...`), if the log says so.
+    pub settings: Option<String>,
     /// Xen's version, if the log gives it.
     pub xen: Option<String>,
     /// When db-boot's first line was written, in microseconds.
@@ -182,7 +189,7 @@ impl Timeline {
             // db-boot's first line says which Xen it is on. A second one is of the machine's next start.
             if reader.is_none() || line.field("xen").is_some() {
                 boots += 1;
-                reader = Some(Reader::new(line.time));
+                reader = Some(Reader::new(&line));
             }
             if let Some(reader) = &mut reader {
                 reader.take(&line);
@@ -212,15 +219,18 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(first: u64) -> Self {
+    /// For a log, or a part of one, whose first line is `line`.
+    fn new(line: &Line<'_>) -> Self {
+        let first = line.time;
         let builder = Row {
-            name: "db-boot".into(),
+            name: line.builder.into(),
             stretches: vec![Stretch { phase: Phase::Xen, start: 0, end: first, note: None }],
             ..Row::default()
         };
         let timeline = Timeline {
             builder,
             vms: Vec::new(),
+            settings: None,
             xen: None,
             first,
             started: None,
@@ -250,6 +260,10 @@ impl Reader {
                 self.planned = Some(line.time);
             }
             (_, Some("started")) => self.timeline.started = Some(line.time),
+            (_, Some("settings")) => {
+                self.timeline.settings =
+                    line.text.split_once("platform=settings ").map(|(_, text)| text.to_owned());
+            }
             (level, Some("ended")) => {
                 self.timeline.status = line.field("status").map(str::to_owned);
                 builder.verdict = self.timeline.status.clone().unwrap_or_else(|| "ended".into());
@@ -279,7 +293,13 @@ impl Reader {
             return;
         }
         match (line.level, line.field("event")) {
-            (_, Some("built")) => enter(row, open, Phase::Paused, line, "built"),
+            (_, Some("built")) => {
+                enter(row, open, Phase::Paused, line, "built");
+                row.built = BUILT_FIELDS
+                    .into_iter()
+                    .filter_map(|key| Some((key, line.field(key)?.to_owned())))
+                    .collect();
+            }
             (_, Some("started")) => enter(row, open, Phase::Running, line, "running"),
             (_, Some("ended")) => {
                 let reason = reason(line);
