@@ -1,7 +1,7 @@
 //! The wire formats of the project.
 //!
 //! Whatever one of our programs writes and another reads is defined here and nowhere else: the boot spec
-//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`], [`settings`] and [`store`] as parts of it, and [`order`]
+//! that `domb` compiles and db-boot reads from its RAM disk ([`spec`], [`life`], [`channel`], [`settings`], [`store`] and [`module`] as parts of it, and [`order`]
 //! over several), the platform spec over all of them ([`platform`], with [`server`] as a part of it), what only the
 //! control domain is told ([`control`]), the names they have there ([`archive`]), the manifest that such a
 //! RAM disk is signed with ([`manifest`]), the note in db-boot's file about the key that it requires ([`trust_note`]), the byte with
@@ -25,6 +25,7 @@ pub mod header;
 pub mod life;
 pub mod manifest;
 pub mod message;
+pub mod module;
 pub mod order;
 pub mod platform;
 pub mod server;

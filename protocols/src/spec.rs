@@ -16,6 +16,7 @@ use crate::channel::{Channels, MAX_CHANNELS, first_channel_port};
 pub use crate::header::HEADER_LEN;
 use crate::header::{Header, HeaderError};
 use crate::life::{Life, MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use crate::module::{self, MAX_MODULE_LINE_LEN, MAX_MODULES, Module};
 use crate::settings::{Settings, SettingsError};
 use crate::store::StoreRole;
 
@@ -76,7 +77,7 @@ pub struct BootSpec {
     pub domid: Option<u16>,
     /// The domain's handle (UUID bytes in the order they are written); all zero for none.
     pub uuid: [u8; 16],
-    /// vCPUs, `1..=`[`MAX_VCPUS`].
+    /// vCPUs, `1..=`[`MAX_VCPUS`], those that are off when it starts included; see [`Processor::online`](crate::settings::Processor::online).
     pub vcpus: u32,
     /// Memory it starts with in KiB: a multiple of 4, `4..=`[`MAX_MEMORY_KIB`].
     pub memory_kib: u64,
@@ -102,6 +103,8 @@ pub struct BootSpec {
     pub settings: Settings,
     /// What it has to do with a XenStore.
     pub store: StoreRole,
+    /// The modules that its RAM disk consists of, if that is not one module: at most [`MAX_MODULES`], only of a PVH guest.
+    pub modules: Vec<Module>,
 }
 
 /// Which of the two images of a spec an error is about.
@@ -179,6 +182,16 @@ pub enum SpecError {
     #[error("{vcpus} vCPUs: must be 1 to {MAX_VCPUS}")]
     BadVcpus {
         /// The number asked for.
+        vcpus: u32,
+    },
+    /// No vCPU is on at the start, or not less than there are.
+    #[error(
+        "{online} of {vcpus} vCPUs on at the start: must be 1 at least, and is left out if it is all of them"
+    )]
+    BadOnline {
+        /// Those that are to be on.
+        online: u32,
+        /// All of them.
         vcpus: u32,
     },
     /// No memory, too much, or a part of a page.
@@ -275,6 +288,25 @@ pub enum SpecError {
         /// Its domain id.
         domid: u16,
     },
+    /// A PV guest has no list of modules.
+    #[error(
+        "modules: a PV guest is told of one RAM disk, and has no list of modules: use type = \"pvh\", or `ramdisk` alone"
+    )]
+    ModulesOfPv,
+    /// Too many modules, or modules of no RAM disk.
+    #[error("{count} modules: there must be at most {MAX_MODULES}, and a RAM disk that holds them")]
+    BadModules {
+        /// How many there are.
+        count: usize,
+    },
+    /// A module that is empty or has a bad command line.
+    #[error(
+        "module {index}: must have 1 byte at least, and a command line of at most {MAX_MODULE_LINE_LEN} bytes without NUL"
+    )]
+    BadModule {
+        /// Which, from 0 on.
+        index: usize,
+    },
     /// What it may do or get is out of range.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -309,6 +341,7 @@ impl BootSpec {
             channels: Channels::default(),
             settings: Settings::default(),
             store: StoreRole::None,
+            modules: Vec::new(),
         }
     }
 
@@ -318,6 +351,11 @@ impl BootSpec {
         check_domid(self.domid)?;
         if !(1..=MAX_VCPUS).contains(&self.vcpus) {
             return Err(SpecError::BadVcpus { vcpus: self.vcpus });
+        }
+        if let Some(online) = self.settings.processor.online
+            && !(1..self.vcpus).contains(&online)
+        {
+            return Err(SpecError::BadOnline { online, vcpus: self.vcpus });
         }
         check_memory(self.memory_kib, self.max_memory_kib)?;
         check_image_name(ImageRole::Kernel, &self.kernel)?;
@@ -329,12 +367,18 @@ impl BootSpec {
         self.channels.validate(self.domid)?;
         self.settings.validate()?;
         self.store.validate(self.domid)?;
+        module::validate(&self.modules, self.kind, self.ramdisk.is_some())?;
         Ok(())
     }
 
     /// The clients of its channels with the port that the builder opens for each.
     pub fn channel_ports(&self) -> impl Iterator<Item = (u16, u32)> {
         self.channels.clients.iter().copied().zip(first_channel_port(self.store)..)
+    }
+
+    /// vCPUs that are on when it starts.
+    pub fn online_vcpus(&self) -> u32 {
+        self.settings.processor.online.unwrap_or(self.vcpus)
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

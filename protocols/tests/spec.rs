@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 use protocols::header::HeaderError;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use protocols::module::{MAX_MODULES, Module};
 use protocols::settings::{
     Access, Affinity, CpuRange, CpuSet, CpuidChange, IoMemory, IoPorts, Labels, Limits, MAX_CAP,
     MAX_CPU_RANGES, MAX_CPUID_CHANGES, MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN,
@@ -64,10 +65,16 @@ fn sample() -> BootSpec {
                 stays: true,
                 relaxed_msrs: false,
                 cpuid: vec![change()],
+                online: Some(1),
             },
         },
         store: StoreRole::Client { server: 0x345 },
+        modules: Vec::new(),
     }
+}
+
+fn modules(count: usize) -> Vec<Module> {
+    vec![Module { bytes: 1, command_line: String::new() }; count]
 }
 
 fn change() -> CpuidChange {
@@ -80,7 +87,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   133, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   136, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -108,13 +115,26 @@ const GOLDEN: &[u8] = &[
     1, 5, b'u', b':', b'r', b':', b'b',             // label to build with
     2, 1, 0,                                        // time-stamp counter, stays, relaxed registers
     1, 7, 0, 2, 1, 0x80, 0x01, 2,                   // changes of CPUID: leaf, subleaf, register, ones, zeros, host
+    1, 1,                                           // vCPUs that are on at the start
     1, 0xc5, 0x06,                                  // store: a client of domain 0x345
+    0,                                              // modules
 ];
 
 #[test]
 fn the_bytes_are_pinned() {
     assert_eq!(sample().encode().unwrap(), GOLDEN);
     assert_eq!(BootSpec::decode(GOLDEN).unwrap(), sample());
+}
+
+/// The list of modules ends the spec: each has its bytes and its command line.
+#[test]
+fn the_bytes_of_modules_are_pinned() {
+    let modules = vec![
+        Module { bytes: 300, command_line: String::new() },
+        Module { bytes: 1, command_line: "c=d".into() },
+    ];
+    let bytes = BootSpec { kind: GuestKind::Pvh, modules, ..sample() }.encode().unwrap();
+    assert_eq!(bytes[bytes.len() - 9..], [2, 0xac, 2, 0, 1, 3, b'c', b'=', b'd']);
 }
 
 #[test]
@@ -188,12 +208,19 @@ fn each_lie_of_the_header_has_its_error() {
         bytes[at] = value;
         BootSpec::decode(&bytes).unwrap_err()
     };
+    let body = GOLDEN[12];
     assert!(matches!(with(0, b'X'), SpecError::Header(HeaderError::BadMagic { .. })));
     assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
     assert_eq!(with(11, 1), HeaderError::ReservedNotZero { found: 0x100 }.into());
-    assert_eq!(with(15, 0xff), HeaderError::BodyTooLong { length: 0xff00_0085, most: MAX_BODY_LEN }.into());
-    assert_eq!(with(12, 132), HeaderError::TrailingBytes { count: 1 }.into());
-    assert_eq!(with(12, 134), HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into());
+    assert_eq!(
+        with(15, 0xff),
+        HeaderError::BodyTooLong { length: 0xff00_0000 + usize::from(body), most: MAX_BODY_LEN }.into()
+    );
+    assert_eq!(with(12, body - 1), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(
+        with(12, body + 1),
+        HeaderError::Truncated { have: GOLDEN.len(), need: GOLDEN.len() + 1 }.into()
+    );
 }
 
 #[test]
@@ -217,6 +244,31 @@ const WRONG_FIELDS: &[WrongField] = &[
     ("domid 0", |s| s.domid = Some(0), "domid 0: must be 1 to 32751"),
     ("reserved domid", |s| s.domid = Some(0x7ff0), "domid 32752"),
     ("no vCPU", |s| s.vcpus = 0, "0 vCPUs"),
+    ("no vCPU on", |s| s.settings.processor.online = Some(0), "0 of 2 vCPUs on at the start"),
+    ("all vCPUs on, said twice", |s| s.settings.processor.online = Some(2), "2 of 2 vCPUs on at the start"),
+    ("modules of a PV guest", |s| s.modules = modules(1), "modules: a PV guest is told of one RAM disk"),
+    (
+        "modules of no RAM disk",
+        |s| (s.kind, s.modules, s.ramdisk) = (GuestKind::Pvh, modules(1), None),
+        "1 modules",
+    ),
+    ("too many modules", |s| (s.kind, s.modules) = (GuestKind::Pvh, modules(13)), "13 modules"),
+    (
+        "an empty module",
+        |s| {
+            (s.kind, s.modules) = (GuestKind::Pvh, modules(2));
+            s.modules[1].bytes = 0;
+        },
+        "module 1: must have 1 byte",
+    ),
+    (
+        "a module's command line with a NUL",
+        |s| {
+            (s.kind, s.modules) = (GuestKind::Pvh, modules(1));
+            s.modules[0].command_line.push('\0');
+        },
+        "module 0: ",
+    ),
     ("too many vCPUs", |s| s.vcpus = MAX_VCPUS + 1, "513 vCPUs"),
     ("no memory", |s| s.memory_kib = 0, "memory of 0 KiB"),
     ("half a page", |s| s.memory_kib = 65538, "memory of 65538 KiB"),
@@ -351,6 +403,8 @@ fn the_largest_spec_fits_the_body() {
             ..sample().life
         },
         channels: Channels { clients: (1..=6).collect() },
+        kind: GuestKind::Pvh,
+        modules: vec![Module { bytes: 0xffff_ffff, command_line: "m".repeat(255) }; MAX_MODULES],
         settings: largest_settings(),
         ..sample()
     };
@@ -382,7 +436,11 @@ fn largest_settings() -> Settings {
             pool: u32::MAX,
         },
         labels: Labels { running: label(), building: label() },
-        processor: Processor { cpuid: (0..64).map(largest_change).collect(), ..Processor::default() },
+        processor: Processor {
+            cpuid: (0..64).map(largest_change).collect(),
+            online: Some(MAX_VCPUS - 1),
+            ..Processor::default()
+        },
     }
 }
 
@@ -451,6 +509,7 @@ prop_compose! {
                 stays: flags[0],
                 relaxed_msrs: flags[1],
                 cpuid: (1..).zip(masks).map(|(leaf, (a, b))| any_change(leaf, a, b)).collect(),
+                online: None,
             },
         }
     }
@@ -463,6 +522,7 @@ prop_compose! {
         domid in proptest::option::of(1_u16..0x7ff0),
         uuid in any::<[u8; 16]>(),
         vcpus in 1..=MAX_VCPUS,
+        online in proptest::option::of(1..=MAX_VCPUS),
         pages in 1..=MAX_MEMORY_KIB / 4,
         more_pages in 0..=MAX_MEMORY_KIB / 4,
         kernel in "[a-z]{1,20}(/[a-z]{1,20}){0,3}",
@@ -480,6 +540,8 @@ prop_compose! {
         let actions = [ExitAction::Destroy, ExitAction::Preserve, ExitAction::Restart];
         let action = action.map(|number| actions[usize::from(number) % actions.len()]);
         let memory_kib = pages * 4;
+        let mut settings = settings;
+        settings.processor.online = online.filter(|online| *online < vcpus);
         BootSpec {
             name, kind: GuestKind::Pv, domid, uuid, vcpus, memory_kib,
             max_memory_kib: (memory_kib + more_pages * 4).min(MAX_MEMORY_KIB),
@@ -495,6 +557,7 @@ prop_compose! {
                 (None, Some(_)) => StoreRole::Server,
                 _ => StoreRole::None,
             },
+            modules: Vec::new(),
         }
     }
 }

@@ -25,7 +25,8 @@ fn plan() -> PvPlan<'static> {
         unmapped_ramdisk: false,
         hypercall_page: None,
     };
-    let request = GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None };
+    let request =
+        GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None, modules: &[] };
     PvPlan::new(kernel, &request).unwrap()
 }
 

@@ -32,6 +32,7 @@ fn plan<'k>(bytes: &'k [u8], mib: u64, vcpus: u32, ramdisk: &[u8]) -> PvhPlan<'k
         memory: PageCount::new(mib << 8),
         command_line: "console=hvc0 quiet",
         ramdisk: Some(ramdisk.len() as u64).filter(|length| *length > 0),
+        modules: &[],
     };
     PvhPlan::new(kernel, &request, vcpus).unwrap()
 }

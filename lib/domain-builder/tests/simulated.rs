@@ -56,6 +56,7 @@ fn plan<'k>(kernel: PvKernel<'k>, mib: u64, ramdisk: &[u8]) -> PvPlan<'k> {
         memory: PageCount::new(mib << 8),
         command_line: "console=hvc0 quiet",
         ramdisk: Some(ramdisk.len() as u64).filter(|length| *length > 0),
+        modules: &[],
     };
     PvPlan::new(kernel, &request).unwrap()
 }

@@ -153,6 +153,17 @@ pub enum PlanError {
         /// Where it ends.
         end: u64,
     },
+    /// The modules are not those of the RAM disk.
+    #[error(
+        "the RAM disk has {ramdisk} bytes, and the VM's modules take {modules} of them: its boot spec is for another file; compile \
+         it again (a VM with `modules` does not get the event log)"
+    )]
+    Modules {
+        /// Bytes of the RAM disk.
+        ramdisk: u64,
+        /// Where the last module ends.
+        modules: u64,
+    },
     /// More vCPUs than a PVH guest can have, or none.
     #[error("a PVH guest with {vcpus} vCPUs cannot be planned: Xen gives it 1 to {most}; lower `vcpus`")]
     PvhVcpus {

@@ -5,7 +5,7 @@ use core::fmt;
 use kernel_image::KernelImage;
 use xen_abi::PageCount;
 
-use crate::{Area, GuestRequest, PlanError, PvKernel, PvPlan, PvhKernel, PvhPlan};
+use crate::{Area, GuestRequest, PlanError, PvKernel, PvPlan, PvhKernel, PvhPlan, Vcpus};
 
 /// The start-of-day picture of a guest, PV or PVH.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,11 @@ impl<'k> GuestPlan<'k> {
     }
 
     /// Plans a PVH guest with `vcpus` vCPUs that starts `image`.
-    pub fn pvh(image: &KernelImage<'k>, request: &GuestRequest<'_>, vcpus: u32) -> Result<Self, PlanError> {
+    pub fn pvh(
+        image: &KernelImage<'k>,
+        request: &GuestRequest<'_>,
+        vcpus: impl Into<Vcpus>,
+    ) -> Result<Self, PlanError> {
         PvhPlan::new(PvhKernel::from_image(image)?, request, vcpus).map(Self::Pvh)
     }
 

@@ -29,6 +29,18 @@ pub struct GuestRequest<'r> {
     pub command_line: &'r str,
     /// Bytes of the RAM disk, if there is one.
     pub ramdisk: Option<u64>,
+    /// The parts of the RAM disk that a PVH guest is told of one by one, each from a page on; empty: it is told of the whole. A
+    /// PV guest is always told of the whole.
+    pub modules: &'r [Module<'r>],
+}
+
+/// A part of a RAM disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Module<'r> {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its command line; empty for none.
+    pub command_line: &'r str,
 }
 
 /// The start-of-day picture of a 64-bit PV guest.

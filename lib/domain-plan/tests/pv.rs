@@ -39,7 +39,12 @@ fn linux(bytes: &[u8]) -> PvKernel<'_> {
 }
 
 fn request(mib: u64) -> GuestRequest<'static> {
-    GuestRequest { memory: PageCount::new(mib << 8), command_line: "console=hvc0", ramdisk: None }
+    GuestRequest {
+        memory: PageCount::new(mib << 8),
+        command_line: "console=hvc0",
+        ramdisk: None,
+        modules: &[],
+    }
 }
 
 /// A guest's memory as a builder would leave it.
@@ -364,6 +369,6 @@ proptest! {
             unmapped_ramdisk: true,
             hypercall_page: page.map(GuestVirt::new),
         };
-        let _ = PvPlan::new(kernel, &GuestRequest { memory: PageCount::new(memory >> 30), command_line: "", ramdisk });
+        let _ = PvPlan::new(kernel, &GuestRequest { memory: PageCount::new(memory >> 30), command_line: "", ramdisk, modules: &[] });
     }
 }

@@ -2,8 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
-use domain_plan::{AreaKind, GuestRequest, Load, PlanError, PvhKernel, PvhPlan};
+use domain_plan::{AreaKind, GuestRequest, Load, PlanError, PvhKernel, PvhPlan, Vcpus};
 use xen_abi::hvm::start_info::{HvmStartInfo, MAGIC, MemoryRange, Module, VERSION};
+
 use xen_abi::{PAGE_SIZE, PageCount};
 use zerocopy::FromBytes;
 
@@ -18,7 +19,7 @@ fn kernel(address: u64, bytes: &[u8], memory_size: u64) -> PvhKernel<'_> {
 }
 
 fn request(mib: u64, ramdisk: Option<u64>) -> GuestRequest<'static> {
-    GuestRequest { memory: PageCount::new(mib << 8), command_line: "console=hvc0", ramdisk }
+    GuestRequest { memory: PageCount::new(mib << 8), command_line: "console=hvc0", ramdisk, modules: &[] }
 }
 
 /// The error of planning.
@@ -106,6 +107,41 @@ fn without_a_ramdisk_there_is_no_module() {
 }
 
 #[test]
+fn modules_are_listed_one_by_one_with_their_command_lines() {
+    let part = |bytes, command_line| domain_plan::Module { bytes, command_line };
+    let modules = [part(5000, ""), part(3, "second module"), part(4096, "third")];
+    let mut ramdisk = vec![b'1'; 8192 + 4096 + 4096];
+    ramdisk[8192..8195].copy_from_slice(b"two");
+    ramdisk[12288..].fill(b'3');
+    let request = GuestRequest { modules: &modules, ..request(32, Some(ramdisk.len() as u64)) };
+    let plan = PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request, 1).unwrap();
+    let memory = Memory { plan: &plan, ramdisk: &ramdisk };
+    let info = memory.start_info();
+    let entry = |index: u64| memory.read_as::<Module>(info.modlist_paddr + index * 32);
+    assert_eq!((info.nr_modules, memory.read(info.cmdline_paddr, 13)), (3, b"console=hvc0\0".to_vec()));
+    assert_eq!((entry(0).size, entry(0).cmdline_paddr), (5000, 0));
+    for (index, contents, line) in [(1, &b"two"[..], "second module\0"), (2, &[b'3'; 4096], "third\0")] {
+        let entry = entry(index);
+        assert!(entry.paddr.is_multiple_of(4096));
+        assert_eq!(memory.read(entry.paddr, contents.len()), contents);
+        assert_eq!(entry.size, contents.len() as u64);
+        assert_eq!(memory.read(entry.cmdline_paddr, line.len()), line.as_bytes());
+    }
+    let start = plan.area(AreaKind::StartInfo).unwrap();
+    assert!(info.cmdline_paddr >> 12 < start.end().raw());
+}
+
+#[test]
+fn modules_of_another_ramdisk_are_refused() {
+    let modules = [5000, 1].map(|bytes| domain_plan::Module { bytes, command_line: "" });
+    for length in [8191, 8192, 8194] {
+        let request = GuestRequest { modules: &modules, ..request(32, Some(length)) };
+        let error = refusal(kernel(ENTRY, &[0x90], PAGE), &request, 1);
+        assert_eq!(error, PlanError::Modules { ramdisk: length, modules: 8193 });
+    }
+}
+
+#[test]
 fn acpi_tables_tell_of_every_vcpu() {
     for vcpus in [1, 2, 16, 128] {
         let plan = PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request(32, None), vcpus).unwrap();
@@ -130,6 +166,21 @@ fn acpi_tables_tell_of_every_vcpu() {
             (0..vcpus).map(|vcpu| [vcpu, vcpu * 2].map(|it| u8::try_from(it).unwrap())).collect();
         assert_eq!(local, wanted.iter().map(|[number, id]| (*number, *id, 1)).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn vcpus_that_are_off_at_the_start_are_listed_and_not_enabled() {
+    let vcpus = Vcpus { all: 4, online: 3 };
+    let plan = PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request(32, None), vcpus).unwrap();
+    assert_eq!(plan.vcpus(), 4);
+    let memory = Memory { plan: &plan, ramdisk: &[] };
+    let xsdt: u64 = memory.read_as(memory.start_info().rsdp_paddr + 24);
+    let madt: u64 = memory.read_as(xsdt + 36 + 8);
+    let madt = memory.table(madt);
+    let flags: Vec<_> = madt[44..].chunks(8).map(|entry| (entry[2], entry[4..8].to_vec())).collect();
+    let wanted = [(0, 1), (1, 1), (2, 1), (3, 0)];
+    assert_eq!(flags, wanted.map(|(number, flag)| (number, vec![flag, 0, 0, 0])));
+    assert_eq!(madt.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)), 0, "checksum");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use domain_builder::{DomainSpec, Servers};
-use domain_plan::{GuestPlan, GuestRequest, PlanError};
+use domain_plan::{GuestPlan, GuestRequest, Module, PlanError, Vcpus};
 use kernel_image::{ImageError, KernelImage, UnpackingCost};
 use platform::{ReadError, SpecFailure, SpecFault, Specs};
 use protocols::archive::SPEC_FOLDER;
@@ -355,14 +355,21 @@ pub(crate) fn plan_image<'a>(
 ) -> Result<Recipe<'a>, VmError> {
     let ramdisk =
         event_log.ramdisk(&spec.name, ramdisk).map_err(|needed| VmError::NoRoomForLog { needed })?;
+    let modules: Vec<_> = spec
+        .modules
+        .iter()
+        .map(|module| Module { bytes: module.bytes, command_line: &module.command_line })
+        .collect();
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
         command_line: &spec.command_line,
         ramdisk: ramdisk.as_ref().map(|ramdisk| ramdisk.len() as u64),
+        modules: &modules,
     };
+    let vcpus = Vcpus { all: spec.vcpus, online: spec.online_vcpus() };
     let plan = match spec.kind {
         GuestKind::Pv => GuestPlan::pv(image, &request),
-        GuestKind::Pvh => GuestPlan::pvh(image, &request, spec.vcpus),
+        GuestKind::Pvh => GuestPlan::pvh(image, &request, vcpus),
     };
     let plan = plan.map_err(|error| match error {
         PlanError::Image(error) => bad_kernel(spec, error),

@@ -22,6 +22,9 @@ pub struct Processor {
     pub relaxed_msrs: bool,
     /// What CPUID answers otherwise than by default: at most [`MAX_CPUID_CHANGES`], no register twice.
     pub cpuid: Vec<CpuidChange>,
+    /// How many of its vCPUs are on when it starts, 1 to one less than it has; `None` for all. A PVH guest reads it in its ACPI
+    /// tables; a PV guest has nowhere to read it.
+    pub online: Option<u32>,
 }
 
 /// How a VM reads the time-stamp counter. The order of the variants is the wire format: additions go last.

@@ -131,7 +131,7 @@ fn kernel(input: &[u8]) {
         assert!(size as u64 <= range.end - range.start, "symbols do not overlap");
     }
     let memory = PageCount::new(16 << 8);
-    let request = GuestRequest { memory, command_line: "console=hvc0", ramdisk: Some(5000) };
+    let request = GuestRequest { memory, command_line: "console=hvc0", ramdisk: Some(5000), modules: &[] };
     let plans = [GuestPlan::pv(&image, &request), GuestPlan::pvh(&image, &request, 2)];
     for plan in plans.into_iter().flatten() {
         assert_eq!(plan.memory(), memory);

@@ -39,7 +39,7 @@ pub(crate) struct RunFile {
 }
 
 /// The keys whose lines are changed.
-const KEYS: [&str; 5] = ["name", "kernel", "ramdisk", "extra", "cmdline"];
+const KEYS: [&str; 6] = ["name", "kernel", "ramdisk", "modules", "extra", "cmdline"];
 
 /// Derives one VM's file from `text`, which lies in `folder`. `number` is appended to the name when the file makes several VMs.
 pub(crate) fn derive(
@@ -63,14 +63,15 @@ pub(crate) fn derive(
                 kernel = Path::new(value).file_name().map(|file| file.to_string_lossy().into_owned());
                 absolute(folder, value)
             }
-            "ramdisk" if value.starts_with('[') => {
-                let paths = quoted_paths(value, index)?;
+            "ramdisk" | "modules" if value.starts_with('[') => {
+                let paths = quoted_paths(value, index, key)?;
                 let paths: Vec<_> =
                     paths.iter().map(|path| format!("\"{}\"", absolute(folder, path))).collect();
                 let _ = writeln!(copy, "{key} = [{}]", paths.join(", "));
                 continue;
             }
-            "ramdisk" => absolute(folder, value),
+            // A module's command line follows its file.
+            "ramdisk" | "modules" => absolute(folder, value),
             // `extra` and `cmdline` are both part of what the kernel sees; xl ignores `extra` beside `cmdline`.
             _ => {
                 has_nonce = true;
@@ -97,7 +98,7 @@ fn assignment(line: &str, index: usize) -> Result<Option<(&'static str, &str)>, 
     let Some((word, value)) = line.split_once('=') else { return Ok(None) };
     let Some(key) = KEYS.into_iter().find(|key| word.trim() == *key) else { return Ok(None) };
     let value = value.trim();
-    if key == "ramdisk" && value.starts_with('[') {
+    if matches!(key, "ramdisk" | "modules") && value.starts_with('[') {
         return Ok(Some((key, value)));
     }
     let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
@@ -108,8 +109,8 @@ fn assignment(line: &str, index: usize) -> Result<Option<(&'static str, &str)>, 
 }
 
 /// The paths in `["PATH", "PATH"]`, all on one line.
-fn quoted_paths(list: &str, index: usize) -> Result<Vec<&str>, VmFileError> {
-    let form = VmFileError::Form { line: index + 1, key: "ramdisk" };
+fn quoted_paths<'l>(list: &'l str, index: usize, key: &'static str) -> Result<Vec<&'l str>, VmFileError> {
+    let form = VmFileError::Form { line: index + 1, key };
     let inside =
         list.strip_prefix('[').and_then(|list| list.strip_suffix(']')).ok_or_else(|| form.clone())?;
     inside.split(',').map(|item| quoted(item).ok_or_else(|| form.clone())).collect()

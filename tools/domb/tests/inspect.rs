@@ -42,7 +42,7 @@ fn a_spec_is_shown_field_by_field() {
     assert_eq!(
         *spec,
         json!({
-            "name": "web", "guest_kind": "pv", "domid": 7, "uuid": spec["uuid"], "vcpus": 1, "memory_kib": 16384,
+            "name": "web", "guest_kind": "pv", "domid": 7, "uuid": spec["uuid"], "vcpus": 1, "online_vcpus": 1, "modules": [], "memory_kib": 16384,
             "max_memory_kib": 16384, "kernel": "images/kernel", "ramdisk": null, "command_line": spec["command_line"],
             "on_poweroff": "destroy", "on_reboot": spec["on_reboot"], "on_crash": "destroy", "on_watchdog": "restart",
             "restart_limit": 3, "restart_delay_ms": 20, "critical": false, "after": ["db"], "ready": "serving",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use domain_plan::{GuestPlan, GuestRequest, PlanError};
+use domain_plan::{GuestPlan, GuestRequest, Module, PlanError, Vcpus};
 use kernel_image::{ImageError, KernelImage};
 use protocols::spec::{BootSpec, GuestKind};
 use xen_abi::PageCount;
@@ -38,7 +38,11 @@ impl fmt::Display for VmReport {
 
 /// A spec in a few words: `PV, 2 vCPUs, 64 MiB`.
 pub(crate) fn summary(spec: &BootSpec) -> String {
-    let vcpus = if spec.vcpus == 1 { "1 vCPU".into() } else { format!("{} vCPUs", spec.vcpus) };
+    let vcpus = match (spec.vcpus, spec.settings.processor.online) {
+        (1, _) => "1 vCPU".into(),
+        (vcpus, None) => format!("{vcpus} vCPUs"),
+        (vcpus, Some(online)) => format!("{online} of {vcpus} vCPUs"),
+    };
     let kind = match spec.kind {
         GuestKind::Pv => "PV",
         GuestKind::Pvh => "PVH",
@@ -82,18 +86,31 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
         let unwrapped = unwrapped.as_ref().map_err(|error| bad_kernel(vm, error))?;
         let kernel = KernelImage::parse(&unwrapped.elf).map_err(|error| bad_kernel(vm, &error))?;
         let ramdisk = platform.ramdisk(vm).map(|image| u64::try_from(image.bytes.len()).unwrap_or(u64::MAX));
+        let modules: Vec<_> = vm
+            .spec
+            .modules
+            .iter()
+            .map(|module| Module { bytes: module.bytes, command_line: &module.command_line })
+            .collect();
         let request = GuestRequest {
             memory: PageCount::new(vm.spec.memory_kib / 4),
             command_line: &vm.spec.command_line,
             ramdisk,
+            modules: &modules,
         };
+        let vcpus = Vcpus { all: vm.spec.vcpus, online: vm.spec.online_vcpus() };
         let plan = match vm.spec.kind {
             GuestKind::Pv => GuestPlan::pv(&kernel, &request),
-            GuestKind::Pvh => GuestPlan::pvh(&kernel, &request, vm.spec.vcpus),
+            GuestKind::Pvh => GuestPlan::pvh(&kernel, &request, vcpus),
         };
         let plan = plan.map_err(|error| cannot_plan(vm, &error))?;
         let mut warnings = Vec::new();
-        let finding = platform.ramdisk(vm).and_then(|ramdisk| initrd::look(&kernel, &ramdisk.bytes));
+        let finding = platform.ramdisk(vm).and_then(|ramdisk| {
+            // The first module is the one that Linux takes for its RAM disk.
+            let first = vm.spec.modules.first().and_then(|module| usize::try_from(module.bytes).ok());
+            let length = first.unwrap_or(ramdisk.bytes.len());
+            initrd::look(&kernel, ramdisk.bytes.get(..length)?)
+        });
         match finding {
             Some(Finding::Unusable(text)) => return Err(about_ramdisk(vm, &text)),
             Some(Finding::Doubtful(text)) => warnings.push(about_ramdisk(vm, &text)),

@@ -142,6 +142,9 @@ fn spec(spec: &BootSpec) -> String {
     if let Some(ramdisk) = &spec.ramdisk {
         field("ramdisk", ramdisk.clone());
     }
+    for (index, module) in spec.modules.iter().enumerate() {
+        field(&format!("module {index}"), format!("{} bytes, {:?}", module.bytes, module.command_line));
+    }
     field("command line", format!("{:?}", spec.command_line));
     let life = &spec.life;
     let actions = [
@@ -263,6 +266,7 @@ mod tests {
             channels: protocols::Channels::default(),
             settings: protocols::Settings::default(),
             store: protocols::StoreRole::None,
+            modules: Vec::new(),
         }
     }
 

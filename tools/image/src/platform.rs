@@ -1,6 +1,7 @@
 //! A set of VMs with all their images: what db-boot's RAM disk is made from.
 
 mod images;
+mod modules;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use kernel_image::{UnpackingCost, Unwrapped};
 use protocols::archive::{CONTROL_ENTRY, PLATFORM_ENTRY, spec_entry};
 use protocols::control::{ControlSpec, ControlSpecError};
+use protocols::module::Module;
 use protocols::order::{self, OrderError};
 use protocols::platform::PlatformSpecError;
 use protocols::spec::{BootSpec, ImageRole, SpecError};
@@ -143,14 +145,15 @@ impl Platform {
             let config = &file.config;
             let kernel = store.add(&file, ImageRole::Kernel, &config.kernel);
             let ramdisk = store.add_ramdisk(&file);
+            let ramdisk = ramdisk.and_then(|index| Ok((index, modules::table(&file)?)));
             match (kernel, ramdisk) {
-                (Ok(kernel), Ok(ramdisk)) => {
+                (Ok(kernel), Ok((ramdisk, modules))) => {
                     let expected = [(&config.kernel_hash, Some(kernel)), (&config.ramdisk_hash, ramdisk)];
                     problems.extend(expected.into_iter().filter_map(|(expected, index)| {
                         wrong_hash(&file, expected.as_ref()?, store.images.get(index?)?)
                     }));
                     let name_of = |index: usize| store.images[index].entry.clone();
-                    let spec = spec_of(config, name_of(kernel), ramdisk.map(name_of));
+                    let spec = spec_of(config, name_of(kernel), ramdisk.map(name_of), modules);
                     vms.push(Vm { file, spec, kernel, ramdisk });
                 }
                 (kernel, ramdisk) => problems.extend(kernel.err().into_iter().chain(ramdisk.err())),
@@ -280,14 +283,14 @@ impl Platform {
 
 /// The boot spec of one VM file, with the names its images have when it is the only VM.
 ///
-/// The images are not looked at: they may be made later, or elsewhere.
+/// The images are not looked at, which may be made later, or elsewhere; but for the lengths of modules.
 pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
     let name = |role, path: &Spanned<PathBuf>| entry_name(file, role, path);
     let kernel = name(ImageRole::Kernel, &file.config.kernel);
-    let ramdisk = ramdisk_name(file);
+    let ramdisk = ramdisk_name(file).and_then(|name| Ok((name, modules::table(file)?)));
     match (kernel, ramdisk) {
-        (Ok(kernel), Ok(ramdisk)) => match channels::refuse_alone(file) {
-            None => Ok(spec_of(&file.config, kernel, ramdisk)),
+        (Ok(kernel), Ok((ramdisk, modules))) => match channels::refuse_alone(file) {
+            None => Ok(spec_of(&file.config, kernel, ramdisk, modules)),
             Some(problem) => Err(PlatformError { problems: vec![problem] }),
         },
         (kernel, ramdisk) => {
@@ -296,7 +299,7 @@ pub fn compile(file: &VmFile) -> Result<BootSpec, PlatformError> {
     }
 }
 
-fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSpec {
+fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>, modules: Vec<Module>) -> BootSpec {
     BootSpec {
         name: config.name.value.clone(),
         kind: config.kind,
@@ -315,6 +318,7 @@ fn spec_of(config: &VmConfig, kernel: String, ramdisk: Option<String>) -> BootSp
         channels: Channels::default(),
         settings: config.settings.clone(),
         store: config.store,
+        modules,
     }
 }
 

@@ -1,11 +1,13 @@
 //! A PVH guest's ACPI tables (ACPI 6.2): what Linux needs to find its processors, and to look for no hardware that a PVH guest
 //! does not have.
 //!
-//! RSDP, XSDT, FADT ("hardware-reduced", no VGA, no CMOS clock), MADT (a local APIC for each vCPU), DSDT (a processor device
+//! RSDP, XSDT, FADT ("hardware-reduced", no VGA, no CMOS clock), MADT (a local APIC for each vCPU, enabled for those that are on at the start), DSDT (a processor device
 //! for each vCPU).
 
 use alloc::vec;
 use alloc::vec::Vec;
+
+use super::Vcpus;
 
 /// Bytes of the header that every table begins with.
 const HEADER: usize = 36;
@@ -32,7 +34,7 @@ pub(super) const fn root_address(end: u64) -> u64 {
 }
 
 /// The tables for `vcpus` vCPUs as they stand at guest-physical `start`, up to `end`.
-pub(super) fn tables(vcpus: u32, start: u64, end: u64) -> Vec<u8> {
+pub(super) fn tables(vcpus: Vcpus, start: u64, end: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut place = |table: &[u8]| {
         let address = start.saturating_add(bytes.len() as u64);
@@ -40,7 +42,7 @@ pub(super) fn tables(vcpus: u32, start: u64, end: u64) -> Vec<u8> {
         bytes.resize(bytes.len().next_multiple_of(16), 0);
         address
     };
-    let dsdt = place(&dsdt(vcpus));
+    let dsdt = place(&dsdt(vcpus.all));
     let fadt = place(&fadt(dsdt));
     let madt = place(&madt(vcpus));
     let xsdt = place(&xsdt(&[fadt, madt]));
@@ -114,18 +116,20 @@ fn fadt(dsdt: u64) -> Vec<u8> {
     table(*b"FACP", REVISION, &body)
 }
 
-fn madt(vcpus: u32) -> Vec<u8> {
+fn madt(vcpus: Vcpus) -> Vec<u8> {
     const LOCAL_APIC_ENTRY: [u8; 2] = [0, 8];
     const ENABLED: u32 = 1;
     let mut body = LOCAL_APIC.to_le_bytes().to_vec();
     // No flags: there are no PICs beside the APICs.
     body.extend_from_slice(&0_u32.to_le_bytes());
-    for vcpu in 0..vcpus {
+    for vcpu in 0..vcpus.all {
+        // Before ACPI 6.3 there is no flag for "can be enabled later": a processor that is only listed can be.
+        let flags = if vcpu < vcpus.online { ENABLED } else { 0 };
         let [id, ..] = vcpu.saturating_mul(APIC_ID_STEP).to_le_bytes();
         let [number, ..] = vcpu.to_le_bytes();
         body.extend_from_slice(&LOCAL_APIC_ENTRY);
         body.extend_from_slice(&[number, id]);
-        body.extend_from_slice(&ENABLED.to_le_bytes());
+        body.extend_from_slice(&flags.to_le_bytes());
     }
     table(*b"APIC", 4, &body)
 }
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn the_most_vcpus_fit() {
         let (start, end) = (0xf_8000, 0x10_0000);
-        let bytes = tables(xen_abi::hvm::MAX_VCPUS, start, end);
+        let bytes = tables(xen_abi::hvm::MAX_VCPUS.into(), start, end);
         assert_eq!(bytes.len() as u64, end - start);
         assert_eq!(&bytes[bytes.len() - 64..][..8], b"RSD PTR ");
     }

@@ -9,6 +9,7 @@ mod kernel;
 mod report;
 mod start;
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use xen_abi::hvm::MAX_VCPUS;
@@ -53,13 +54,30 @@ pub struct FrameRange {
     pub pages: PageCount,
 }
 
+/// The vCPUs of a PVH guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vcpus {
+    /// How many it has.
+    pub all: u32,
+    /// How many of them its ACPI tables show as enabled, from the first on; the others it may turn on later. 1 at least.
+    pub online: u32,
+}
+
+impl From<u32> for Vcpus {
+    /// So many, all of them on.
+    fn from(all: u32) -> Self {
+        Self { all, online: all }
+    }
+}
+
 /// The start-of-day picture of a PVH guest. "Frame" is always a guest frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PvhPlan<'k> {
     kernel: PvhKernel<'k>,
     memory: PageCount,
-    vcpus: u32,
-    ramdisk: Option<u64>,
+    vcpus: Vcpus,
+    /// The modules: where in the RAM disk each begins, its bytes, its command line.
+    modules: Vec<(u64, u64, String)>,
     areas: Vec<Area>,
     start_info: Vec<u8>,
     acpi: Vec<u8>,
@@ -67,19 +85,24 @@ pub struct PvhPlan<'k> {
 
 impl<'k> PvhPlan<'k> {
     /// Works out where everything goes, or says why it cannot.
-    pub fn new(kernel: PvhKernel<'k>, request: &GuestRequest<'_>, vcpus: u32) -> Result<Self, PlanError> {
+    pub fn new(
+        kernel: PvhKernel<'k>,
+        request: &GuestRequest<'_>,
+        vcpus: impl Into<Vcpus>,
+    ) -> Result<Self, PlanError> {
+        let vcpus = vcpus.into();
         if request.memory == PageCount::ZERO || request.memory > MAX_MEMORY {
             return Err(PlanError::MemorySize(request.memory));
         }
-        if !(1..=MAX_VCPUS).contains(&vcpus) {
-            return Err(PlanError::PvhVcpus { vcpus, most: MAX_VCPUS });
+        if !(1..=MAX_VCPUS).contains(&vcpus.all) {
+            return Err(PlanError::PvhVcpus { vcpus: vcpus.all, most: MAX_VCPUS });
         }
         let areas = place(&kernel, request)?;
         let mut plan = Self {
             kernel,
             memory: request.memory,
             vcpus,
-            ramdisk: request.ramdisk,
+            modules: modules(request)?,
             areas,
             start_info: Vec::new(),
             acpi: acpi::tables(vcpus, ACPI_START << PAGE_SHIFT, ACPI_END << PAGE_SHIFT),
@@ -93,9 +116,9 @@ impl<'k> PvhPlan<'k> {
         self.memory
     }
 
-    /// The guest's vCPUs.
+    /// The guest's vCPUs, those that are off at its start included.
     pub fn vcpus(&self) -> u32 {
-        self.vcpus
+        self.vcpus.all
     }
 
     /// Pages on top of the guest's memory that Xen must allow it.
@@ -106,7 +129,7 @@ impl<'k> PvhPlan<'k> {
     /// Pages that Xen needs for this guest's paging structures, by the rule of Xen's own tools.
     pub fn paging_pool(&self) -> PageCount {
         let mib = self.memory.kib().div_ceil(1024);
-        let vcpus = u64::from(self.vcpus).saturating_mul(POOL_FOR_VCPU);
+        let vcpus = u64::from(self.vcpus.all).saturating_mul(POOL_FOR_VCPU);
         PageCount::new(mib.saturating_mul(POOL_FOR_MIB).saturating_add(vcpus))
     }
 
@@ -139,6 +162,21 @@ impl<'k> PvhPlan<'k> {
     pub fn written(&self) -> PageCount {
         PageCount::new(self.areas.iter().map(|area| area.pages.raw()).sum())
     }
+}
+
+/// Where in the RAM disk each module begins, its bytes and its command line.
+fn modules(request: &GuestRequest<'_>) -> Result<Vec<(u64, u64, String)>, PlanError> {
+    let Some(ramdisk) = request.ramdisk else { return Ok(Vec::new()) };
+    if request.modules.is_empty() {
+        return Ok(Vec::from([(0, ramdisk, String::new())]));
+    }
+    let (mut modules, mut end) = (Vec::new(), 0_u64);
+    for module in request.modules {
+        let start = PageCount::for_bytes(end).raw() << PAGE_SHIFT;
+        end = start.saturating_add(module.bytes);
+        modules.push((start, module.bytes, module.command_line.into()));
+    }
+    if end == ramdisk { Ok(modules) } else { Err(PlanError::Modules { ramdisk, modules: end }) }
 }
 
 /// Pages of memory below the hole.

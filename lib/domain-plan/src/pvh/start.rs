@@ -1,5 +1,6 @@
 //! The contents of a PVH guest's memory and registers at its start.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use xen_abi::hvm::save::{ACCESS_CODE, ACCESS_DATA, ACCESS_TASK, Cpu};
@@ -33,9 +34,12 @@ const IDENTITY_ENTRY: u32 = 0xe7;
 
 /// Bytes that start info, memory map, module list and command line take at most.
 pub(super) fn start_info_size(request: &GuestRequest<'_>) -> u64 {
-    let fixed = size_of::<HvmStartInfo>().saturating_add(size_of::<Module>()) as u64;
+    let info = size_of::<HvmStartInfo>() as u64;
     let map = MEMORY_RANGES.saturating_mul(size_of::<MemoryRange>() as u64);
-    fixed.saturating_add(map).saturating_add(request.command_line.len() as u64).saturating_add(1)
+    let list = (request.modules.len().max(1) as u64).saturating_mul(size_of::<Module>() as u64);
+    let lines = request.modules.iter().map(|module| module.command_line).chain([request.command_line]);
+    let lines = lines.map(|line| (line.len() as u64).saturating_add(1));
+    lines.fold(info.saturating_add(map).saturating_add(list), u64::saturating_add)
 }
 
 impl PvhPlan<'_> {
@@ -96,21 +100,18 @@ impl PvhPlan<'_> {
     /// The start info with everything it points to but the ACPI tables: memory map, module list, command line.
     pub(super) fn start_info_bytes(&self, command_line: &str) -> Vec<u8> {
         let map = self.memory_map();
-        let module = self.ramdisk.map(|size| Module {
-            paddr: self.address(AreaKind::Ramdisk),
-            size,
-            ..Module::default()
-        });
         let base = self.address(AreaKind::StartInfo);
         let memmap_paddr = base.saturating_add(size_of::<HvmStartInfo>() as u64);
         let modlist_paddr = memmap_paddr.saturating_add(size_of_val(map.as_slice()) as u64);
-        let modules = if module.is_some() { size_of::<Module>() as u64 } else { 0 };
+        let list = (self.modules.len() as u64).saturating_mul(size_of::<Module>() as u64);
+        let cmdline_paddr = modlist_paddr.saturating_add(list);
+        let (modules, lines) = self.module_list(cmdline_paddr, command_line);
         let info = HvmStartInfo {
             magic: MAGIC,
             version: VERSION,
-            nr_modules: u32::from(module.is_some()),
-            modlist_paddr: if module.is_some() { modlist_paddr } else { 0 },
-            cmdline_paddr: modlist_paddr.saturating_add(modules),
+            nr_modules: u32::try_from(modules.len()).unwrap_or(0),
+            modlist_paddr: if modules.is_empty() { 0 } else { modlist_paddr },
+            cmdline_paddr,
             rsdp_paddr: acpi::root_address(ACPI_END << PAGE_SHIFT),
             memmap_paddr,
             memmap_entries: u32::try_from(map.len()).unwrap_or(0),
@@ -118,10 +119,25 @@ impl PvhPlan<'_> {
         };
         let mut bytes = info.as_bytes().to_vec();
         bytes.extend_from_slice(map.as_slice().as_bytes());
-        bytes.extend_from_slice(module.as_slice().as_bytes());
-        bytes.extend_from_slice(command_line.as_bytes());
-        bytes.push(0);
+        bytes.extend_from_slice(modules.as_slice().as_bytes());
+        bytes.extend_from_slice(&lines);
         bytes
+    }
+
+    /// The list of modules, and what stands at `address`: the kernel's command line, then those of the modules that have one.
+    fn module_list(&self, address: u64, command_line: &str) -> (Vec<Module>, Vec<u8>) {
+        let ramdisk = self.address(AreaKind::Ramdisk);
+        let mut lines = command_line.as_bytes().to_vec();
+        lines.push(0);
+        let entry = |(start, size, line): &(u64, u64, String)| {
+            let cmdline_paddr = if line.is_empty() { 0 } else { address.saturating_add(lines.len() as u64) };
+            if !line.is_empty() {
+                lines.extend_from_slice(line.as_bytes());
+                lines.push(0);
+            }
+            Module { paddr: ramdisk.saturating_add(*start), size: *size, cmdline_paddr, reserved: 0 }
+        };
+        (self.modules.iter().map(entry).collect(), lines)
     }
 
     /// The registers the boot vCPU starts with: flat 32-bit mode, the start info's address in EBX. Other vCPUs are started by

@@ -26,6 +26,8 @@ pub enum Key {
     Domid,
     /// `vcpus = NUMBER`
     Vcpus,
+    /// `modules = ["FILE COMMAND LINE", ...]`
+    Modules,
     /// `maxvcpus = NUMBER`
     MaxVcpus,
     /// `memory = MEBIBYTES`
@@ -117,6 +119,7 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("uuid", Key::Uuid),
     ("domid", Key::Domid),
     ("vcpus", Key::Vcpus),
+    ("modules", Key::Modules),
     ("maxvcpus", Key::MaxVcpus),
     ("memory", Key::Memory),
     ("maxmem", Key::MaxMemory),

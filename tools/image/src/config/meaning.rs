@@ -4,6 +4,7 @@ mod hashes;
 mod kind;
 mod labels;
 mod life;
+mod modules;
 mod processor;
 mod settings;
 
@@ -38,10 +39,11 @@ pub(super) fn read(
     let kernel = reader.path(Key::Kernel);
     reader.require(Key::Kernel, "kernel = \"vmlinuz\"");
     let memory = reader.memory();
-    let vcpus = reader.vcpus();
+    let (vcpus, online) = reader.vcpus();
     let domid = reader.domid();
     let uuid = reader.uuid();
     let ramdisks = reader.paths(Key::Ramdisk);
+    let modules = reader.modules(kind);
     let command_line = reader.command_line();
     let [on_poweroff, on_reboot, on_crash] =
         [Key::OnPoweroff, Key::OnReboot, Key::OnCrash].map(|key| reader.exit_action(key));
@@ -50,7 +52,11 @@ pub(super) fn read(
     let channels = reader.channels();
     let kernel_hash = reader.hash(Key::KernelHash, Key::Kernel);
     let ramdisk_hash = reader.hash(Key::RamdiskHash, Key::Ramdisk);
-    let settings = reader.settings(kind, vcpus);
+    let mut settings = reader.settings(kind, vcpus);
+    settings.processor.online = online;
+    if kind == GuestKind::Pv && online.is_some() {
+        reader.warn_of_vcpus(&command_line);
+    }
     let name = name?;
     let (memory_kib, max_memory_kib) = memory?;
     Some(VmConfig {
@@ -65,6 +71,7 @@ pub(super) fn read(
         kernel: kernel?,
         kernel_hash,
         ramdisks,
+        modules,
         ramdisk_hash,
         command_line,
         on_poweroff,
@@ -314,20 +321,38 @@ impl Reader<'_> {
         Some((Spanned::new(memory.value * 1024, memory.span), maximum * 1024))
     }
 
-    fn vcpus(&mut self) -> u32 {
+    /// The vCPUs it has, and how many of them are on when it starts, if not all.
+    fn vcpus(&mut self) -> (u32, Option<u32>) {
         let range = 1..=u64::from(MAX_VCPUS);
         let vcpus = self.number_in(Key::Vcpus, range.clone(), "");
         let maximum = self.number_in(Key::MaxVcpus, range, "");
         if let (Some(vcpus), Some(maximum)) = (&vcpus, &maximum)
-            && vcpus.value != maximum.value
+            && vcpus.value > maximum.value
         {
             let message = format!("\"maxvcpus\" is {}, \"vcpus\" is {}", maximum.value, vcpus.value);
             let error = self.error(maximum.span, message);
             error.related = Some((vcpus.span, "\"vcpus\" is here".into()));
-            error.help.push("adding vCPUs to a running VM is not supported yet: make both the same".into());
+            error
+                .help
+                .push("\"vcpus\" are those that are on when the VM starts: at most \"maxvcpus\"".into());
         }
-        let chosen = vcpus.or(maximum).map_or(1, |vcpus| vcpus.value);
-        u32::try_from(chosen).unwrap_or(MAX_VCPUS)
+        let number = |it: Spanned<u64>| u32::try_from(it.value).unwrap_or(MAX_VCPUS);
+        match (vcpus.map(number), maximum.map(number)) {
+            (Some(online), Some(all)) if online < all => (all, Some(online)),
+            (Some(all), _) | (None, Some(all)) => (all, None),
+            (None, None) => (1, None),
+        }
+    }
+
+    /// Says that a PV guest with this command line may turn on all its vCPUs.
+    fn warn_of_vcpus(&mut self, command_line: &str) {
+        let told = command_line.split_ascii_whitespace().any(|word| word.starts_with("maxcpus="));
+        if let Some(assignment) = self.values.get(&Key::MaxVcpus).filter(|_| !told) {
+            let text = "\"maxvcpus\" is above \"vcpus\", and nothing tells a PV guest which vCPUs to leave off: it may start all";
+            self.diagnostics.push(Diagnostic::warning(assignment.key.span, text).with_help(
+                "a PVH guest (type = \"pvh\") reads it in its ACPI tables; maxcpus=N in `extra` has Linux give up the others for good",
+            ));
+        }
     }
 
     fn domid(&mut self) -> Option<Spanned<u16>> {

@@ -25,6 +25,15 @@ pub(crate) fn read_devices(assignments: &[syntax::Assignment], diagnostics: &mut
     meaning::read_devices(assignments, diagnostics)
 }
 
+/// A file that a VM gets as a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleFile {
+    /// The file; a relative path is already joined to the folder of the VM file.
+    pub path: Spanned<PathBuf>,
+    /// Its command line; empty for none.
+    pub command_line: String,
+}
+
 /// A VM as its file describes it, every value checked on its own. Images are named, not yet looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmConfig {
@@ -50,6 +59,8 @@ pub struct VmConfig {
     pub kernel_hash: Option<Spanned<Digest>>,
     /// The files of its RAM disk, likewise: none, or those that are joined, in this order.
     pub ramdisks: Vec<Spanned<PathBuf>>,
+    /// The modules that a PVH guest gets behind its RAM disk.
+    pub modules: Vec<ModuleFile>,
     /// The SHA-256 that this must have, joined if it is several files.
     pub ramdisk_hash: Option<Spanned<Digest>>,
     /// Its kernel's command line.
@@ -73,6 +84,11 @@ pub struct VmConfig {
 }
 
 impl VmConfig {
+    /// The files that its RAM disk is made of, modules included.
+    pub fn ramdisk_files(&self) -> impl Iterator<Item = &Spanned<PathBuf>> {
+        self.ramdisks.iter().chain(self.modules.iter().map(|module| &module.path))
+    }
+
     /// Whether its UUID is the one that is derived from its name.
     pub fn has_derived_uuid(&self) -> bool {
         self.uuid == uuid::from_name(&self.name.value)

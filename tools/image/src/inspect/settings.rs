@@ -32,7 +32,7 @@ pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
     lines.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 4] {
+fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 5] {
     let changes = processor.cpuid.iter().map(|change| {
         let CpuidChange { leaf, subleaf, register, ones, zeros, host } = *change;
         let subleaf = if subleaf == NO_SUBLEAF { String::new() } else { format!(",{subleaf}") };
@@ -48,6 +48,7 @@ fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 4] {
         TscMode::Native => Some("never emulated".to_owned()),
     };
     [
+        ("vCPUs on", processor.online.map(|online| online.to_string())),
         ("TSC", mode),
         ("migration", processor.stays.then(|| "never".to_owned())),
         ("MSRs", processor.relaxed_msrs.then(|| "unknown ones read as 0".to_owned())),

@@ -15,8 +15,10 @@ pub struct SpecFacts {
     pub domid: Option<u16>,
     /// Its UUID.
     pub uuid: String,
-    /// Its vCPUs.
+    /// Its vCPUs, those that are off when it starts included.
     pub vcpus: u32,
+    /// Its vCPUs that are on when it starts.
+    pub online_vcpus: u32,
     /// Memory it starts with, in KiB.
     pub memory_kib: u64,
     /// Memory it may grow to, in KiB.
@@ -53,6 +55,17 @@ pub struct SpecFacts {
     pub xenstore: Option<u16>,
     /// What it may do and get besides.
     pub settings: SettingsFacts,
+    /// The modules that its RAM disk consists of; none: it is one.
+    pub modules: Vec<ModuleFacts>,
+}
+
+/// A module of a PVH guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ModuleFacts {
+    /// Its bytes.
+    pub bytes: u64,
+    /// Its command line.
+    pub command_line: String,
 }
 
 /// A channel that a VM serves.
@@ -186,6 +199,7 @@ impl From<&BootSpec> for SpecFacts {
             channels: _,
             settings,
             store,
+            modules,
         } = spec;
         let word = |action: &ExitAction| format!("{action:?}").to_lowercase();
         Self {
@@ -194,6 +208,7 @@ impl From<&BootSpec> for SpecFacts {
             domid: *domid,
             uuid: ::uuid::Uuid::from_bytes(*uuid).to_string(),
             vcpus: *vcpus,
+            online_vcpus: spec.online_vcpus(),
             memory_kib: *memory_kib,
             max_memory_kib: *max_memory_kib,
             kernel: kernel.clone(),
@@ -215,6 +230,10 @@ impl From<&BootSpec> for SpecFacts {
                 StoreRole::None | StoreRole::Server => None,
             },
             settings: settings.into(),
+            modules: modules
+                .iter()
+                .map(|module| ModuleFacts { bytes: module.bytes, command_line: module.command_line.clone() })
+                .collect(),
         }
     }
 }

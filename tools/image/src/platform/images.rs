@@ -8,7 +8,7 @@ use protocols::archive::{IMAGE_FOLDER, image_entry};
 use protocols::spec::ImageRole;
 use sha2::{Digest as _, Sha256};
 
-use super::{Image, hexadecimal};
+use super::{Image, hexadecimal, modules};
 use crate::config::VmFile;
 use crate::files;
 use crate::platform_file::{NamedImage, PlatformFile};
@@ -18,7 +18,7 @@ use crate::source::{Diagnostic, SourceFile, Spanned};
 const MAX_IMAGE_LEN: u64 = u32::MAX as u64;
 
 /// Where a file of a RAM disk begins that follows another: at a multiple of so many bytes.
-const RAMDISK_ALIGNMENT: usize = 4;
+pub(super) const RAMDISK_ALIGNMENT: u64 = 4;
 
 /// Images, each once.
 #[derive(Default)]
@@ -77,16 +77,21 @@ impl ImageStore {
 
     /// The index of a VM's RAM disk, if it has one: its file, or its files joined.
     pub(super) fn add_ramdisk(&mut self, file: &VmFile) -> Result<Option<usize>, String> {
-        let (first, name) = match (file.config.ramdisks.as_slice(), ramdisk_name(file)?) {
-            ([only], _) => return self.add(file, ImageRole::Ramdisk, only).map(Some),
-            ([first, ..], Some(name)) => (first, name),
-            _ => return Ok(None),
-        };
+        if let ([only], []) = (file.config.ramdisks.as_slice(), file.config.modules.as_slice()) {
+            return self.add(file, ImageRole::Ramdisk, only).map(Some);
+        }
+        let first = file.config.ramdisk_files().next();
+        let Some((first, name)) = first.zip(ramdisk_name(file)?) else { return Ok(None) };
         let mut joined = Vec::new();
         for path in &file.config.ramdisks {
+            let alignment = usize::try_from(RAMDISK_ALIGNMENT).unwrap_or(1);
             // As Linux wants archives that follow each other: each begins at a multiple of four bytes.
-            joined.resize(joined.len().next_multiple_of(RAMDISK_ALIGNMENT), 0);
+            joined.resize(joined.len().next_multiple_of(alignment), 0);
             joined.extend(read_image(&file.source, &ImageRole::Ramdisk.to_string(), path)?);
+        }
+        for module in &file.config.modules {
+            modules::pad(&mut joined);
+            joined.extend(read_image(&file.source, "module", &module.path)?);
         }
         if u64::try_from(joined.len()).is_ok_and(|len| len <= MAX_IMAGE_LEN) {
             return Ok(Some(self.keep(name, &first.value, joined)));
@@ -130,9 +135,9 @@ fn read_image(source: &SourceFile, role: &str, path: &Spanned<PathBuf>) -> Resul
 
 /// What a VM's RAM disk is called in the archive: by its file, or by its files with `+` between them.
 pub(super) fn ramdisk_name(file: &VmFile) -> Result<Option<String>, String> {
-    let Some(first) = file.config.ramdisks.first() else { return Ok(None) };
+    let Some(first) = file.config.ramdisk_files().next() else { return Ok(None) };
     let mut names = Vec::new();
-    for path in &file.config.ramdisks {
+    for path in file.config.ramdisk_files() {
         let name = entry_name(file, ImageRole::Ramdisk, path)?;
         names.push(name.strip_prefix(IMAGE_FOLDER).unwrap_or(&name).to_owned());
     }

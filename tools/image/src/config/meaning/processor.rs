@@ -22,7 +22,7 @@ impl Reader<'_> {
     pub(super) fn processor(&mut self) -> Processor {
         let [stays, relaxed_msrs] = [Key::NoMigrate, Key::MsrRelaxed]
             .map(|key| self.number_in(key, 0..=1, "").is_some_and(|number| number.value == 1));
-        Processor { tsc: self.tsc_mode(), stays, relaxed_msrs, cpuid: self.cpuid() }
+        Processor { tsc: self.tsc_mode(), stays, relaxed_msrs, cpuid: self.cpuid(), online: None }
     }
 
     fn tsc_mode(&mut self) -> TscMode {
