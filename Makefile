@@ -78,6 +78,11 @@ fault-sweep:
 bench: tools
 	@$(harness) bench --xen '$(XEN)' $(if $(QUICK),--quick) $(if $(RECORD),--record)
 
+# Undefined behaviour: host tests of the crates with unsafe code under the address sanitizer, and Miri where there is one.
+.PHONY: sanitize
+sanitize:
+	@mk/sanitize
+
 # VMS VMs, one after the other, in one boot: memory and time have to stay flat.
 VMS ?= 10000
 .PHONY: soak
@@ -128,6 +133,7 @@ help:
 	@echo 'make bench              measure db-boot beside Debian'"'"'s xl on XEN [QUICK=1] [RECORD=1]'
 	@echo 'make check              the source rules alone: dependency floors, unsafe inventory (seconds)'
 	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
+	@echo 'make sanitize           host tests of the crates with unsafe code under the address sanitizer (and Miri, if it is there)'
 	@echo 'make soak               build and destroy 10,000 VMs in one boot [VMS=N] [XEN=4.20]: memory and time stay flat'
 	@echo 'make fuzz               hostile input for every parser: TARGET=NAME SECONDS=N SEED=N'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
