@@ -117,7 +117,7 @@ fn create<'x, H: RawHypercall>(
 ) -> Result<(Stage<'x, H>, Progress<'x, H>), BuildError> {
     let (stage, domid) = match plan {
         PlanRef::Pv(plan) => {
-            let domain = Created::new(xen, spec)?;
+            let domain = Created::new(xen, spec, plan)?;
             let domid = domain.domid();
             (Stage::PvPopulating(domain.populate(plan.memory())), domid)
         }

@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use domain_plan::{Area, AreaKind, FrameRange, P2m, PvPlan, StartOfDay, mask_upcalls};
 use hypercall::{FrameWindow, RawHypercall, Xen};
+use xen_abi::hvm::start_info::MEMORY_RAM;
+use xen_abi::memory::MapEntry;
 use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port, VcpuId};
 
 use crate::labels::find_labels;
@@ -78,7 +80,7 @@ pub struct Started {
 
 impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives it what its settings say.
-    pub fn new(xen: &'x Xen<H>, spec: &DomainSpec) -> Result<Self, BuildError> {
+    pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvPlan<'_>) -> Result<Self, BuildError> {
         check_release(xen, &spec.settings)?;
         let labels = find_labels(xen, &spec.settings.labels)?;
         let request = spec.pv_request(labels.creation);
@@ -86,6 +88,18 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         let domain = Guarded::new(xen, domid, labels);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
+        if spec.max_memory > plan.memory() {
+            // A guest that asks Xen for its memory map, as Linux does, keeps room for what it may grow to.
+            let size = (spec.max_memory.raw() << PAGE_SHIFT).into();
+            let map = [MapEntry { size, kind: MEMORY_RAM.into(), ..MapEntry::default() }];
+            xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Limits))?;
+        }
+        if spec.max_memory > plan.memory() {
+            // Linux asks Xen for its memory map, and keeps room for what it may grow to.
+            let size = (spec.max_memory.raw() << PAGE_SHIFT).into();
+            let map = [MapEntry { size, kind: MEMORY_RAM.into(), ..MapEntry::default() }];
+            xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Limits))?;
+        }
         settings::apply(xen, domid, spec, Topology::Machine)?;
         Ok(Self { domain, servers: spec.servers })
     }

@@ -8,10 +8,12 @@ use alloc::vec::Vec;
 use domain_plan::{Area, AreaKind, PvhPlan};
 use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::hvm::save::{self, Cpu, Descriptor, MTRR_ENABLE, MTRR_WRITE_BACK, Mtrr};
+use xen_abi::hvm::start_info::MemoryRange;
 use xen_abi::hvm::{
     PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN, PARAM_IDENT_PT, PARAM_STORE_EVTCHN, PARAM_STORE_PFN,
     PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS,
 };
+use xen_abi::memory::MapEntry;
 use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use zerocopy::IntoBytes;
@@ -213,6 +215,8 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         let start_info = frame(AreaKind::StartInfo, "the start info")?;
         let store_frame = frame(AreaKind::XenStore, "the XenStore ring")?;
         let store = ports.store.map(|port| Ring { frame: Mfn::new(store_frame.raw()), port });
+        let map: Vec<MapEntry> = plan.memory_map().iter().map(map_entry).collect();
+        xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Seal))?;
         let params = [
             (PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS),
             (PARAM_IDENT_PT, identity.raw() << PAGE_SHIFT),
@@ -238,6 +242,11 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
             runs: extents,
         })
     }
+}
+
+/// A range of the map in the start info as Xen hands it out: some kernels (GRUB) ask Xen and do not look into the start info.
+fn map_entry(range: &MemoryRange) -> MapEntry {
+    MapEntry { addr: range.addr.into(), size: range.size.into(), kind: range.kind.into() }
 }
 
 /// The state that a domain starts with, from the one that Xen created it with: memory is cached by default on every vCPU, and the

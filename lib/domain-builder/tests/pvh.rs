@@ -111,6 +111,12 @@ fn memory_goes_on_above_the_hole() {
             (0x1_0000_0000, 0x1_2400_0000, MEMORY_RAM),
         ]
     );
+    let from_xen = machine.guest(domain).memory_map();
+    let from_xen: Vec<_> = from_xen
+        .iter()
+        .map(|entry| (entry.addr.get(), entry.addr.get() + entry.size.get(), entry.kind.get()))
+        .collect();
+    assert_eq!(from_xen, ranges, "who asks Xen is told the same");
     destroy(&machine, domain);
 }
 
@@ -144,6 +150,7 @@ fn the_calls_of_a_build_are_these() {
                 "XENMEM_populate_physmap",
                 "EVTCHNOP_alloc_unbound",
                 "map frames",
+                "XENMEM_set_memory_map",
                 "HVMOP_set_param",
                 "HVMOP_set_param",
                 "HVMOP_set_param",

@@ -170,6 +170,25 @@ fn the_calls_of_a_build_are_these() {
     );
 }
 
+#[test]
+fn a_guest_that_may_grow_finds_room_in_the_memory_map_that_xen_has_for_it() {
+    let image = image();
+    let plan = plan(plain(&image), 32, &[]);
+    let machine = Machine::builder().build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    for (max_memory, expected) in [(plan.memory(), vec![]), (PageCount::new(64 << 8), vec![(0, 64 << 20, 1)])]
+    {
+        let spec = DomainSpec { max_memory, ..spec(&plan) };
+        let sealed = build_pv(&xen, &mut machine.window(), &spec, &plan, &[], |_, _| ()).unwrap();
+        let domain = sealed.start().unwrap().domid;
+        let map = machine.guest(domain).memory_map();
+        let map: Vec<_> =
+            map.iter().map(|entry| (entry.addr.get(), entry.size.get(), entry.kind.get())).collect();
+        assert_eq!(map, expected);
+        destroy(&machine, domain);
+    }
+}
+
 /// Builds once to see which calls are made, then once for each of them with `effect` at it.
 fn sweep(release: Release, effect: impl Fn(Errno) -> Effect) {
     let (image, ramdisk) = (image(), ramdisk());
@@ -287,9 +306,10 @@ fn a_stage_that_is_dropped_takes_the_domain_with_it() {
     let plan = plan(plain(&image), 4, &[]);
     let machine = Machine::builder().build();
     let xen = Xen::probe(machine.dom0()).unwrap();
-    drop(domain_builder::Created::new(&xen, &spec(&plan)).unwrap());
+    drop(domain_builder::Created::new(&xen, &spec(&plan), &plan).unwrap());
     machine.assert_clean();
-    let mut populating = domain_builder::Created::new(&xen, &spec(&plan)).unwrap().populate(plan.memory());
+    let mut populating =
+        domain_builder::Created::new(&xen, &spec(&plan), &plan).unwrap().populate(plan.memory());
     while !populating.step().unwrap() {}
     drop(populating.finish().unwrap());
     machine.assert_clean();

@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use xen_abi::memory::{
-    self, AcquireResource, RESOURCE_GRANT_TABLE, Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES,
-    XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
+    self, AcquireResource, ForeignMemoryMap, MapEntry, RESOURCE_GRANT_TABLE, Reservation,
+    XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
+    XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
@@ -79,6 +80,19 @@ impl<H: RawHypercall> Xen<H> {
         // SAFETY: the argument is one `domid_t`, and holds no address.
         let pages = unsafe { self.memory_op(XENMEM_CURRENT_RESERVATION, &mut argument, domain) }?;
         Ok(PageCount::new(pages.unsigned_abs()))
+    }
+
+    /// Sets the memory map that `domain` gets when it asks Xen for one (`XENMEM_memory_map`): at most
+    /// [`MAX_MAP_ENTRIES`](memory::MAX_MAP_ENTRIES) entries, which Xen hands on without looking at them.
+    pub fn set_memory_map(&self, domain: DomId, map: &[MapEntry]) -> Result<(), CallError> {
+        let mut argument = ForeignMemoryMap {
+            domid: domain.raw(),
+            nr_entries: u32::try_from(map.len()).unwrap_or(u32::MAX),
+            buffer: address(map),
+            ..ForeignMemoryMap::default()
+        };
+        // SAFETY: the list has the length that the argument says, or the argument says more than Xen takes; Xen only reads it.
+        unsafe { self.memory_op(XENMEM_SET_MEMORY_MAP, &mut argument, domain) }.map(|_| ())
     }
 
     /// Sets memory aside for `domain` so that populating it cannot fail half way; 0 takes back what is left of a claim.

@@ -195,7 +195,7 @@ impl<'a> Walk<'a> {
         let content_end = content_start.saturating_add(content_size);
         let (Some(name), Some(content)) = (
             rest.get(NOTE_HEADER_SIZE..NOTE_HEADER_SIZE.saturating_add(name_size)),
-            rest.get(content_start..content_end),
+            rest.get(content_start..content_end).or_else(|| whole_text(rest.get(content_start..)?, kind)),
         ) else {
             return Err(too_long(content_end));
         };
@@ -208,6 +208,12 @@ impl<'a> Walk<'a> {
         // The last note need not be padded.
         Ok(rest.get(aligned(content_end)..).unwrap_or_default())
     }
+}
+
+/// The text in `room`, all that is left of the notes: GRUB's 32-bit PV image says of its last note, PAE_MODE, that it is longer than what is
+/// there, and libelf reads such a text up to its NUL.
+fn whole_text(room: &[u8], kind: u32) -> Option<&[u8]> {
+    (matches!(kind, kind::XEN_VERSION..=kind::FEATURES) && room.contains(&0)).then_some(room)
 }
 
 /// Rounds up to the alignment of a note's parts.

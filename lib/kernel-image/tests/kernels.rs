@@ -1,7 +1,7 @@
 //! What is read out of kernels that are right.
 mod support;
 
-use kernel_image::{Features, KernelImage, MfnValid, NoteSource, Phys32Reloc, PvLayout};
+use kernel_image::{Features, ImageError, KernelImage, MfnValid, NoteSource, Phys32Reloc, PvLayout};
 use support::*;
 
 #[test]
@@ -113,6 +113,21 @@ fn every_note_is_read() {
 fn the_last_of_two_equal_notes_counts() {
     let bytes = Elf::with_notes(&notes_and(number(ENTRY, BASE + START + 0x20))).bytes();
     assert_eq!(KernelImage::parse(&bytes).unwrap().layout().unwrap().entry, BASE + START + 0x20);
+}
+
+/// Debian's `grub-i386-xen.bin` is made so.
+#[test]
+fn a_last_note_may_say_that_its_text_is_longer_than_it_is() {
+    let with_length = |kind, length: u32| {
+        let mut note = text(kind, "yes");
+        note[4..8].copy_from_slice(&length.to_le_bytes());
+        Elf::with_notes(&notes_and(note)).bytes()
+    };
+    const PAE_MODE: u32 = 9;
+    let bytes = with_length(PAE_MODE, 12);
+    assert_eq!(KernelImage::parse(&bytes).unwrap().notes().pae_mode, Some("yes"));
+    // A number is not a text, and has to be there whole.
+    assert!(matches!(KernelImage::parse(&with_length(ENTRY, 8)), Err(ImageError::NoteTooLong { .. })));
 }
 
 #[test]

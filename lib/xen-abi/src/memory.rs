@@ -1,6 +1,7 @@
 //! Memory of domains (public/memory.h).
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::assert_layout;
 
@@ -14,6 +15,8 @@ pub const XENMEM_CURRENT_RESERVATION: u32 = 3;
 pub const XENMEM_POPULATE_PHYSMAP: u32 = 6;
 /// `XENMEM_machphys_mapping`, argument [`MachphysMapping`].
 pub const XENMEM_MACHPHYS_MAPPING: u32 = 12;
+/// `XENMEM_set_memory_map`, argument [`ForeignMemoryMap`].
+pub const XENMEM_SET_MEMORY_MAP: u32 = 13;
 /// `XENMEM_claim_pages`, argument [`Reservation`] with one extent list of no address.
 pub const XENMEM_CLAIM_PAGES: u32 = 24;
 /// `XENMEM_acquire_resource`, argument [`AcquireResource`].
@@ -36,6 +39,7 @@ pub const fn name(op: u32) -> &'static str {
         XENMEM_CURRENT_RESERVATION => "XENMEM_current_reservation",
         XENMEM_POPULATE_PHYSMAP => "XENMEM_populate_physmap",
         XENMEM_MACHPHYS_MAPPING => "XENMEM_machphys_mapping",
+        XENMEM_SET_MEMORY_MAP => "XENMEM_set_memory_map",
         XENMEM_CLAIM_PAGES => "XENMEM_claim_pages",
         XENMEM_ACQUIRE_RESOURCE => "XENMEM_acquire_resource",
         _ => "unknown XENMEM",
@@ -72,6 +76,39 @@ pub struct MachphysMapping {
     pub max_mfn: u64,
 }
 
+/// `struct xen_foreign_memory_map`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ForeignMemoryMap {
+    /// IN: the domain.
+    pub domid: u16,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// IN: number of entries, at most [`MAX_MAP_ENTRIES`].
+    pub nr_entries: u32,
+    /// Padding.
+    pub pad2: u32,
+    /// IN: address of a list of [`MapEntry`].
+    pub buffer: u64,
+}
+
+/// The most entries of a domain's memory map (Xen's `E820MAX`).
+pub const MAX_MAP_ENTRIES: u32 = 1024;
+
+/// An entry of a memory map in the format of the PC BIOS's call E820, which has no padding.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned,
+)]
+#[repr(C)]
+pub struct MapEntry {
+    /// Guest-physical address of the first byte.
+    pub addr: U64,
+    /// Bytes.
+    pub size: U64,
+    /// What it is: the same numbers as in a PVH guest's start info, `hvm::start_info::MEMORY_*`.
+    pub kind: U32,
+}
+
 /// `struct xen_mem_acquire_resource`.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -94,4 +131,6 @@ pub struct AcquireResource {
 
 assert_layout!(Reservation, size = 32, nr_extents @ 8, extent_order @ 16, mem_flags @ 20, domid @ 24);
 assert_layout!(MachphysMapping, size = 24);
+assert_layout!(ForeignMemoryMap, size = 24, nr_entries @ 8, buffer @ 16);
+assert_layout!(MapEntry, size = 20, size @ 8, kind @ 16);
 assert_layout!(AcquireResource, size = 32, resource_type @ 2, id @ 4, nr_frames @ 8, frame @ 16, frame_list @ 24);

@@ -286,6 +286,9 @@ fn memory_structures(checks: &mut Checks) {
         extent_start = "extent_start", nr_extents = "nr_extents", extent_order = "extent_order",
         mem_flags = "mem_flags", domid = "domid",
     });
+    structure!(checks, memory::ForeignMemoryMap, "struct xen_foreign_memory_map", {
+        domid = "domid", nr_entries = "map.nr_entries", buffer = "map.buffer",
+    });
     structure!(checks, memory::MachphysMapping, "struct xen_machphys_mapping", {
         v_start = "v_start", v_end = "v_end", max_mfn = "max_mfn",
     });
@@ -573,6 +576,7 @@ fn memory_numbers(checks: &mut Checks) {
         XENMEM_current_reservation = memory::XENMEM_CURRENT_RESERVATION;
         XENMEM_populate_physmap = memory::XENMEM_POPULATE_PHYSMAP;
         XENMEM_machphys_mapping = memory::XENMEM_MACHPHYS_MAPPING;
+        XENMEM_set_memory_map = memory::XENMEM_SET_MEMORY_MAP;
         XENMEM_claim_pages = memory::XENMEM_CLAIM_PAGES;
         XENMEM_acquire_resource = memory::XENMEM_ACQUIRE_RESOURCE;
         XENMEM_resource_grant_table = memory::RESOURCE_GRANT_TABLE;

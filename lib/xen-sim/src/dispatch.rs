@@ -43,6 +43,7 @@ impl State {
             }
             Request::Claim(reservation) => self.claim(caller, reservation).map(|()| 0),
             Request::Acquire { resource, frames } => self.acquire(caller, resource, frames),
+            Request::SetMemoryMap { domain, entries } => self.set_memory_map(caller, *domain, entries),
             Request::CurrentReservation(domain) => {
                 let domain = self.living(resolve(*domain, caller))?;
                 Ok(domain.pages.cast_signed())

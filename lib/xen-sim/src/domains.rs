@@ -3,6 +3,7 @@
 use xen_abi::cpu_policy::MSR_RELAXED;
 use xen_abi::domctl::{CreateDomain, CreateFlags, DomainInfo, DomainState};
 use xen_abi::hvm::{EMULATE_LAPIC, MAX_VCPUS};
+use xen_abi::memory::MapEntry;
 use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, Mfn, PageCount};
 use zerocopy::FromZeros;
@@ -50,6 +51,8 @@ pub(crate) struct Domain {
     pub(crate) max_pages: u64,
     /// Pages claimed and not got yet.
     pub(crate) claimed: u64,
+    /// What it is told when it asks for its memory map.
+    pub(crate) memory_map: Vec<MapEntry>,
     pub(crate) shared_info: Mfn,
     /// Frames of Xen's bookkeeping.
     pub(crate) private: Vec<Mfn>,
@@ -133,6 +136,7 @@ impl State {
             pages: 0,
             max_pages: 0,
             claimed: 0,
+            memory_map: Vec::new(),
             private: vec![frames[0]],
             shared_info: frames[1],
             grants: Table::new(frames[2], max_grant_frames),

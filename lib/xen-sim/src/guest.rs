@@ -2,6 +2,7 @@
 
 use xen_abi::console::{IN_RING, OUT_RING};
 use xen_abi::hvm::{PARAM_CONSOLE_EVTCHN, PARAM_CONSOLE_PFN};
+use xen_abi::memory::MapEntry;
 use xen_abi::sched::SHUTDOWN_CRASH;
 use xen_abi::{DomId, Mfn, Port, VcpuId};
 
@@ -31,6 +32,12 @@ pub struct Guest {
 impl Guest {
     pub(crate) fn new(machine: Machine, domain: DomId) -> Self {
         Self { machine, domain }
+    }
+
+    /// The memory map that Xen hands out when it asks for one (`XENMEM_memory_map`); nothing as long as nobody has set it.
+    pub fn memory_map(&self) -> Vec<MapEntry> {
+        let state = self.machine.state();
+        state.domains.get(&self.domain).map(|domain| domain.memory_map.clone()).unwrap_or_default()
     }
 
     /// The machine that it is on.

@@ -1,6 +1,8 @@
 //! Memory operations.
 
-use xen_abi::memory::{AcquireResource, CONTROL_DOMAIN_MAX_ORDER, RESOURCE_GRANT_TABLE, Reservation};
+use xen_abi::memory::{
+    AcquireResource, CONTROL_DOMAIN_MAX_ORDER, MapEntry, RESOURCE_GRANT_TABLE, Reservation,
+};
 use xen_abi::{DomId, Errno, Mfn};
 
 use crate::DOM0;
@@ -147,6 +149,15 @@ impl State {
         }
         domain.claimed = wanted;
         Ok(())
+    }
+
+    /// `XENMEM_set_memory_map`: Xen keeps what it is given, whatever it says.
+    pub(crate) fn set_memory_map(&mut self, caller: DomId, domain: DomId, map: &[MapEntry]) -> Outcome {
+        let domain = resolve(domain, caller);
+        self.living(domain)?;
+        self.controlled(caller, domain)?;
+        self.living(domain)?.memory_map = map.to_vec();
+        Ok(0)
     }
 
     /// `XENMEM_acquire_resource`.

@@ -20,9 +20,10 @@ use xen_abi::grant_table::{
 };
 use xen_abi::hvm::{HVMOP_SET_PARAM, Param};
 use xen_abi::memory::{
-    AcquireResource, MEMOP_CMD_MASK, MachphysMapping, Reservation, XENMEM_ACQUIRE_RESOURCE,
-    XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION, XENMEM_MACHPHYS_MAPPING,
-    XENMEM_MAXIMUM_RAM_PAGE, XENMEM_POPULATE_PHYSMAP,
+    AcquireResource, ForeignMemoryMap, MAX_MAP_ENTRIES, MEMOP_CMD_MASK, MachphysMapping, MapEntry,
+    Reservation, XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION,
+    XENMEM_DECREASE_RESERVATION, XENMEM_MACHPHYS_MAPPING, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_POPULATE_PHYSMAP,
+    XENMEM_SET_MEMORY_MAP,
 };
 use xen_abi::mmu::{MmuUpdate, MmuextOp, MulticallEntry};
 use xen_abi::number::HypercallNumber;
@@ -62,6 +63,7 @@ pub(crate) enum Request {
     Claim(Reservation),
     Acquire { resource: AcquireResource, frames: Vec<u64> },
     CurrentReservation(DomId),
+    SetMemoryMap { domain: DomId, entries: Vec<MapEntry> },
     MaximumRamPage,
     MachphysMapping(MachphysMapping),
     MmuUpdate { updates: Vec<MmuUpdate>, done: u32, foreign: u64 },
@@ -304,6 +306,14 @@ impl Request {
                     let resource: AcquireResource = read(argument)?;
                     let listed = if resource.frame_list == 0 { 0 } else { resource.nr_frames as usize };
                     Self::Acquire { resource, frames: vec![0; listed] }
+                }
+                XENMEM_SET_MEMORY_MAP => {
+                    let argument: ForeignMemoryMap = read(argument)?;
+                    if argument.nr_entries > MAX_MAP_ENTRIES {
+                        return Err(Errno::EINVAL);
+                    }
+                    let entries = read_list(argument.buffer, u64::from(argument.nr_entries))?;
+                    Self::SetMemoryMap { domain: DomId::new(argument.domid), entries }
                 }
                 XENMEM_CURRENT_RESERVATION => Self::CurrentReservation(DomId::new(read(argument)?)),
                 XENMEM_MAXIMUM_RAM_PAGE => Self::MaximumRamPage,
