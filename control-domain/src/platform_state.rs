@@ -121,8 +121,17 @@ impl PlatformState {
         } else {
             BTreeSet::new()
         };
+        // db-server gives ids to VMs that ask for none: those that do have theirs first.
+        let is_unbuilt = |vm: &Vm| matches!(vm.state, State::Due(_) | State::Building) && !vm.stop;
+        let fixes = |vm: &Vm| vm.blueprint.spec.domid.is_some();
+        let fixed_first =
+            self.phase == Phase::Building && self.vms.iter().any(|vm| fixes(vm) && is_unbuilt(vm));
+        let is_early = |vm: &Vm, want| want == Want::Build && fixed_first && !fixes(vm);
         let may_stop = |vm: &Vm| !(needed.contains(vm.name()) || self.is_asker(vm) && self.others_remain());
-        let want = |(index, vm): (usize, &Vm)| Some((index, vm.want(now, may_stop(vm))?));
+        let want = |(index, vm): (usize, &Vm)| {
+            let want = vm.want(now, may_stop(vm)).filter(|want| !is_early(vm, *want))?;
+            Some((index, want))
+        };
         let mut wants: Vec<_> = self.vms.iter().enumerate().filter_map(want).collect();
         if self.phase == Phase::Ending {
             wants.reverse();

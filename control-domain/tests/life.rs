@@ -33,6 +33,15 @@ fn all_are_built_before_any_starts_and_each_starts_after_those_that_it_waits_for
 }
 
 #[test]
+fn a_vm_with_a_fixed_id_gets_it_before_others_could() {
+    let fixed = BootSpec { domid: Some(100), ..spec("fixed") };
+    let disk = ramdisk(None, None, &[spec("any"), fixed]);
+    let mut world = World::new(&disk);
+    world.until("both", |world| world.server.runs("any") && world.server.runs("fixed"));
+    assert_eq!((world.server.domid("fixed"), world.server.domid("any")), (Some(100), Some(101)));
+}
+
+#[test]
 fn an_image_that_db_server_has_is_not_sent_and_one_of_its_own_is_named() {
     let other = BootSpec { kernel: "images/servers".into(), ..spec("other") };
     let disk = ramdisk(None, None, &[spec("web"), other]);

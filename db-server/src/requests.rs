@@ -1,6 +1,6 @@
 //! Answering requests.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -47,6 +47,8 @@ pub(crate) struct Desk<'x, H: RawHypercall> {
     pub(crate) jobs: VecDeque<Job<'x, H>>,
     /// The domain id behind the one that was given last.
     pub(crate) rover: u16,
+    /// Domain ids that it has asked for by themselves: others of its VMs get them when nothing else is left.
+    pub(crate) fixed: BTreeSet<u16>,
     /// Requests that were answered, and how many of them with a failure.
     pub(crate) answered: u64,
     pub(crate) refused: u64,
@@ -58,7 +60,8 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
     /// Nobody has asked for anything.
     pub(crate) fn new(owner: usize) -> Self {
         let (jobs, is_greeted, is_lost, watches) = (VecDeque::new(), false, false, false);
-        Self { owner, is_greeted, is_lost, watches, jobs, rover: 0, answered: 0, refused: 0, built: 0 }
+        let fixed = BTreeSet::new();
+        Self { owner, is_greeted, is_lost, watches, jobs, rover: 0, fixed, answered: 0, refused: 0, built: 0 }
     }
 
     /// Answers a request; `None` when the answer has to wait.
@@ -140,6 +143,25 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         Ok(ServerReply::Hello { version: VERSION, name: NAME.into(), quota: controller.quota })
     }
 
+    /// The domain id of a new VM: the one that is `wanted`, or one that was never wanted by itself as long as there are such.
+    fn choose(
+        &mut self,
+        controllers: &[Controller],
+        wanted: Option<u16>,
+        is_taken: impl Fn(u16) -> bool,
+    ) -> Result<u16, Failure> {
+        let choose = |is_taken: &dyn Fn(u16) -> bool| {
+            choose_domid(controllers, self.owner, wanted, self.rover, is_taken)
+        };
+        let is_kept = |domid| is_taken(domid) || self.fixed.contains(&domid);
+        let domid = match wanted {
+            Some(_) => choose(&is_taken),
+            None => choose(&is_kept).or_else(|_| choose(&is_taken)),
+        }?;
+        self.fixed.extend(wanted);
+        Ok(domid)
+    }
+
     /// Begins to build a VM.
     fn begin<W: FrameWindow>(
         &mut self,
@@ -161,7 +183,7 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             return Err(failure(Reason::Taken, format!("vm {}: a VM has this name", spec.name)));
         }
         let is_taken = |domid| vms.0.contains_key(&domid) || host.is_reserved(domid);
-        let domid = choose_domid(controllers, self.owner, spec.domid, self.rover, is_taken)?;
+        let domid = self.choose(controllers, spec.domid, is_taken)?;
         let kernel = input(store, host, request.kernel)?;
         let ramdisk = request.ramdisk.map(|source| input(store, host, source)).transpose()?;
         (self.rover, spec.domid) = (domid.saturating_add(1), Some(domid));

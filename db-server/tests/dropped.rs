@@ -206,6 +206,56 @@ fn a_controller_may_die_at_any_step_of_what_it_asked_for() {
     }
 }
 
+/// What a controller says from its hello to the end of a VM, message by message: every kind of request, and an image in parts.
+fn conversation() -> Vec<Vec<u8>> {
+    let mut requests = vec![hello(), ServerRequest::WatchExits { watch: true }];
+    requests.extend(put(b"an image of two parts", 16));
+    requests.extend([
+        ServerRequest::Build(build(&spec("worker"))),
+        ServerRequest::Facts,
+        ServerRequest::List { after: 0 },
+        ServerRequest::Pause { domid: 100 },
+        ServerRequest::Unpause { domid: 100 },
+        ServerRequest::Shutdown { domid: 100 },
+        ServerRequest::Destroy { domid: 100 },
+    ]);
+    (1..).zip(&requests).map(|(id, request)| message::encode(id, request).unwrap()).collect()
+}
+
+/// Serves a controller that says these `pieces`, waiting after each for db-server to have nothing to do, and is killed.
+fn killed_after(pieces: Vec<Vec<u8>>) {
+    let machine = Machine::builder().build();
+    let script = Script::new(&machine, 1);
+    for piece in pieces {
+        script.act(move |ctl| {
+            ctl.hear();
+            ctl.send_bytes(&piece);
+        });
+    }
+    script.act(|ctl| ctl.guest.shut_down(SHUTDOWN_CRASH));
+    let (settings, specs) = platform(&[controller("control", 100, 110)]);
+    assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::VmFailed, "{}", logged());
+    machine.assert_clean();
+}
+
+#[test]
+fn a_controller_may_be_killed_after_every_message() {
+    let messages = conversation();
+    for count in 0..=messages.len() {
+        killed_after(messages[..count].to_vec());
+    }
+}
+
+/// All that it ever says lies in the ring at once, up to the byte at which it is killed.
+#[test]
+fn a_controller_may_be_killed_at_every_byte() {
+    let bytes = conversation().concat();
+    assert!((400..2000).contains(&bytes.len()), "{}", bytes.len());
+    for count in 0..=bytes.len() {
+        killed_after(vec![bytes[..count].to_vec()]);
+    }
+}
+
 /// A valid message of some kind.
 fn requests() -> impl Strategy<Value = Vec<u8>> {
     let all = [

@@ -238,6 +238,21 @@ fn another_domain_may_serve_console_and_xenstore() {
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
 }
 
+/// A VM that is to have its id again finds it free, as long as there are others.
+#[test]
+fn ids_that_were_fixed_once_are_given_to_others_last() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    script.ask(ServerRequest::Build(build(&BootSpec { domid: Some(101), ..asked("fixed") })));
+    script.ask(ServerRequest::Destroy { domid: 101 });
+    for (name, domid) in [("a", 102), ("b", 100), ("c", 101)] {
+        script.ask(ServerRequest::Build(build(&asked(name))));
+        script.act(move |ctl| assert_eq!(ctl.built().domid, domid));
+    }
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 102)]), MachineStatus::Success, "{}", logged());
+}
+
 #[test]
 fn orphans_run_on_or_go_as_the_platform_says() {
     for (orphans, stays) in [(Orphans::Keep, true), (Orphans::Destroy, false)] {

@@ -288,6 +288,9 @@ impl FakeServer {
             ImageSource::Ramdisk(name) if name == "images/servers" => sha256(b"servers"),
             _ => return Err(Reason::NoSuchImage),
         };
+        while self.vms.contains_key(&self.next_domid) {
+            self.next_domid += 1;
+        }
         let domid = spec.domid.unwrap_or(self.next_domid);
         if self.vms.contains_key(&domid) || self.vms.values().any(|vm| vm.name == spec.name) {
             return Err(Reason::Taken);

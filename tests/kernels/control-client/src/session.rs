@@ -39,6 +39,11 @@ impl Machine {
             words: events::words().ok_or_else(|| Verdict::error("no event bitmaps"))?,
         })
     }
+
+    /// Sleeps for so many nanoseconds.
+    pub(crate) fn sleep(&self, nanos: u64) -> Result<(), Verdict> {
+        self.xen.poll(&[], Some(now().saturating_add(nanos))).map_err(Verdict::error)
+    }
 }
 
 /// A conversation.
@@ -139,7 +144,7 @@ impl<'m> Session<'m> {
             if now() >= deadline {
                 return Err(Verdict::Failure(format!("waited in vain for VM {vm}: {found:?}")));
             }
-            self.machine.xen.poll(&[], Some(now() + LOOK_AGAIN)).map_err(Verdict::error)?;
+            self.machine.sleep(LOOK_AGAIN)?;
         }
     }
 
