@@ -22,7 +22,7 @@ const DECADES: [u32; 2] = [2, 8];
 const SYSTEMS: [(&str, &str); 4] = [
     ("db-boot", "db-boot"),
     ("db-server", "db-server, on request"),
-    ("floor", "the floor: calls that no builder can leave out, and one copy"),
+    ("floor", "the floor: what no builder can leave out"),
     ("xl", "Debian's xl in a Linux Dom0"),
 ];
 
@@ -54,6 +54,9 @@ pub(super) fn svg(figures: &Figures, choice: &Choice) -> String {
     )
 }
 
+/// The most that a letter takes, on average, in pixels.
+const LETTER: u32 = 7;
+
 fn legend() -> String {
     let mut x = 16;
     SYSTEMS.iter().fold(String::new(), |mut out, (system, name)| {
@@ -62,7 +65,7 @@ fn legend() -> String {
             "<rect class=\"{system}\" x=\"{x}\" y=\"62\" width=\"16\" height=\"12\"/><text x=\"{}\" y=\"73\">{name}</text>",
             x + 22
         );
-        x += 60 + 7 * u32::try_from(name.len()).unwrap_or(0);
+        x += 48 + LETTER * u32::try_from(name.len()).unwrap_or(0);
         out
     })
 }
@@ -144,6 +147,13 @@ mod tests {
             assert!(svg.contains(text), "{text}\n{svg}");
         }
         assert_eq!(svg.matches("<rect class=\"xl\"").count(), 2, "one in the legend, one bar");
+    }
+
+    #[test]
+    fn the_legend_is_within_the_picture() {
+        let names: u32 =
+            SYSTEMS.iter().map(|(_, name)| 48 + LETTER * u32::try_from(name.len()).unwrap()).sum();
+        assert!(16 + names <= WIDTH, "{names}");
     }
 
     #[test]
