@@ -105,9 +105,10 @@ fn conclude(findings: &Findings, count: usize, begin: Instant) -> ExitCode {
         print(&format!("fault-sweep: ... and {} more\n", bad.len() - SHOWN));
     }
     print(&format!(
-        "fault-sweep: {} faults at {} calls of {count} launches (7 platforms, {} releases): {} ended badly, {:.1} s\n",
+        "fault-sweep: {} faults at {} calls of {count} launches ({} platforms, {} releases): {} ended badly, {:.1} s\n",
         findings.tried.load(Ordering::Relaxed),
         findings.calls.load(Ordering::Relaxed),
+        scenarios().len(),
         Release::ALL.len(),
         bad.len(),
         begin.elapsed().as_secs_f64()

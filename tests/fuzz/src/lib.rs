@@ -9,6 +9,7 @@ mod alloc;
 mod coverage;
 mod driver;
 mod mutate;
+mod peers;
 pub mod seeds;
 mod target;
 

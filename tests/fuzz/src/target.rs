@@ -16,12 +16,14 @@ use protocols::message::{
 use protocols::{BootSpec, Manifest, ManifestSignature, PlatformSpec};
 use xen_abi::PageCount;
 
-use crate::seeds;
+use crate::{peers, seeds};
 
 /// Bytes that a compressed input may unpack to.
 const UNPACKED: usize = 1 << 20;
 /// What a parser may take besides a multiple of its input.
 const SMALL: usize = 1 << 20;
+/// What two domains of a simulated machine take.
+const SIMULATED: usize = 64 << 20;
 /// What an unpacker may take: the largest dictionary that is accepted (128 MiB), its tables, and the output.
 const UNPACKING: usize = 132 << 20;
 
@@ -68,6 +70,18 @@ pub fn targets() -> Vec<Target> {
         Target { memory: 8 << 20, ..small("platform-file", platform_file, platform_files, PLATFORM_WORDS) },
         small("command-line", command_line, command_lines, OPTION_WORDS),
         small("log-line", log_line, log_lines, &[b"EINVAL", b"XEN_DOMCTL_createdomain", b"xen="]),
+        Target {
+            memory: SIMULATED,
+            ..small("vchan", peers::vchan, || peers::page_writes(&[0, 4, 8, 12, 20]), &[])
+        },
+        small(
+            "xenstore",
+            peers::xenstore,
+            peers::store_requests,
+            &[b"/local/domain/7\0", b"@releaseDomain\0", b"n7\0"],
+        ),
+        small("xenstore-ring", peers::store_ring, || peers::page_writes(&[2048, 2052, 2056, 2060]), &[]),
+        Target { memory: UNPACKING, ..small("inspect", inspect, inspected, &[b"EFI PART", b"070701"]) },
         Target { memory: UNPACKING, ..small("launch", launch_any, seeds::archives, &[b"070701", b"specs/"]) },
     ]
 }
@@ -194,6 +208,19 @@ fn message(mut input: &[u8]) {
             Err(_) => return,
         }
     }
+}
+
+/// What `domb inspect` says of a file that somebody has found.
+fn inspect(input: &[u8]) {
+    match image::inspect::describe(input) {
+        Ok(text) => assert!(!text.is_empty()),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+/// Whole RAM disks and what is in them; packed kernels, which `domb inspect` unpacks with a limit of its own, are the target `kernel`.
+fn inspected() -> Vec<Vec<u8>> {
+    [seeds::archives(), seeds::specs(), seeds::platforms(), seeds::manifests()].concat()
 }
 
 fn event_log(input: &[u8]) {
