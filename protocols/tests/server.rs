@@ -29,7 +29,7 @@ fn controller(vm: &str, domids: (u16, u16)) -> Controller {
         images: ImageAccess::Listed(vec!["images/a".into()]),
         may: Rights {
             devices: Access {
-                io_memory: vec![IoMemory { first: 0xfe0, pages: 2 }],
+                io_memory: vec![IoMemory { first: 0xfe0, pages: 2, guest: None }],
                 io_ports: vec![IoPorts { first: 0x2f8, last: 0x2ff }],
                 interrupts: vec![3],
             },
@@ -60,7 +60,7 @@ const GOLDEN: &[u8] = &[
     1, b'a',
     0xac, 0x02, 3, 100, 0xc7, 1, 0x80, 8, 4,        // quota
     1, 1, 8, b'i', b'm', b'a', b'g', b'e', b's', b'/', b'a', // images
-    1, 0xe0, 0x1f, 2,                               // I/O memory
+    1, 0xe0, 0x1f, 2, 0,                            // I/O memory
     1, 0xf8, 5, 0xff, 5,                            // I/O ports
     1, 3,                                           // interrupts
     1,                                              // placement
@@ -170,7 +170,7 @@ fn the_longest_spec_fits() {
         let names = (0..MAX_LISTED_IMAGES).map(|number| format!("{number:0MAX_IMAGE_NAME_LEN$}")).collect();
         controller.images = ImageAccess::Listed(names);
         controller.may.devices = Access {
-            io_memory: vec![IoMemory { first: MAX_FRAME, pages: 1 }; MAX_RANGES],
+            io_memory: vec![IoMemory { first: MAX_FRAME, pages: 1, guest: None }; MAX_RANGES],
             io_ports: vec![IoPorts { first: u16::MAX, last: u16::MAX }; MAX_RANGES],
             interrupts: vec![15; MAX_RANGES],
         };
@@ -221,7 +221,10 @@ fn controllers_are_vms_with_domain_ids_and_room_on_their_command_lines() {
 fn rights_are_to_what_lies_in_the_ranges_altogether() {
     let may = Rights {
         devices: Access {
-            io_memory: vec![IoMemory { first: 0x20, pages: 0x10 }, IoMemory { first: 0x10, pages: 0x10 }],
+            io_memory: vec![
+                IoMemory { first: 0x20, pages: 0x10, guest: None },
+                IoMemory { first: 0x10, pages: 0x10, guest: None },
+            ],
             io_ports: vec![IoPorts { first: 0x3f8, last: 0x3ff }],
             interrupts: vec![4],
         },
@@ -233,15 +236,21 @@ fn rights_are_to_what_lies_in_the_ranges_altogether() {
         may.allow(&settings).map_err(|refusal| refusal.to_string())
     };
     assert_eq!(asked(|_| ()), Ok(()));
-    assert_eq!(asked(|s| s.access.io_memory = vec![IoMemory { first: 0x10, pages: 0x20 }]), Ok(()));
+    assert_eq!(
+        asked(|s| s.access.io_memory = vec![IoMemory { first: 0x10, pages: 0x20, guest: None }]),
+        Ok(())
+    );
     assert_eq!(asked(|s| s.access.io_ports = vec![IoPorts { first: 0x3fa, last: 0x3fa }]), Ok(()));
     assert_eq!(asked(|s| s.access.interrupts = vec![4]), Ok(()));
     for (asked, begins) in [
         (
-            asked(|s| s.access.io_memory = vec![IoMemory { first: 0x10, pages: 0x21 }]),
+            asked(|s| s.access.io_memory = vec![IoMemory { first: 0x10, pages: 0x21, guest: None }]),
             "I/O memory 0x10,0x21: ",
         ),
-        (asked(|s| s.access.io_memory = vec![IoMemory { first: 0xf, pages: 2 }]), "I/O memory 0xf,0x2: "),
+        (
+            asked(|s| s.access.io_memory = vec![IoMemory { first: 0xf, pages: 2, guest: None }]),
+            "I/O memory 0xf,0x2: ",
+        ),
         (
             asked(|s| s.access.io_ports = vec![IoPorts { first: 0x3f8, last: 0x400 }]),
             "I/O ports 0x3f8-0x400: ",

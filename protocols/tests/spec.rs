@@ -42,7 +42,7 @@ fn sample() -> BootSpec {
         channels: Channels { clients: vec![7, 0x1234] },
         settings: Settings {
             access: Access {
-                io_memory: vec![IoMemory { first: 0xb8, pages: 8 }],
+                io_memory: vec![IoMemory { first: 0xb8, pages: 8, guest: Some(0x81) }],
                 io_ports: vec![IoPorts { first: 0x70, last: 0x71 }],
                 interrupts: vec![8],
             },
@@ -87,7 +87,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   136, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   139, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -104,7 +104,7 @@ const GOLDEN: &[u8] = &[
     1, 2, b'd', b'b',                               // after
     1, 2, b'u', b'p',                               // ready
     2, 7, 0xb4, 0x24,                               // channels
-    1, 0xb8, 0x01, 8,                               // I/O memory
+    1, 0xb8, 0x01, 8, 1, 0x81, 0x01,                // I/O memory
     1, 0x70, 0x71,                                  // I/O ports
     1, 8,                                           // interrupts
     0x7f, 4, 0, 1, 1,                               // event channels, grant frames, maptrack frames, grant version
@@ -298,7 +298,7 @@ const WRONG_FIELDS: &[WrongField] = &[
     ),
     (
         "I/O memory that wraps",
-        |s| s.settings.access.io_memory[0] = IoMemory { first: 1, pages: u64::MAX },
+        |s| s.settings.access.io_memory[0] = IoMemory { first: 1, pages: u64::MAX, guest: None },
         "I/O memory of 0xffffffffffffffff",
     ),
     ("I/O ports backwards", |s| s.settings.access.io_ports[0].last = 0x6f, "I/O ports 0x70 to 0x6f"),
@@ -418,7 +418,10 @@ fn largest_settings() -> Settings {
     let affinity = || Affinity::Each((0..512).map(|vcpu| cpus(&[16383 - vcpu])).collect());
     Settings {
         access: Access {
-            io_memory: vec![IoMemory { first: MAX_FRAME / 2, pages: MAX_FRAME / 2 }; MAX_RANGES],
+            io_memory: vec![
+                IoMemory { first: MAX_FRAME / 2, pages: MAX_FRAME / 2, guest: Some(1 << 39) };
+                MAX_RANGES
+            ],
             io_ports: vec![IoPorts { first: 0xffff, last: 0xffff }; MAX_RANGES],
             interrupts: vec![MAX_INTERRUPT; MAX_RANGES],
         },
@@ -496,7 +499,11 @@ prop_compose! {
         flags in any::<[bool; 2]>(),
         masks in prop::collection::vec(any::<(u32, u32)>(), 0..5),
     ) -> Settings {
-        let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory { first, pages }).collect();
+        let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory {
+            first,
+            pages,
+            guest: (first % 2 == 0).then_some(first / 2),
+        }).collect();
         let io_ports =
             io_ports.into_iter().map(|(a, b)| IoPorts { first: a.min(b), last: a.max(b) }).collect();
         Settings {

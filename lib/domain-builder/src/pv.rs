@@ -12,7 +12,7 @@ use crate::labels::find_labels;
 use crate::populate::Supply;
 use crate::processor::Topology;
 use crate::rings::{Ring, RingPorts};
-use crate::settings::{self, check_release};
+use crate::settings::{self, Translated, check_release};
 use crate::{BuildError, DomainSpec, Guarded, Servers, Step};
 
 /// The domain exists: paused, with vCPUs and limits, without memory.
@@ -100,7 +100,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
             let map = [MapEntry { size, kind: MEMORY_RAM.into(), ..MapEntry::default() }];
             xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Limits))?;
         }
-        settings::apply(xen, domid, spec, Topology::Machine)?;
+        settings::apply(xen, domid, spec, Topology::Machine, Translated::No)?;
         Ok(Self { domain, servers: spec.servers })
     }
 

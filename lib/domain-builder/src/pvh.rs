@@ -22,7 +22,7 @@ use crate::labels::find_labels;
 use crate::populate::Supply;
 use crate::processor::Topology;
 use crate::rings::{Ring, RingPorts};
-use crate::settings::{self, check_release};
+use crate::settings::{self, Translated, check_release};
 use crate::{BuildError, DomainSpec, Guarded, Sealed, Servers, Step};
 
 /// The domain exists: paused, with vCPUs, limits and a paging pool, without memory.
@@ -94,7 +94,7 @@ impl<'x, H: RawHypercall> Created<'x, H> {
         xen.set_paging_pool(domid, plan.paging_pool()).map_err(BuildError::call(Step::Limits))?;
         // A vCPU alone stands in no relation to others.
         let topology = if spec.vcpus > 1 { Topology::Cores(spec.vcpus) } else { Topology::Machine };
-        settings::apply(xen, domid, spec, topology)?;
+        settings::apply(xen, domid, spec, topology, Translated::Yes)?;
         Ok(Self { domain, servers: spec.servers })
     }
 

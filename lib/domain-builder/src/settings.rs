@@ -6,7 +6,7 @@ use hypercall::{AffinityKind, RawHypercall, Xen};
 use protocols::Settings;
 use protocols::settings::{Access, Affinity, CpuSet, Placement};
 use xen_abi::event_channel::VIRQ_DOM_EXC;
-use xen_abi::{DomId, Mfn, PageCount, VcpuId};
+use xen_abi::{DomId, Mfn, PageCount, Pfn, VcpuId};
 
 use crate::processor::{self, Topology};
 use crate::{BuildError, DomainSpec, Step};
@@ -30,24 +30,44 @@ pub(crate) fn apply<H: RawHypercall>(
     domain: DomId,
     spec: &DomainSpec,
     topology: Topology,
+    translated: Translated,
 ) -> Result<(), BuildError> {
     processor::apply(xen, domain, &spec.settings.processor, topology)?;
     if spec.serves_store {
         let refused = BuildError::call(Step::Access);
         xen.set_virq_handler(domain, VIRQ_DOM_EXC).map_err(refused)?;
     }
-    give_access(xen, domain, &spec.settings.access)?;
+    give_access(xen, domain, &spec.settings.access, translated)?;
     place(xen, domain, &spec.settings.placement, spec.vcpus)
 }
 
-fn give_access<H: RawHypercall>(xen: &Xen<H>, domain: DomId, access: &Access) -> Result<(), BuildError> {
+/// Whether a domain numbers its memory and ports itself, so that Xen has to be told where its devices are: PVH guests do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Translated {
+    No,
+    Yes,
+}
+
+fn give_access<H: RawHypercall>(
+    xen: &Xen<H>,
+    domain: DomId,
+    access: &Access,
+    translated: Translated,
+) -> Result<(), BuildError> {
     let refused = BuildError::call(Step::Access);
     for range in &access.io_memory {
         let pages = PageCount::new(range.pages);
         xen.allow_io_memory(domain, Mfn::new(range.first), pages).map_err(&refused)?;
+        if translated == Translated::Yes {
+            let guest = Pfn::new(range.guest_first());
+            xen.map_io_memory(domain, guest, Mfn::new(range.first), pages).map_err(&refused)?;
+        }
     }
     for range in &access.io_ports {
         xen.allow_io_ports(domain, u32::from(range.first), range.count()).map_err(&refused)?;
+        if translated == Translated::Yes {
+            xen.map_io_ports(domain, u32::from(range.first), range.count()).map_err(&refused)?;
+        }
     }
     for interrupt in &access.interrupts {
         xen.allow_interrupt(domain, *interrupt).map_err(&refused)?;

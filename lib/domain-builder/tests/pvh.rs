@@ -9,9 +9,10 @@ use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pvh};
 use domain_plan::{GuestRequest, Load, PvhKernel, PvhPlan};
 use hypercall::Xen;
 use protocols::Settings;
+use protocols::settings::{Access, IoMemory, IoPorts};
 use xen_abi::hvm::start_info::{MEMORY_ACPI, MEMORY_RAM, MEMORY_RESERVED};
 use xen_abi::sysctl::Capabilities;
-use xen_abi::{DomId, Errno, PAGE_SIZE, PageCount};
+use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE, PageCount, Pfn};
 use xen_sim::{Effect, Fault, Machine, PvhView, Release};
 
 const ENTRY: u64 = 0x100_0000;
@@ -69,6 +70,32 @@ fn view(machine: &Machine, domain: DomId) -> PvhView {
     let view = guest.pvh_view().unwrap();
     view.assert_sane();
     view
+}
+
+/// Devices are mapped where the guest is told to look for them, in as many calls as Xen takes.
+#[test]
+fn devices_are_mapped_where_the_guest_finds_them() {
+    let device = |first, pages, guest| IoMemory { first, pages, guest };
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let bytes = [0x90];
+        let plan = plan(&bytes, 32, 1, &[]);
+        let mut spec = spec(&plan);
+        spec.settings.access = Access {
+            io_memory: vec![device(0xe0000, 150, None), device(0xff, 1, Some(0xfd000))],
+            io_ports: vec![IoPorts { first: 0x70, last: 0x71 }],
+            interrupts: Vec::new(),
+        };
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let sealed = build_pvh(&xen, &mut machine.window(), &spec, &plan, &[], |_, _| ()).unwrap();
+        let guest = machine.guest(sealed.start().unwrap().domid);
+        let at = |frame| guest.device_at(Pfn::new(frame)).map(Mfn::raw);
+        assert!((0xe0000..0xe0000 + 150).all(|frame| at(frame) == Some(frame)));
+        assert_eq!((at(0xfd000), at(0xff), at(0xe0000 + 150)), (Some(0xff), None, None));
+        assert!(guest.reaches_port(0x71) && !guest.reaches_port(0x72));
+        xen.destroy_domain(guest.domain()).unwrap();
+        machine.assert_clean();
+    }
 }
 
 #[test]

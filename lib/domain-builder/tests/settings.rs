@@ -36,7 +36,10 @@ fn cpus(list: &[u32]) -> CpuSet {
 fn everything() -> Settings {
     Settings {
         access: Access {
-            io_memory: vec![IoMemory { first: 0xff, pages: 1 }, IoMemory { first: 0xa0, pages: 0x20 }],
+            io_memory: vec![
+                IoMemory { first: 0xff, pages: 1, guest: None },
+                IoMemory { first: 0xa0, pages: 0x20, guest: None },
+            ],
             io_ports: vec![IoPorts { first: 0x70, last: 0x71 }],
             interrupts: vec![8],
         },
@@ -153,7 +156,7 @@ type Refused = (Release, fn(&mut Settings), Step, &'static [&'static str]);
 const REFUSED: &[Refused] = &[
     (
         Release::V4_17,
-        |s| s.access.io_memory.push(IoMemory { first: 0xfee00, pages: 1 }),
+        |s| s.access.io_memory.push(IoMemory { first: 0xfee00, pages: 1, guest: None }),
         Step::Access,
         &["XEN_DOMCTL_iomem_permission", "EPERM", "`iomem`"],
     ),

@@ -153,6 +153,21 @@ pub enum PlanError {
         /// Where it ends.
         end: u64,
     },
+    /// A device is to be where the guest has something else.
+    #[error(
+        "a device is to be at the guest's pages [{start:#x}..{end:#x}), where [{taken_start:#x}..{taken_end:#x}) is its own memory or local \
+         APIC: say in `iomem` where else, such as \"FIRST,COUNT@fd000\""
+    )]
+    DeviceOverlap {
+        /// The device's first guest frame.
+        start: u64,
+        /// Behind its last.
+        end: u64,
+        /// The first guest frame of what is there.
+        taken_start: u64,
+        /// Behind its last.
+        taken_end: u64,
+    },
     /// The modules are not those of the RAM disk.
     #[error(
         "the RAM disk has {ramdisk} bytes, and the VM's modules take {modules} of them: its boot spec is for another file; compile \

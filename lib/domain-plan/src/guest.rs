@@ -3,7 +3,7 @@
 use core::fmt;
 
 use kernel_image::KernelImage;
-use xen_abi::PageCount;
+use xen_abi::{PageCount, Pfn};
 
 use crate::{Area, GuestRequest, PlanError, PvKernel, PvPlan, PvhKernel, PvhPlan, Vcpus};
 
@@ -45,6 +45,15 @@ impl<'k> GuestPlan<'k> {
             Self::Pv(plan) => plan.areas(),
             Self::Pvh(plan) => plan.areas(),
         }
+    }
+
+    /// Fails if the memory of a device, given as its first frame and its pages, cannot be where the guest is to find it. A PV guest finds
+    /// a device wherever it maps it.
+    pub fn check_devices(&self, ranges: impl IntoIterator<Item = (u64, u64)>) -> Result<(), PlanError> {
+        let Self::Pvh(plan) = self else { return Ok(()) };
+        ranges
+            .into_iter()
+            .try_for_each(|(first, pages)| plan.check_device(Pfn::new(first), PageCount::new(pages)))
     }
 
     /// Pages that are written before the guest starts.

@@ -5,7 +5,7 @@
 use domain_plan::{AreaKind, GuestRequest, Load, PlanError, PvhKernel, PvhPlan, Vcpus};
 use xen_abi::hvm::start_info::{HvmStartInfo, MAGIC, MemoryRange, Module, VERSION};
 
-use xen_abi::{PAGE_SIZE, PageCount};
+use xen_abi::{PAGE_SIZE, PageCount, Pfn};
 use zerocopy::FromBytes;
 
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -129,6 +129,20 @@ fn modules_are_listed_one_by_one_with_their_command_lines() {
     }
     let start = plan.area(AreaKind::StartInfo).unwrap();
     assert!(info.cmdline_paddr >> 12 < start.end().raw());
+}
+
+#[test]
+fn devices_lie_beside_memory() {
+    let plan = |mib| PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request(mib, None), 1).unwrap();
+    let check = |mib, first, pages| plan(mib).check_device(Pfn::new(first), PageCount::new(pages)).is_ok();
+    assert!(
+        check(32, 32 << 8, 1) && check(32, 0xfd000, 16) && check(32, 0xfee01, 1) && check(32, 1 << 20, 9)
+    );
+    // Memory, the local APIC, special pages; memory above 4 GiB.
+    assert!(!check(32, 0xa0, 32) && !check(32, (32 << 8) - 1, 2) && !check(32, 0xfedff, 2));
+    assert!(!check(32, 0xfeffd, 1) && !check(8192, 1 << 20, 1));
+    let error = plan(32).check_device(Pfn::new(0xff), PageCount::new(1)).unwrap_err().to_string();
+    assert!(error.contains("[0xff..0x100)") && error.contains("[0x0..0x2000)"), "{error}");
 }
 
 #[test]

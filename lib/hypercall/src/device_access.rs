@@ -1,13 +1,15 @@
 //! Typed calls that give a domain access to the machine's devices. The caller needs the access that it gives.
 
-use xen_abi::device_access::{IomemPermission, IoportPermission, IrqPermission};
-use xen_abi::domctl::Command;
+use xen_abi::device_access::{
+    IomemPermission, IoportMapping, IoportPermission, IrqPermission, MemoryMapping,
+};
+use xen_abi::domctl::{Command, Domctl};
 use xen_abi::event_channel::{BindPirq, EVTCHNOP_BIND_PIRQ};
 use xen_abi::number::HypercallNumber;
 use xen_abi::physdev::{
     self, MAP_PIRQ_TYPE_GSI, MapPirq, PHYSDEVOP_MAP_PIRQ, PHYSDEVOP_UNMAP_PIRQ, UnmapPirq,
 };
-use xen_abi::{DomId, Errno, Mfn, PageCount, Port};
+use xen_abi::{DomId, Errno, Mfn, PageCount, Pfn, Port};
 
 use crate::calls::{address, address_mut};
 use crate::{CallError, RawHypercall, Xen};
@@ -24,6 +26,45 @@ impl<H: RawHypercall> Xen<H> {
     pub fn allow_io_ports(&self, domain: DomId, first: u32, count: u32) -> Result<(), CallError> {
         let payload = IoportPermission { first_port: first, nr_ports: count, allow_access: 1, pad: [0; 3] };
         self.set(Command::IOPORT_PERMISSION, domain, &payload)
+    }
+
+    /// Maps `pages` machine frames from `first` on, which `domain` may map, at its guest frames from `guest` on. The domain is a
+    /// hardware-assisted one.
+    pub fn map_io_memory(
+        &self,
+        domain: DomId,
+        guest: Pfn,
+        first: Mfn,
+        pages: PageCount,
+    ) -> Result<(), CallError> {
+        let (mut done, command) = (0, Command::MEMORY_MAPPING);
+        while done < pages.raw() {
+            let left = pages.raw().saturating_sub(done);
+            let payload = MemoryMapping {
+                first_gfn: guest.raw().saturating_add(done),
+                first_mfn: first.raw().saturating_add(done),
+                nr_mfns: left,
+                add_mapping: 1,
+                padding: 0,
+            };
+            let mut call = Domctl::new(command, self.interface().domctl, domain).with(&payload);
+            let args = [address_mut(&mut call), 0, 0, 0, 0];
+            // SAFETY: a domctl takes the address of one `Domctl`; the payload holds no address.
+            let mapped = unsafe { self.call(HypercallNumber::DOMCTL, args, command.name(), domain) }?;
+            // Xen does a part at a time and says how much; 0 is all of the rest.
+            done = match u64::try_from(mapped) {
+                Ok(1..) if mapped.unsigned_abs() < left => done.saturating_add(mapped.unsigned_abs()),
+                _ => pages.raw(),
+            };
+        }
+        Ok(())
+    }
+
+    /// Gives `domain`, a hardware-assisted one, the `count` I/O ports from `first` on, by their own numbers.
+    pub fn map_io_ports(&self, domain: DomId, first: u32, count: u32) -> Result<(), CallError> {
+        let payload =
+            IoportMapping { first_gport: first, first_mport: first, nr_ports: count, add_mapping: 1 };
+        self.set(Command::IOPORT_MAPPING, domain, &payload)
     }
 
     /// Makes the machine's interrupt line `line` known to `domain` by that number, and lets it be used.

@@ -371,6 +371,8 @@ pub(crate) fn plan_image<'a>(
         GuestKind::Pv => GuestPlan::pv(image, &request),
         GuestKind::Pvh => GuestPlan::pvh(image, &request, vcpus),
     };
+    let devices = spec.settings.access.io_memory.iter().map(|range| (range.guest_first(), range.pages));
+    let plan = plan.and_then(|plan| plan.check_devices(devices).map(|()| plan));
     let plan = plan.map_err(|error| match error {
         PlanError::Image(error) => bad_kernel(spec, error),
         other => VmError::Plan(other),

@@ -349,6 +349,37 @@ pub(crate) const CALLS: &[Call] = &[
         ],
     },
     Call {
+        name: "XEN_DOMCTL_memory_mapping",
+        purpose: "It maps memory of a device into a PVH guest (`iomem`).",
+        refusals: &[
+            (
+                Errno::EPERM,
+                check(
+                    "Dom0 itself or the guest may not map a page of the range, or the guest has a page there that cannot be replaced.",
+                    "Leave these pages out of `iomem`, or put them elsewhere (`@PAGE`).",
+                ),
+            ),
+            (
+                Errno::EINVAL,
+                check(
+                    "The range is empty, or goes beyond the addresses that the processor or the guest has.",
+                    "Correct `iomem`; give the pages a lower number of the guest's (`@PAGE`).",
+                ),
+            ),
+        ],
+    },
+    Call {
+        name: "XEN_DOMCTL_ioport_mapping",
+        purpose: "It gives a PVH guest I/O ports of the machine (`ioports`).",
+        refusals: &[
+            (
+                Errno::EPERM,
+                check("Dom0 itself may not use a port of the range.", "Leave these ports out of `ioports`."),
+            ),
+            (Errno::EINVAL, check("The range is empty, or goes beyond port ffff.", "Correct `ioports`.")),
+        ],
+    },
+    Call {
         name: "XEN_DOMCTL_irq_permission",
         purpose: "It lets a domain use an interrupt (`irqs`).",
         refusals: &[

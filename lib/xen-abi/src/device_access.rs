@@ -1,5 +1,5 @@
-//! Access of a domain to the machine's devices: the payloads of `XEN_DOMCTL_iomem_permission`, `_ioport_permission` and
-//! `_irq_permission` (public/domctl.h).
+//! Access of a domain to the machine's devices: the payloads of `XEN_DOMCTL_iomem_permission`, `_ioport_permission`,
+//! `_irq_permission`, `_memory_mapping` and `_ioport_mapping` (public/domctl.h).
 //!
 //! The caller needs the access that it gives.
 
@@ -42,6 +42,40 @@ pub struct IoportPermission {
 }
 
 assert_layout!(IoportPermission, size = 12, nr_ports @ 4, allow_access @ 8);
+
+/// `struct xen_domctl_memory_mapping`: machine frames that are no memory, in the translation of a domain that has one.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MemoryMapping {
+    /// IN: the first guest frame.
+    pub first_gfn: u64,
+    /// IN: the first machine frame.
+    pub first_mfn: u64,
+    /// IN: how many; 1 at least.
+    pub nr_mfns: u64,
+    /// IN: 1 to map, 0 to unmap.
+    pub add_mapping: u32,
+    /// Padding.
+    pub padding: u32,
+}
+
+assert_layout!(MemoryMapping, size = 32, first_mfn @ 8, nr_mfns @ 16, add_mapping @ 24);
+
+/// `struct xen_domctl_ioport_mapping`: I/O ports of the machine as ports of a hardware-assisted domain.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IoportMapping {
+    /// IN: the first port, as the guest has it.
+    pub first_gport: u32,
+    /// IN: the first port, as the machine has it.
+    pub first_mport: u32,
+    /// IN: how many; 1 at least.
+    pub nr_ports: u32,
+    /// IN: 1 to map, 0 to unmap.
+    pub add_mapping: u32,
+}
+
+assert_layout!(IoportMapping, size = 16, first_mport @ 4, nr_ports @ 8, add_mapping @ 12);
 
 /// `struct xen_domctl_irq_permission` from interface version 0x14 on: an interrupt that the caller has a name for.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -144,6 +144,8 @@ commands! {
     HYPERCALL_INIT = 22, "hypercall_init";
     GETHVMCONTEXT = 33, "gethvmcontext";
     SETHVMCONTEXT = 34, "sethvmcontext";
+    MEMORY_MAPPING = 39, "memory_mapping";
+    IOPORT_MAPPING = 40, "ioport_mapping";
     DISABLE_MIGRATE = 58, "disable_migrate";
     SETTSCINFO = 60, "settscinfo";
     SET_VIRQ_HANDLER = 66, "set_virq_handler";

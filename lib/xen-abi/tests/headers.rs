@@ -385,6 +385,12 @@ fn machine_structures(checks: &mut Checks) {
     structure!(checks, device_access::IoportPermission, "struct xen_domctl_ioport_permission", {
         first_port = "first_port", nr_ports = "nr_ports", allow_access = "allow_access",
     });
+    structure!(checks, device_access::MemoryMapping, "struct xen_domctl_memory_mapping", {
+        first_gfn = "first_gfn", first_mfn = "first_mfn", nr_mfns = "nr_mfns", add_mapping = "add_mapping",
+    });
+    structure!(checks, device_access::IoportMapping, "struct xen_domctl_ioport_mapping", {
+        first_gport = "first_gport", first_mport = "first_mport", nr_ports = "nr_ports", add_mapping = "add_mapping",
+    });
     structure!(checks, physdev::MapPirq, "struct physdev_map_pirq", {
         domid = "domid", kind = "type", index = "index", pirq = "pirq", bus = "bus", devfn = "devfn",
         entry_nr = "entry_nr", table_base = "table_base",
@@ -417,6 +423,8 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMCTL_irq_permission = Command::IRQ_PERMISSION.raw();
         XEN_DOMCTL_iomem_permission = Command::IOMEM_PERMISSION.raw();
         XEN_DOMCTL_ioport_permission = Command::IOPORT_PERMISSION.raw();
+        XEN_DOMCTL_memory_mapping = Command::MEMORY_MAPPING.raw();
+        XEN_DOMCTL_ioport_mapping = Command::IOPORT_MAPPING.raw();
         XEN_DOMCTL_gethvmcontext = Command::GETHVMCONTEXT.raw();
         XEN_DOMCTL_set_virq_handler = Command::SET_VIRQ_HANDLER.raw();
         XEN_DOMCTL_sethvmcontext = Command::SETHVMCONTEXT.raw();

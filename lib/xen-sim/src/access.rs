@@ -1,8 +1,11 @@
 //! Access of domains to the machine's devices.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use xen_abi::device_access::{IO_PORTS, IomemPermission, IoportPermission, IrqPermission};
+use xen_abi::device_access::{
+    IO_PORTS, IomemPermission, IoportMapping, IoportPermission, IrqPermission, MemoryMapping,
+};
 use xen_abi::physdev::{MAP_PIRQ_TYPE_GSI, MapPirq, UnmapPirq};
 use xen_abi::{DomId, Errno};
 
@@ -19,6 +22,8 @@ const PIRQS: u32 = 256;
 const XEN_FRAMES: [u64; 2] = [0xfec00, 0xfee00];
 /// Ports that Xen keeps to itself: interrupt controllers, timer, speaker control.
 const XEN_PORTS: [RangeInclusive<u64>; 4] = [0x20..=0x21, 0x40..=0x43, 0x61..=0x61, 0xa0..=0xa1];
+/// Frames that Xen maps in one call.
+const MAPPED_AT_ONCE: u64 = 64;
 /// The interrupt that Xen keeps to itself: that of its console.
 const XEN_LINE: u32 = 4;
 
@@ -28,6 +33,10 @@ pub(crate) struct Devices {
     frames: Vec<RangeInclusive<u64>>,
     ports: Vec<RangeInclusive<u64>>,
     lines: Vec<u32>,
+    /// Guest frames and the machine frames of devices that a hardware-assisted domain has there.
+    mapped_frames: BTreeMap<u64, u64>,
+    /// Ports that such a domain reaches by their own numbers.
+    mapped_ports: Vec<RangeInclusive<u64>>,
     /// Interrupts that it has a name for: none from the start, on a machine with an I/O APIC.
     names: Vec<u32>,
 }
@@ -41,6 +50,16 @@ impl Devices {
     /// Whether it may use an I/O port.
     pub(crate) fn has_port(&self, port: u64) -> bool {
         self.ports.iter().any(|range| range.contains(&port))
+    }
+
+    /// The frame of a device that a hardware-assisted domain has at a guest frame.
+    pub(crate) fn frame_at(&self, guest: u64) -> Option<u64> {
+        self.mapped_frames.get(&guest).copied()
+    }
+
+    /// Whether a hardware-assisted domain reaches a port.
+    pub(crate) fn reaches_port(&self, port: u64) -> bool {
+        self.mapped_ports.iter().any(|range| range.contains(&port))
     }
 
     /// Interrupts that it has a name for.
@@ -105,6 +124,59 @@ impl State {
         } else {
             devices.ports.retain(|range| *range != ports);
         }
+        Ok(())
+    }
+
+    /// `XEN_DOMCTL_memory_mapping`: gives how many frames were mapped if it was not all.
+    pub(crate) fn map_io_memory(
+        &mut self,
+        caller: DomId,
+        domid: DomId,
+        request: &MemoryMapping,
+    ) -> Result<u64, Errno> {
+        let frames = range(request.first_mfn, request.nr_mfns)?;
+        range(request.first_gfn, request.nr_mfns)?;
+        let privileged = self.is_privileged(caller);
+        let domain = self.domain(domid)?;
+        let permitted =
+            |range: &RangeInclusive<u64>| range.start() <= frames.start() && frames.end() <= range.end();
+        if !privileged || !domain.devices.frames.iter().any(permitted) {
+            return Err(Errno::EPERM);
+        }
+        let Some(hvm) = &domain.hvm else { return Ok(0) };
+        let count = request.nr_mfns.min(MAPPED_AT_ONCE);
+        for offset in 0..count {
+            let guest = request.first_gfn + offset;
+            // Real Xen would take the memory away; nobody asks for that here.
+            if hvm.frames.contains_key(&guest) {
+                return Err(Errno::EBUSY);
+            }
+            domain.devices.mapped_frames.insert(guest, request.first_mfn + offset);
+        }
+        Ok(if count == request.nr_mfns { 0 } else { count })
+    }
+
+    /// `XEN_DOMCTL_ioport_mapping`, by the ports' own numbers.
+    pub(crate) fn map_io_ports(
+        &mut self,
+        caller: DomId,
+        domid: DomId,
+        request: &IoportMapping,
+    ) -> Result<(), Errno> {
+        let privileged = self.is_privileged(caller);
+        let domain = self.domain(domid)?;
+        if domain.hvm.is_none() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let ports = range(u64::from(request.first_mport), u64::from(request.nr_ports))?;
+        if *ports.end() >= u64::from(IO_PORTS) || request.first_gport != request.first_mport {
+            return Err(Errno::EINVAL);
+        }
+        let kept = |xen: &RangeInclusive<u64>| xen.start() <= ports.end() && ports.start() <= xen.end();
+        if XEN_PORTS.iter().any(kept) || !privileged {
+            return Err(Errno::EPERM);
+        }
+        domain.devices.mapped_ports.push(ports);
         Ok(())
     }
 

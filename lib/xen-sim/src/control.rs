@@ -74,6 +74,11 @@ impl State {
             Command::SETHVMCONTEXT => self.set_hvm_context(domain, buffer)?,
             Command::IOMEM_PERMISSION => self.permit_io_memory(caller, domain, &payload(call)?)?,
             Command::IOPORT_PERMISSION => self.permit_io_ports(caller, domain, &payload(call)?)?,
+            Command::MEMORY_MAPPING => {
+                let mapped = self.map_io_memory(caller, domain, &payload(call)?)?;
+                return Ok(i64::try_from(mapped).unwrap_or(i64::MAX));
+            }
+            Command::IOPORT_MAPPING => self.map_io_ports(caller, domain, &payload(call)?)?,
             Command::IRQ_PERMISSION => {
                 self.permit_interrupt(caller, domain, IrqPermission::decode(&call.payload, version))?;
             }

@@ -1,7 +1,7 @@
 //! What a domain was given besides memory, for a test to look at.
 
 use xen_abi::domctl::CreateDomain;
-use xen_abi::{Mfn, VcpuId};
+use xen_abi::{Mfn, Pfn, VcpuId};
 
 use crate::domains::Domain;
 use crate::guest::Guest;
@@ -20,6 +20,16 @@ impl Guest {
     /// Whether it may map a frame of I/O memory.
     pub fn may_map(&self, frame: Mfn) -> bool {
         self.look(|domain| domain.devices.has_frame(frame.raw())).unwrap_or(false)
+    }
+
+    /// The machine frame of a device that a hardware-assisted domain has at a guest frame.
+    pub fn device_at(&self, guest: Pfn) -> Option<Mfn> {
+        self.look(|domain| domain.devices.frame_at(guest.raw())).flatten().map(Mfn::new)
+    }
+
+    /// Whether a hardware-assisted domain reaches an I/O port of the machine.
+    pub fn reaches_port(&self, port: u16) -> bool {
+        self.look(|domain| domain.devices.reaches_port(u64::from(port))).unwrap_or(false)
     }
 
     /// Whether it may use an I/O port.

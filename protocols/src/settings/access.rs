@@ -36,6 +36,9 @@ pub struct IoMemory {
     pub first: u64,
     /// How many, 1 at least; the last one is at most [`MAX_FRAME`].
     pub pages: u64,
+    /// Where a PVH guest finds them: its first guest frame; `None` for the machine's own number. The last one is at most
+    /// [`MAX_FRAME`]. A PV guest maps them itself, by the machine's numbers.
+    pub guest: Option<u64>,
 }
 
 /// I/O ports, both ends included.
@@ -121,6 +124,11 @@ pub fn check_interrupt(interrupt: u32) -> Result<(), SettingsError> {
 }
 
 impl IoMemory {
+    /// The first guest frame at which a PVH guest finds it.
+    pub fn guest_first(self) -> u64 {
+        self.guest.unwrap_or(self.first)
+    }
+
     /// Its machine frames.
     fn frames(self) -> RangeInclusive<u64> {
         self.first..=self.first.saturating_add(self.pages).saturating_sub(1)
@@ -128,10 +136,13 @@ impl IoMemory {
 
     /// Checks the range; see the fields.
     pub fn validate(self) -> Result<(), SettingsError> {
-        let Self { first, pages } = self;
-        let last = first.checked_add(pages).and_then(|end| end.checked_sub(1));
-        match last {
-            Some(last) if pages > 0 && last <= MAX_FRAME => Ok(()),
+        let Self { first, pages, .. } = self;
+        let fits = |first: u64| {
+            let last = first.checked_add(pages).and_then(|end| end.checked_sub(1));
+            last.is_some_and(|last| last <= MAX_FRAME)
+        };
+        match pages {
+            1.. if fits(first) && fits(self.guest_first()) => Ok(()),
             _ => Err(SettingsError::BadIoMemory { first, pages }),
         }
     }

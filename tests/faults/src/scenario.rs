@@ -92,7 +92,10 @@ fn settings() -> Settings {
     let (hard, soft) = (cpus(&[1, 2, 3]).map(Affinity::All), cpus(&[2]).map(|set| Affinity::Each(vec![set])));
     Settings {
         access: Access {
-            io_memory: vec![IoMemory { first: 0xff, pages: 1 }, IoMemory { first: 0xa0, pages: 0x20 }],
+            io_memory: vec![
+                IoMemory { first: 0xff, pages: 1, guest: None },
+                IoMemory { first: 0xa0, pages: 0x20, guest: None },
+            ],
             io_ports: vec![IoPorts { first: 0x70, last: 0x71 }],
             interrupts: vec![8],
         },

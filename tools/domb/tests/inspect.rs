@@ -31,7 +31,7 @@ fn a_spec_is_shown_field_by_field() {
     assert_eq!(archive["signed"], false);
     let spec = &archive["entries"][0]["spec"];
     let settings = json!({
-        "io_memory": [{ "first_page": 0xfe000, "pages": 2 }],
+        "io_memory": [{ "first_page": 0xfe000, "pages": 2, "guest_page": null }],
         "io_ports": [{ "first": 0x3f8, "last": 0x3ff }],
         "interrupts": [4],
         "max_event_channels": 100, "max_grant_frames": 8, "max_maptrack_frames": 0, "max_grant_version": 1,

@@ -103,6 +103,9 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
             GuestKind::Pv => GuestPlan::pv(&kernel, &request),
             GuestKind::Pvh => GuestPlan::pvh(&kernel, &request, vcpus),
         };
+        let devices = vm.spec.settings.access.io_memory.iter();
+        let devices = devices.map(|range| (range.guest_first(), range.pages));
+        let plan = plan.and_then(|plan| plan.check_devices(devices).map(|()| plan));
         let plan = plan.map_err(|error| cannot_plan(vm, &error))?;
         let mut warnings = Vec::new();
         let finding = platform.ramdisk(vm).and_then(|ramdisk| {

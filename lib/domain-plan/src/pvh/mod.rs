@@ -22,6 +22,9 @@ pub use kernel::PvhKernel;
 /// Where the hole below 4 GiB begins: no memory there, but the local APIC and the special pages.
 const HOLE_START: u64 = 0xfc00_0000 >> PAGE_SHIFT;
 
+/// The frame of every vCPU's local APIC.
+const LOCAL_APIC: u64 = 0xfee00;
+
 /// Where memory goes on above the hole.
 const HIGH_START: u64 = 1 << (32 - PAGE_SHIFT);
 
@@ -141,6 +144,24 @@ impl<'k> PvhPlan<'k> {
         let special = range(special_frame(0), SPECIAL_PAGES.len() as u64);
         let ranges = [range(0, low), special, range(HIGH_START, high)];
         ranges.into_iter().filter(|range| range.pages != PageCount::ZERO).collect()
+    }
+
+    /// Fails if the memory of a device cannot be at the guest frames from `first` on.
+    pub fn check_device(&self, first: Pfn, pages: PageCount) -> Result<(), PlanError> {
+        let (start, end) = (first.raw(), first.raw().saturating_add(pages.raw()));
+        let local_apic = FrameRange { first: Pfn::new(LOCAL_APIC), pages: PageCount::new(1) };
+        let taken = |range: &FrameRange| {
+            range.first.raw() < end && start < range.first.raw().saturating_add(range.pages.raw())
+        };
+        match self.frames().into_iter().chain([local_apic]).find(taken) {
+            Some(range) => Err(PlanError::DeviceOverlap {
+                start,
+                end,
+                taken_start: range.first.raw(),
+                taken_end: range.first.raw().saturating_add(range.pages.raw()),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// All areas with something in them, by ascending frame.

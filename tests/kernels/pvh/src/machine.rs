@@ -67,6 +67,21 @@ pub(crate) fn byte(address: u64) -> u8 {
     unsafe { pointer.read_volatile() }
 }
 
+/// Reads a register of the PC's real-time clock, which has an address port and a data port.
+pub(crate) fn clock_register(number: u8) -> u8 {
+    let value: u8;
+    // SAFETY: a port touches no memory; choosing a register of the clock and reading it changes nothing.
+    unsafe {
+        core::arch::asm!(
+            "out 0x70, al",
+            "in al, 0x71",
+            inout("al") number => value,
+            options(nomem, nostack, preserves_flags),
+        );
+    }
+    value
+}
+
 /// Sets a byte of a page that this kernel shares with others.
 fn set_byte(address: u64, value: u8) {
     let pointer = core::ptr::with_exposed_provenance_mut::<u8>(usize::try_from(address).unwrap_or(0));

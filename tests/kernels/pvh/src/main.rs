@@ -1,5 +1,6 @@
 //! A PVH guest without a runtime: shows what its start info says, and checks that its modules lie in memory as they should: each on
-//! a page of its own, none over another, all within what the memory map calls memory. `modules=` says how many there are to be.
+//! a page of its own, none over another, all within what the memory map calls memory. `modules=` says how many there are to be;
+//! with `has=devices` it uses the real-time clock and two pages of firmware.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -21,7 +22,7 @@ mod kernel {
     use xen_abi::hvm::start_info::{HvmStartInfo, MAGIC, MEMORY_RAM, MemoryRange, Module};
     use zerocopy::{FromBytes, IntoBytes};
 
-    use crate::machine::{Console, byte};
+    use crate::machine::{Console, byte, clock_register};
 
     /// The longest text of which anything is shown.
     const SHOWN: u64 = 64;
@@ -107,12 +108,31 @@ mod kernel {
                 return Err("a module does not lie in memory");
             }
         }
+        if line.argument("has").is_some() {
+            devices(console)?;
+        }
         match line.number("modules") {
             Some(wanted) if wanted != info.nr_modules => {
                 Err("there are more or fewer modules than the command line says")
             }
             _ => Ok(info.nr_modules),
         }
+    }
+
+    /// The real-time clock by its ports, and the firmware's last page by its own number and by another: it has a far jump at its end.
+    fn devices(console: &mut Console) -> Result<(), &'static str> {
+        const VALIDITY: u8 = 13;
+        const POWERED: u8 = 0x80;
+        const RESET: u64 = 0xff0;
+        const FAR_JUMP: u8 = 0xea;
+        if clock_register(VALIDITY) != POWERED {
+            return Err("the clock's ports are not the machine's");
+        }
+        if [0xfffff, 0xfd000].iter().any(|frame| byte((frame << 12) + RESET) != FAR_JUMP) {
+            return Err("the firmware is not where it should be");
+        }
+        let _ = writeln!(console, "the clock and the firmware are there");
+        Ok(())
     }
 
     fn range(info: &HvmStartInfo, index: u32) -> MemoryRange {

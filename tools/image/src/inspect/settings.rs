@@ -20,7 +20,8 @@ pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
     let joined = |items: Vec<String>| Some(items.join(", ")).filter(|text| !text.is_empty());
     let memory = access.io_memory.iter().map(|range| {
         let last = range.first + (range.pages - 1);
-        format!("pages {:#x} to {last:#x}", range.first)
+        let place = range.guest.map_or(String::new(), |guest| format!(" at the guest's {guest:#x}"));
+        format!("pages {:#x} to {last:#x}{place}", range.first)
     });
     let ports = access.io_ports.iter().map(|range| format!("{:#x} to {:#x}", range.first, range.last));
     let interrupts = access.interrupts.iter().map(u32::to_string);

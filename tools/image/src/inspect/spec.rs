@@ -155,6 +155,8 @@ pub struct IoMemoryFacts {
     pub first_page: u64,
     /// How many.
     pub pages: u64,
+    /// Where a PVH guest finds the first; none: by the machine's number.
+    pub guest_page: Option<u64>,
 }
 
 /// Consecutive I/O ports.
@@ -270,7 +272,7 @@ impl From<&Settings> for SettingsFacts {
 
 impl From<&IoMemory> for IoMemoryFacts {
     fn from(range: &IoMemory) -> Self {
-        Self { first_page: range.first, pages: range.pages }
+        Self { first_page: range.first, pages: range.pages, guest_page: range.guest }
     }
 }
 

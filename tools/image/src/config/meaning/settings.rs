@@ -50,20 +50,19 @@ impl Reader<'_> {
 
     pub(super) fn access(&mut self, kind: GuestKind) -> Access {
         let access = Access {
-            io_memory: self.ranges(Key::IoMemory, Self::io_memory),
+            io_memory: self.ranges(Key::IoMemory, |reader, item| reader.io_memory(kind, item)),
             io_ports: self.ranges(Key::IoPorts, Self::io_ports),
             interrupts: self.ranges(Key::Interrupts, Self::interrupt),
         };
-        for key in [Key::IoMemory, Key::IoPorts, Key::Interrupts] {
-            if kind != GuestKind::Pv
-                && let Some(assignment) = self.values.get(&key)
-            {
-                let span = assignment.key.span;
-                self.error(span, format!("{:?} is for PV guests", key.name())).help.push(
-                    "a PVH guest cannot be given devices here: remove the line, or write type = \"pv\""
-                        .into(),
-                );
-            }
+        if kind != GuestKind::Pv
+            && let Some(assignment) = self.values.get(&Key::Interrupts)
+        {
+            let span = assignment.key.span;
+            self.error(span, "\"irqs\" is for PV guests").help.push(
+                "no Xen delivers an interrupt line to a PVH guest, which has no interrupt controller and may not bind lines to event \
+                 channels: have the driver poll, or write type = \"pv\""
+                    .into(),
+            );
         }
         access
     }
@@ -119,11 +118,12 @@ impl Reader<'_> {
         }
     }
 
-    /// `START,NUM`, `START-END` or `START`, in pages.
-    fn io_memory(&mut self, item: &Spanned<Value>) -> Option<IoMemory> {
+    /// `START,NUM`, `START-END` or `START`, in pages; for a PVH guest `@PAGE` behind it.
+    fn io_memory(&mut self, kind: GuestKind, item: &Spanned<Value>) -> Option<IoMemory> {
         let text = self.text_of(Key::IoMemory, IO_MEMORY_FORMS, item)?;
         let text = self.without_word(item.span, &text)?;
-        if let Some((_, frame)) = text.split_once('@') {
+        let (text, frame) = text.split_once('@').map_or((text, None), |(text, frame)| (text, Some(frame)));
+        if let Some(frame) = frame.filter(|_| kind == GuestKind::Pv) {
             let message = format!("a page of the guest's own (\"@{frame}\") means nothing to a PV guest");
             self.error(item.span, message).help.push(
                 "it maps the machine's pages by their own numbers: leave out what follows the @".into(),
@@ -135,13 +135,15 @@ impl Reader<'_> {
             (None, Some((first, last))) => hexadecimal(first).zip(hexadecimal(last)).and_then(pages_between),
             (None, None) => hexadecimal(text).map(|first| (first, 1)),
         };
-        let Some((first, pages)) = range else {
+        let guest = frame.map(hexadecimal);
+        let Some((first, pages)) = range.filter(|_| guest != Some(None)) else {
+            let text = frame.map_or_else(|| text.to_owned(), |frame| format!("{text}@{frame}"));
             self.error(item.span, format!("{text:?} is no range of I/O memory"))
                 .help
                 .push(IO_MEMORY_FORMS.into());
             return None;
         };
-        let range = IoMemory { first, pages };
+        let range = IoMemory { first, pages, guest: guest.flatten() };
         match range.validate() {
             Ok(()) => Some(range),
             Err(error) => {
