@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use hypercall::{CallError, WindowError, XenVersion};
+use hypercall::{CallError, GuestKinds, WindowError, XenVersion};
 use thiserror::Error;
 use xen_abi::{DomId, Errno, PageCount, Port};
 
@@ -95,6 +95,26 @@ pub enum BuildError {
     NoPvh {
         /// What is missing.
         missing: &'static str,
+    },
+    /// This Xen runs no 32-bit PV guests.
+    #[error(
+        "step=create: the kernel is a 32-bit PV kernel, and this Xen runs no such guests: it offers {offered}; use a 64-bit kernel, or \
+         type = \"pvh\" if the kernel has the note PHYS32_ENTRY, or a Xen that is built with CONFIG_PV32 and not started with pv=no-32"
+    )]
+    NoPv32 {
+        /// What it runs.
+        offered: GuestKinds,
+    },
+    /// A 32-bit guest got memory whose address it cannot be told.
+    #[error(
+        "step=load: Xen has put {what} of the 32-bit domain {domain} above 4 GiB, which it cannot be told: restart the machine, or use \
+         a 64-bit kernel"
+    )]
+    OutOfReach {
+        /// The domain.
+        domain: DomId,
+        /// What is out of its reach.
+        what: &'static str,
     },
     /// This Xen is older than what a VM's file asks for.
     #[error("step=create: Xen {xen} has no `{setting}`: use Xen {since} or newer, or remove the line")]
@@ -211,9 +231,9 @@ impl BuildError {
             Self::Port { .. } => Step::Ports,
             Self::NoLabels => Step::Label,
             Self::Processor { .. } | Self::NoLeaf { .. } => Step::Processor,
-            Self::NoPvh { .. } | Self::TooOld { .. } => Step::Create,
+            Self::NoPvh { .. } | Self::NoPv32 { .. } | Self::TooOld { .. } => Step::Create,
             Self::NoShares { .. } => Step::Place,
-            Self::Over => Step::Load,
+            Self::Over | Self::OutOfReach { .. } => Step::Load,
             Self::NoState { .. } => Step::Vcpu,
         }
     }

@@ -6,6 +6,7 @@ use domain_plan::{Area, AreaKind, FrameRange, P2m, PvPlan, StartOfDay, mask_upca
 use hypercall::{FrameWindow, RawHypercall, Xen};
 use xen_abi::hvm::start_info::MEMORY_RAM;
 use xen_abi::memory::MapEntry;
+use xen_abi::pv32::VcpuGuestContext32;
 use xen_abi::{DomId, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, Port, VcpuId};
 
 use crate::labels::find_labels;
@@ -82,20 +83,24 @@ impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives it what its settings say.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvPlan<'_>) -> Result<Self, BuildError> {
         check_release(xen, &spec.settings)?;
+        if plan.address_size().is_32_bit() {
+            let offered = xen.guest_kinds().map_err(BuildError::call(Step::Create))?;
+            if !offered.pv32 {
+                return Err(BuildError::NoPv32 { offered });
+            }
+        }
         let labels = find_labels(xen, &spec.settings.labels)?;
         let request = spec.pv_request(labels.creation);
         let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
         let domain = Guarded::new(xen, domid, labels);
         xen.set_max_vcpus(domid, spec.vcpus).map_err(BuildError::call(Step::Limits))?;
         xen.set_max_memory(domid, spec.max_memory).map_err(BuildError::call(Step::Limits))?;
-        if spec.max_memory > plan.memory() {
-            // A guest that asks Xen for its memory map, as Linux does, keeps room for what it may grow to.
-            let size = (spec.max_memory.raw() << PAGE_SHIFT).into();
-            let map = [MapEntry { size, kind: MEMORY_RAM.into(), ..MapEntry::default() }];
-            xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Limits))?;
+        if plan.address_size().is_32_bit() {
+            // While the domain has no memory; and before its CPUID is set, which Xen works out anew here.
+            xen.make_32_bit(domid).map_err(BuildError::call(Step::Limits))?;
         }
         if spec.max_memory > plan.memory() {
-            // Linux asks Xen for its memory map, and keeps room for what it may grow to.
+            // A guest that asks Xen for its memory map, as Linux does, keeps room for what it may grow to.
             let size = (spec.max_memory.raw() << PAGE_SHIFT).into();
             let map = [MapEntry { size, kind: MEMORY_RAM.into(), ..MapEntry::default() }];
             xen.set_memory_map(domid, &map).map_err(BuildError::call(Step::Limits))?;
@@ -174,7 +179,10 @@ impl<'x, H: RawHypercall> Loading<'x, H> {
         window: &mut impl FrameWindow,
         plan: &PvPlan<'_>,
     ) -> Result<Loaded<'x, H>, BuildError> {
-        let Populated { domain, p2m, ports, .. } = self.populated;
+        let Populated { domain, p2m, ports, shared_info } = self.populated;
+        if let Some(what) = plan.out_of_reach(&p2m, shared_info) {
+            return Err(BuildError::OutOfReach { domain: domain.domid(), what });
+        }
         if let Some(frame) = plan.hypercall_page() {
             let domid = domain.domid();
             let what = "the hypercall page";
@@ -285,9 +293,16 @@ impl<'x, H: RawHypercall> Loaded<'x, H> {
         let console_frame = frame(AreaKind::Console).ok_or(no_frame("the console ring"))?;
         let start_info = frame(AreaKind::StartInfo).ok_or(no_frame("the start info"))?;
         let store = frame(AreaKind::XenStore).zip(ports.store).map(|(frame, port)| Ring { frame, port });
-        xen.pin_l4(domid, top).map_err(BuildError::call(Step::Seal))?;
         let context = plan.vcpu_context(&p2m);
-        xen.set_vcpu_context(domid, VcpuId::BOOT, &context).map_err(BuildError::call(Step::Vcpu))?;
+        let (sealed, started) = (BuildError::call(Step::Seal), BuildError::call(Step::Vcpu));
+        if plan.address_size().is_32_bit() {
+            xen.pin_l3(domid, top).map_err(sealed)?;
+            let context = VcpuGuestContext32::narrow(&context);
+            xen.set_vcpu_context_32(domid, VcpuId::BOOT, &context).map_err(started)?;
+        } else {
+            xen.pin_l4(domid, top).map_err(sealed)?;
+            xen.set_vcpu_context(domid, VcpuId::BOOT, &context).map_err(started)?;
+        }
         Ok(Sealed { domain, start_info, console_frame, console: ports.console, store, runs: p2m.runs() })
     }
 }

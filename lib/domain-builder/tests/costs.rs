@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use domain_builder::{DomainSpec, Servers, build_pv, build_pvh};
-use domain_plan::{GuestPlan, GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
+use domain_plan::{AddressSize, GuestPlan, GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
 use hypercall::Xen;
 use protocols::Settings;
 use xen_abi::{GuestVirt, PageCount};
@@ -50,6 +50,7 @@ const FIRST: u64 = 1 << 20;
 fn pv_plan<'k>(bytes: &'k [u8], guest: &Guest, request: &GuestRequest<'_>, memory_size: u64) -> PvPlan<'k> {
     let base = if guest.linux { 0xffff_ffff_8000_0000 } else { 0 };
     let kernel = PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(base),
         entry: GuestVirt::new(base + FIRST),
         loads: vec![Load { address: FIRST, bytes: bytes.into(), memory_size }],

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use domain_builder::{BuildError, DomainSpec, Sealed, Servers, Step, build_pv};
-use domain_plan::{GuestRequest, Load, PvKernel, PvPlan};
+use domain_plan::{AddressSize, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::{Enforcement, Xen};
 use protocols::Settings;
 use protocols::settings::Labels;
@@ -18,6 +18,7 @@ const BUILT: &str = "system_u:system_r:nomigrate_t";
 fn plan() -> PvPlan<'static> {
     let load = Load { address: 1 << 20, bytes: CODE[..].into(), memory_size: 16 << 10 };
     let kernel = PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(0),
         entry: GuestVirt::new(1 << 20),
         loads: vec![load],

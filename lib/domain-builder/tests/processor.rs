@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv, build_pvh};
-use domain_plan::{GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
+use domain_plan::{AddressSize, GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
 use hypercall::Xen;
 use protocols::Settings;
 use protocols::settings::{CpuidChange, NO_SUBLEAF, Processor, Register, TscMode};
@@ -35,6 +35,7 @@ fn build(machine: &Machine, kind: Kind, vcpus: u32, processor: Processor) -> Res
     let sealed = match kind {
         Kind::Pv => {
             let kernel = PvKernel {
+                address_size: AddressSize::Bits64,
                 base: GuestVirt::new(0),
                 entry: GuestVirt::new(TEXT),
                 loads: vec![load],

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use domain_builder::{BuildError, DomainSpec, Ring, Sealed, Servers, build_pv, build_pvh};
-use domain_plan::{GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
+use domain_plan::{AddressSize, GuestRequest, Load, PvKernel, PvPlan, PvhKernel, PvhPlan};
 use event_channel::LocalPort;
 use grant_table::{Access, GrantError, Mapping};
 use hypercall::{SharedMemory, Xen};
@@ -50,6 +50,7 @@ fn build<'x>(
         return build_pvh(xen, &mut window, &spec, &plan, &[], |_, _| ());
     }
     let kernel = PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(0),
         entry: GuestVirt::new(ENTRY),
         loads: loads(),

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
-use domain_plan::{GuestRequest, Load, PvKernel, PvPlan};
+use domain_plan::{AddressSize, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
 use protocols::settings::{
@@ -16,6 +16,7 @@ const TEXT: u64 = 1 << 20;
 
 fn plan(image: &[u8]) -> PvPlan<'_> {
     let kernel = PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(0),
         entry: GuestVirt::new(TEXT),
         loads: vec![Load { address: TEXT, bytes: image.into(), memory_size: 16 << 10 }],

@@ -6,7 +6,7 @@
 )]
 
 use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pv};
-use domain_plan::{AreaKind, GuestRequest, Load, PvKernel, PvPlan};
+use domain_plan::{AddressSize, AreaKind, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
 use xen_abi::start_info::StartFlags;
@@ -30,6 +30,7 @@ fn ramdisk() -> Vec<u8> {
 /// A kernel that asks for everything that Linux asks for.
 fn linux(bytes: &[u8]) -> PvKernel<'_> {
     PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(LINUX_BASE),
         entry: GuestVirt::new(LINUX_BASE + TEXT),
         loads: vec![Load { address: TEXT, bytes: bytes.into(), memory_size: 5 << 20 }],
@@ -42,6 +43,7 @@ fn linux(bytes: &[u8]) -> PvKernel<'_> {
 /// A kernel that asks for nothing.
 fn plain(bytes: &[u8]) -> PvKernel<'_> {
     PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(0),
         entry: GuestVirt::new(TEXT),
         loads: vec![Load { address: TEXT, bytes: bytes.into(), memory_size: 16 << 10 }],

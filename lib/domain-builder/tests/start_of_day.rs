@@ -76,6 +76,7 @@ impl Shape {
 
     fn pv(&self) -> PvKernel<'_> {
         PvKernel {
+            address_size: domain_plan::AddressSize::Bits64,
             base: GuestVirt::new(self.base),
             entry: GuestVirt::new(self.base + self.loads()[0].address),
             loads: self.loads(),

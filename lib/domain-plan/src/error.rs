@@ -29,6 +29,11 @@ pub enum PlanError {
     /// The guest has no memory at all, or more than page numbers can count.
     #[error("a guest of {0} pages cannot be planned; give it between 1 page and 16 TiB")]
     MemorySize(PageCount),
+    /// A 32-bit guest has more memory than it can count.
+    #[error(
+        "a 32-bit guest of {0} pages cannot be planned: PAE reaches 64 GiB; give it less, or use a 64-bit kernel"
+    )]
+    MemorySize32(PageCount),
     /// The kernel's addresses do not lie at or above the base that its notes give.
     #[error(
         "the kernel occupies [{start:#x}..{end:#x}) but says that its address space starts at {base:#x} (VIRT_BASE, PADDR_OFFSET): \
@@ -56,6 +61,19 @@ pub enum PlanError {
          [0xffff800000000000..0xffff880000000000) for itself, and addresses have to be canonical"
     )]
     Unmappable {
+        /// What was to be mapped.
+        what: &'static str,
+        /// First byte.
+        start: u64,
+        /// Byte behind it.
+        end: u64,
+    },
+    /// An address cannot be used by a 32-bit PV guest.
+    #[error(
+        "{what} [{start:#x}..{end:#x}) lies outside of what a 32-bit PV guest may map: addresses from 0xf5800000 on are Xen's; \
+         make the RAM disk or the memory smaller, or link the kernel to a lower VIRT_BASE"
+    )]
+    Unmappable32 {
         /// What was to be mapped.
         what: &'static str,
         /// First byte.

@@ -10,14 +10,14 @@ use crate::{Area, GuestRequest, PlanError, PvKernel, PvPlan, PvhKernel, PvhPlan,
 /// The start-of-day picture of a guest, PV or PVH.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestPlan<'k> {
-    /// Of a 64-bit PV guest.
+    /// Of a PV guest.
     Pv(PvPlan<'k>),
     /// Of a PVH guest.
     Pvh(PvhPlan<'k>),
 }
 
 impl<'k> GuestPlan<'k> {
-    /// Plans a 64-bit PV guest that starts `image`.
+    /// Plans a PV guest that starts `image`.
     pub fn pv(image: &KernelImage<'k>, request: &GuestRequest<'_>) -> Result<Self, PlanError> {
         PvPlan::new(PvKernel::from_image(image)?, request).map(Self::Pv)
     }

@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use kernel_image::{KernelImage, Symbols};
+use kernel_image::{AddressSize, KernelImage, Symbols};
 use xen_abi::{GuestVirt, PAGE_SIZE};
 
 use crate::PlanError;
@@ -26,9 +26,11 @@ impl Load<'_> {
     }
 }
 
-/// A 64-bit PV kernel, as its program headers and notes describe it.
+/// A PV kernel, as its program headers and notes describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PvKernel<'k> {
+    /// How wide its addresses are.
+    pub address_size: AddressSize,
     /// Virtual address that pseudo-physical address 0 is mapped at.
     pub base: GuestVirt,
     /// Virtual address of the first instruction.
@@ -53,6 +55,7 @@ impl<'k> PvKernel<'k> {
             load.address = start.checked_sub(base).ok_or(PlanError::BelowBase { start, end, base })?;
         }
         Ok(Self {
+            address_size: layout.address_size,
             base: GuestVirt::new(layout.virt_base),
             entry: GuestVirt::new(layout.entry),
             loads,
@@ -67,10 +70,11 @@ impl<'k> PvKernel<'k> {
         extent_of(&self.loads)
     }
 
-    /// The INIT_P2M address, if it is one that the interface allows: below the base, and page aligned. Others are
+    /// The INIT_P2M address, if it is one that the interface allows: below the base, page aligned, and of a 64-bit kernel. Others are
     /// ignored, as they are by Xen's own builder.
     pub(crate) fn usable_init_p2m(&self) -> Option<GuestVirt> {
-        self.init_p2m.filter(|address| *address < self.base && address.raw().is_multiple_of(PAGE_SIZE as u64))
+        let wanted = self.init_p2m.filter(|_| !self.address_size.is_32_bit());
+        wanted.filter(|address| *address < self.base && address.raw().is_multiple_of(PAGE_SIZE as u64))
     }
 }
 

@@ -30,6 +30,7 @@ pub use areas::{Area, AreaKind};
 pub use error::PlanError;
 pub use guest::GuestPlan;
 pub use kernel::{Load, PvKernel};
+pub use kernel_image::AddressSize;
 pub use p2m::P2m;
 pub use pv::{GuestRequest, Module, PvPlan};
 pub use pvh::{FrameRange, PvhKernel, PvhPlan, Vcpus};

@@ -73,10 +73,10 @@ impl P2m {
         })
     }
 
-    /// Fills `bytes` with the guest's p2m list from `first` on: one MFN of 8 bytes for each PFN, all ones where there is
-    /// no memory.
-    pub fn fill(&self, first: Pfn, bytes: &mut [u8]) {
-        let (mut entries, _) = bytes.as_chunks_mut::<8>();
+    /// Fills `bytes` with the guest's p2m list from `first` on: one MFN of `WORD` bytes, 8 or for a 32-bit guest 4, for each PFN, all ones
+    /// where there is no memory.
+    pub fn fill<const WORD: usize>(&self, first: Pfn, bytes: &mut [u8]) {
+        let (mut entries, _) = bytes.as_chunks_mut::<WORD>();
         let mut pfn = first.raw();
         // Run by run, so that an entry costs an addition and a store: the list has one for each page of a guest of many GiB.
         while let Some(run) = self.run(pfn) {
@@ -86,15 +86,20 @@ impl P2m {
             let (now, rest) = entries.split_at_mut(count);
             let start = run.mfn.wrapping_add(skipped);
             for (entry, mfn) in now.iter_mut().zip(start..) {
-                *entry = mfn.to_le_bytes();
+                *entry = low_bytes(mfn);
             }
             if rest.is_empty() {
                 return;
             }
             (entries, pfn) = (rest, pfn.saturating_add(count as u64));
         }
-        entries.fill(Mfn::INVALID.raw().to_le_bytes());
+        entries.fill(low_bytes(Mfn::INVALID.raw()));
     }
+}
+
+/// The low bytes of a number, of which there are at most eight.
+fn low_bytes<const COUNT: usize>(number: u64) -> [u8; COUNT] {
+    number.to_le_bytes().first_chunk().copied().unwrap_or([0; COUNT])
 }
 
 #[cfg(test)]
@@ -119,8 +124,11 @@ mod tests {
         let mut p2m = P2m::new();
         p2m.push(Mfn::new(7), PageCount::new(2));
         let mut bytes = [0; 32];
-        p2m.fill(Pfn::new(1), &mut bytes);
+        p2m.fill::<8>(Pfn::new(1), &mut bytes);
         assert_eq!(bytes[..8], 8_u64.to_le_bytes());
+        assert_eq!(bytes[8..], [0xff; 24]);
+        p2m.fill::<4>(Pfn::new(0), &mut bytes);
+        assert_eq!(bytes[..8], [7, 0, 0, 0, 8, 0, 0, 0]);
         assert_eq!(bytes[8..], [0xff; 24]);
     }
 

@@ -1,4 +1,4 @@
-//! Planning a 64-bit PV guest.
+//! Planning a PV guest.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,7 @@ use xen_abi::start_info::MAX_COMMAND_LINE;
 use xen_abi::{GuestVirt, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn};
 
 use crate::areas::Allocator;
-use crate::{Area, AreaKind, MappedRange, PageTables, PlanError, PvKernel};
+use crate::{AddressSize, Area, AreaKind, MappedRange, PageTables, PlanError, PvKernel};
 
 /// The initial mapping ends at a multiple of this (public/xen.h).
 const MAPPING_ALIGNMENT: u64 = 4 << 20;
@@ -14,11 +14,11 @@ const MAPPING_ALIGNMENT: u64 = 4 << 20;
 /// What the initial mapping has at least behind the boot stack (public/xen.h).
 const MAPPING_SLACK: PageCount = PageCount::new((512 << 10) >> PAGE_SHIFT);
 
-/// Bytes of one entry of a p2m list.
-const P2M_ENTRY: u64 = 8;
-
 /// The most memory that can be planned: 16 TiB, what Xen supports for a 64-bit PV guest.
 const MAX_MEMORY: PageCount = PageCount::new(1 << 32);
+
+/// The same for a 32-bit guest: 64 GiB, which is what PAE reaches.
+const MAX_MEMORY_32: PageCount = PageCount::new(1 << 24);
 
 /// What is asked for, besides the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Module<'r> {
     pub command_line: &'r str,
 }
 
-/// The start-of-day picture of a 64-bit PV guest.
+/// The start-of-day picture of a PV guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PvPlan<'k> {
     pub(crate) kernel: PvKernel<'k>,
@@ -60,6 +60,9 @@ impl<'k> PvPlan<'k> {
     pub fn new(kernel: PvKernel<'k>, request: &GuestRequest<'_>) -> Result<Self, PlanError> {
         if request.memory == PageCount::ZERO || request.memory > MAX_MEMORY {
             return Err(PlanError::MemorySize(request.memory));
+        }
+        if kernel.address_size.is_32_bit() && request.memory > MAX_MEMORY_32 {
+            return Err(PlanError::MemorySize32(request.memory));
         }
         if request.command_line.len() >= MAX_COMMAND_LINE {
             return Err(PlanError::CommandLine { length: request.command_line.len() });
@@ -96,6 +99,11 @@ impl<'k> PvPlan<'k> {
     /// The page tables.
     pub fn tables(&self) -> &PageTables {
         &self.tables
+    }
+
+    /// How wide its addresses are.
+    pub fn address_size(&self) -> AddressSize {
+        self.kernel.address_size
     }
 
     /// The kernel.
@@ -160,7 +168,7 @@ fn with_least_memory(error: PlanError, kernel: &PvKernel<'_>, request: &GuestReq
 /// Places all areas, in the order that public/xen.h lays down.
 fn place(kernel: &PvKernel<'_>, request: &GuestRequest<'_>) -> Result<(Vec<Area>, PageTables), PlanError> {
     let mut memory = Allocator::new(request.memory, kernel.base.raw());
-    let mut tables = PageTables::new();
+    let mut tables = PageTables::new(kernel.address_size);
     let (start, end) = kernel.extent()?;
     memory.pad_to(Pfn::new(start >> PAGE_SHIFT))?;
     memory.take(AreaKind::Kernel, PageCount::for_bytes(end.saturating_sub(start)))?;
@@ -169,7 +177,7 @@ fn place(kernel: &PvKernel<'_>, request: &GuestRequest<'_>) -> Result<(Vec<Area>
     if !kernel.unmapped_ramdisk {
         memory.take(AreaKind::Ramdisk, ramdisk)?;
     }
-    let p2m = PageCount::for_bytes(request.memory.raw().saturating_mul(P2M_ENTRY));
+    let p2m = PageCount::for_bytes(request.memory.raw().saturating_mul(kernel.address_size.word()));
     let init_p2m = kernel.usable_init_p2m();
     if init_p2m.is_none() {
         memory.take(AreaKind::P2m, p2m)?;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use xen_abi::mmu::{Pte, TABLE_ENTRIES};
+use xen_abi::pv32::{self, StartInfo32};
 use xen_abi::shared_info::SharedInfo;
 use xen_abi::start_info::{MAGIC, StartFlags, StartInfo};
 use xen_abi::vcpu::{
@@ -12,7 +13,7 @@ use xen_abi::{GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::kernel::{copy_and_clear, fill_loads};
-use crate::{Area, AreaKind, FrameRange, P2m, PvPlan};
+use crate::{AddressSize, Area, AreaKind, FrameRange, P2m, PvPlan};
 
 /// Reset values of the debug registers.
 const DR6_RESET: u64 = 0xffff_0ff0;
@@ -21,8 +22,8 @@ const DR7_RESET: u64 = 0x400;
 /// RFLAGS with interrupts enabled, which for a PV guest is all that is kept there.
 const RFLAGS_IF: u64 = 1 << 9;
 
-/// `log2` of the bytes of an entry of a p2m list.
-const P2M_ENTRY_SHIFT: u32 = 3;
+/// The first machine address that a word of 32 bits cannot hold.
+const FOUR_GIB: u64 = 1 << 32;
 
 /// What has to be known besides the plan to write a guest's memory.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +58,19 @@ impl PvPlan<'_> {
                 let rest = usize::try_from(offset).ok().and_then(|offset| start.ramdisk.get(offset..));
                 copy_and_clear(bytes, rest.unwrap_or_default());
             }
-            AreaKind::P2m => start.p2m.fill(Pfn::new(offset >> P2M_ENTRY_SHIFT), bytes),
-            AreaKind::StartInfo => copy_and_clear(bytes, self.start_info(start).as_bytes()),
+            AreaKind::P2m => match self.kernel.address_size {
+                AddressSize::Bits64 => start.p2m.fill::<8>(Pfn::new(offset >> 3), bytes),
+                AddressSize::Bits32 { .. } => start.p2m.fill::<4>(Pfn::new(offset >> 2), bytes),
+            },
+            AreaKind::StartInfo => {
+                let info = self.start_info(start);
+                match self.kernel.address_size {
+                    AddressSize::Bits64 => copy_and_clear(bytes, info.as_bytes()),
+                    AddressSize::Bits32 { .. } => {
+                        copy_and_clear(bytes, StartInfo32::narrow(&info).as_bytes())
+                    }
+                }
+            }
             AreaKind::PageTables | AreaKind::P2mTables => {
                 self.fill_tables(area, first_page, bytes, start.p2m);
             }
@@ -102,10 +114,11 @@ impl PvPlan<'_> {
         self.area(kind).and_then(|area| p2m.mfn(area.first)).map_or(0, Mfn::raw)
     }
 
-    /// What the guest is told (public/xen.h, `struct start_info`).
+    /// What the guest is told (public/xen.h, `struct start_info`); a 32-bit guest gets it narrowed ([`StartInfo32`]).
     pub fn start_info(&self, start: &StartOfDay<'_>) -> StartInfo {
         let mut info = StartInfo::zeroed();
-        copy_and_clear(&mut info.magic, MAGIC);
+        let magic = if self.kernel.address_size.is_32_bit() { pv32::MAGIC } else { MAGIC };
+        copy_and_clear(&mut info.magic, magic);
         copy_and_clear(&mut info.cmd_line, &self.command_line);
         info.nr_pages = self.memory.raw();
         info.shared_info = start.shared_info.raw();
@@ -139,7 +152,8 @@ impl PvPlan<'_> {
         info.nr_p2m_frames = list.pages.raw().saturating_add(tables.raw());
     }
 
-    /// What the boot vCPU starts with (public/xen.h; other vCPUs are started by the guest).
+    /// What the boot vCPU starts with (public/xen.h; other vCPUs are started by the guest); that of a 32-bit guest is to be narrowed
+    /// ([`pv32::VcpuGuestContext32`]).
     pub fn vcpu_context(&self, p2m: &P2m) -> VcpuGuestContext {
         let mut context = VcpuGuestContext::zeroed();
         let stack = self.virt(AreaKind::BootStack).wrapping_add(PAGE_SIZE as u64);
@@ -148,23 +162,51 @@ impl PvPlan<'_> {
         context.user_regs.rsp = stack;
         context.user_regs.rsi = self.virt(AreaKind::StartInfo);
         context.user_regs.rflags = RFLAGS_IF;
-        context.user_regs.cs = FLAT_KERNEL_CS;
-        context.user_regs.ss = FLAT_KERNEL_SS;
+        let (cs, ss, data) = match self.kernel.address_size {
+            AddressSize::Bits64 => (FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_KERNEL_DS),
+            AddressSize::Bits32 { .. } => (pv32::FLAT_KERNEL_CS, pv32::FLAT_KERNEL_DS, pv32::FLAT_KERNEL_DS),
+        };
+        (context.user_regs.cs, context.user_regs.ss) = (cs, ss);
         for segment in [
             &mut context.user_regs.ds,
             &mut context.user_regs.es,
             &mut context.user_regs.fs,
             &mut context.user_regs.gs,
         ] {
-            *segment = FLAT_KERNEL_DS;
+            *segment = data;
         }
-        context.kernel_ss = u64::from(FLAT_KERNEL_SS);
+        context.kernel_ss = u64::from(ss);
         context.kernel_sp = stack;
         let [_, _, _, cr3, ..] = &mut context.ctrlreg;
-        *cr3 = self.top_table(p2m).and_then(Mfn::address).map_or(0, MachineAddr::raw);
+        *cr3 = self.cr3(p2m);
+        if self.kernel.address_size == (AddressSize::Bits32 { extended_cr3: true }) {
+            context.vm_assist = pv32::VM_ASSIST_PAE_EXTENDED_CR3;
+        }
         let [.., dr6, dr7] = &mut context.debugreg;
         (*dr6, *dr7) = (DR6_RESET, DR7_RESET);
         context
+    }
+
+    /// The register that holds the top-level page table.
+    fn cr3(&self, p2m: &P2m) -> u64 {
+        let top = self.top_table(p2m);
+        match self.kernel.address_size {
+            AddressSize::Bits64 => top.and_then(Mfn::address).map_or(0, MachineAddr::raw),
+            AddressSize::Bits32 { .. } => top.map_or(0, |top| pv32::cr3_of_frame(top.raw())),
+        }
+    }
+
+    /// What a 32-bit guest cannot be told of, because the machine's memory it is in is out of the reach of its words.
+    pub fn out_of_reach(&self, p2m: &P2m, shared_info: MachineAddr) -> Option<&'static str> {
+        let AddressSize::Bits32 { extended_cr3 } = self.kernel.address_size else { return None };
+        let top = self.top_table(p2m).and_then(Mfn::address).map_or(0, MachineAddr::raw);
+        if shared_info.raw() >= FOUR_GIB {
+            Some("the page that Xen shares with it")
+        } else if top >= FOUR_GIB && !extended_cr3 {
+            Some("its top page table, and the kernel's PAE_MODE has no extended CR3")
+        } else {
+            None
+        }
     }
 
     /// The machine frame of the top-level page table.

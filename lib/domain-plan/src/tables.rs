@@ -6,9 +6,10 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use kernel_image::AddressSize;
 use x86_64::VirtAddr;
 use xen_abi::mmu::{Pte, PteFlags, TABLE_ENTRIES};
-use xen_abi::{GuestVirt, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn};
+use xen_abi::{GuestVirt, Mfn, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn, pv32};
 
 use crate::{FrameRange, P2m, PlanError};
 
@@ -24,8 +25,13 @@ const INDEX_BITS: u32 = 9;
 /// First and last top-level entry that Xen keeps for itself (`HYPERVISOR_VIRT_START`, `HYPERVISOR_VIRT_END`).
 const XEN_SLOTS: core::ops::RangeInclusive<u64> = 256..=271;
 
-/// The top level of a 64-bit address space.
-const TOP: u32 = 4;
+/// The table of level 2 that a 32-bit guest always has: Xen puts its own entries at the end of the last GiB.
+const LAST_GIB: (u32, u64) = (2, 3 << 30);
+
+/// The top level of an address space.
+const fn top_level(address_size: AddressSize) -> u32 {
+    if address_size.is_32_bit() { 3 } else { 4 }
+}
 
 /// A run of pages that is mapped one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +60,17 @@ impl MappedRange {
         self.first.checked_add(PageCount::new(address.wrapping_sub(start) >> PAGE_SHIFT))
     }
 
-    /// Fails unless a 64-bit PV guest may map this range.
-    fn check(&self, what: &'static str) -> Result<(), PlanError> {
+    /// Fails unless a PV guest may map this range.
+    fn check(&self, what: &'static str, address_size: AddressSize) -> Result<(), PlanError> {
+        if address_size.is_32_bit() {
+            let (start, end) = self.span();
+            let fits = start == self.virt.raw() && end <= pv32::HYPERVISOR_VIRT_START;
+            return if fits { Ok(()) } else { Err(PlanError::Unmappable32 { what, start, end }) };
+        }
+        self.check_64(what)
+    }
+
+    fn check_64(&self, what: &'static str) -> Result<(), PlanError> {
         let start = self.virt.raw();
         let bytes = self.pages.bytes().ok_or(PlanError::Overflow { what })?;
         let last = start.wrapping_add(bytes.saturating_sub(1));
@@ -74,7 +89,7 @@ impl MappedRange {
 /// One page table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// 1 for tables of pages, 4 for the top.
+    /// 1 for tables of pages, 4 for the top, or 3 in a 32-bit guest.
     pub level: u32,
     /// The first translated address (48 bits) that it is responsible for.
     pub base: u64,
@@ -88,8 +103,9 @@ const fn entry_shift(level: u32) -> u32 {
 }
 
 /// All tables, and what they map.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageTables {
+    address_size: AddressSize,
     ranges: Vec<MappedRange>,
     /// By ascending frame; the top-level table is the first.
     tables: Vec<Table>,
@@ -99,8 +115,8 @@ pub struct PageTables {
 
 impl PageTables {
     /// No tables, nothing mapped.
-    pub(crate) const fn new() -> Self {
-        Self { ranges: Vec::new(), tables: Vec::new(), index: BTreeMap::new() }
+    pub(crate) const fn new(address_size: AddressSize) -> Self {
+        Self { address_size, ranges: Vec::new(), tables: Vec::new(), index: BTreeMap::new() }
     }
 
     /// What is mapped.
@@ -129,12 +145,15 @@ impl PageTables {
     /// The tables that mapping `range` takes and that do not exist yet, from the top down, by address within a level.
     fn missing<'a>(&'a self, range: &MappedRange) -> impl Iterator<Item = (u32, u64)> + 'a {
         let (start, end) = range.span();
-        (1..=TOP).rev().flat_map(move |level| {
+        (1..=top_level(self.address_size)).rev().flat_map(move |level| {
             // One table covers as much as one entry of the level above.
             let shift = entry_shift(level.saturating_add(1));
-            let numbers = (start >> shift)..=(end.saturating_sub(1) >> shift);
-            numbers
+            let last = end.saturating_sub(1) >> shift;
+            let always = (self.address_size.is_32_bit() && LAST_GIB.0 == level).then_some(LAST_GIB);
+            let always = always.filter(|(_, base)| base >> shift > last);
+            ((start >> shift)..=last)
                 .map(move |number| (level, number << shift))
+                .chain(always)
                 .filter(|place| !self.index.contains_key(place))
         })
     }
@@ -154,7 +173,7 @@ impl PageTables {
         what: &'static str,
         frame: Pfn,
     ) -> Result<(), PlanError> {
-        range.check(what)?;
+        range.check(what, self.address_size)?;
         let missing: Vec<_> = self.missing(&range).collect();
         for ((level, base), number) in missing.into_iter().zip(0..) {
             let frame = frame

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use domain_plan::{AreaKind, GuestRequest, Load, P2m, PvKernel, PvPlan, StartOfDay, mask_upcalls};
+use domain_plan::{
+    AddressSize, AreaKind, GuestRequest, Load, P2m, PvKernel, PvPlan, StartOfDay, mask_upcalls,
+};
 use proptest::prelude::*;
 use xen_abi::mmu::{Pte, PteFlags};
 use xen_abi::shared_info::SharedInfo;
@@ -20,6 +22,7 @@ const LINUX_P2M: u64 = 0x80_0000_0000;
 
 fn kernel(base: u64, start: u64, bytes: &[u8], memory_size: u64) -> PvKernel<'_> {
     PvKernel {
+        address_size: AddressSize::Bits64,
         base: GuestVirt::new(base),
         entry: GuestVirt::new(base + start),
         loads: vec![Load { address: start, bytes: bytes.into(), memory_size }],
@@ -362,6 +365,7 @@ proptest! {
         p2m in any::<Option<u64>>(), page in any::<Option<u64>>(), memory in any::<u64>(), ramdisk in any::<Option<u64>>(),
     ) {
         let kernel = PvKernel {
+            address_size: AddressSize::Bits64,
             base: GuestVirt::new(base & !0xfff),
             entry: GuestVirt::new(entry),
             loads: vec![Load { address, bytes: b"x"[..].into(), memory_size: size }],

@@ -7,7 +7,7 @@ use xen_abi::domctl::{Command, Domctl};
 use xen_abi::number::HypercallNumber;
 use xen_abi::sched::{SCHEDOP_SHUTDOWN, Shutdown};
 use xen_abi::sysctl::{MachineMemory, Sysctl, SysctlVersion, XEN_SYSCTL_PHYSINFO};
-use xen_abi::version::{EXTRAVERSION_LEN, XENVER_EXTRAVERSION};
+use xen_abi::version::{EXTRAVERSION_LEN, XENVER_CAPABILITIES, XENVER_EXTRAVERSION};
 use xen_abi::{
     DomId, Errno, console, event_channel, flask, grant_table, hvm, memory, physdev, platform, sysctl,
 };
@@ -47,6 +47,7 @@ pub fn call_name(number: HypercallNumber, first_word: u32) -> &'static str {
         HypercallNumber::HVM_OP => hvm::name(first_word),
         HypercallNumber::PHYSDEV_OP => physdev::name(first_word),
         HypercallNumber::XSM_OP => flask::name(first_word),
+        HypercallNumber::XEN_VERSION if first_word == XENVER_CAPABILITIES => "XENVER_capabilities",
         other => other.name(),
     }
 }

@@ -7,7 +7,7 @@ use xen_abi::memory::{
     XENMEM_ACQUIRE_RESOURCE, XENMEM_CLAIM_PAGES, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
     XENMEM_POPULATE_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
-use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L4_TABLE, MmuextOp};
+use xen_abi::mmu::{MMU_UPDATE_PREEMPTED, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE, MmuextOp};
 use xen_abi::number::HypercallNumber;
 use xen_abi::{DomId, Errno, Mfn, PageCount};
 
@@ -126,15 +126,23 @@ impl<H: RawHypercall> Xen<H> {
 
     /// Makes `table` of `domain`, and every table below it, page tables for as long as the domain lives.
     pub fn pin_l4(&self, domain: DomId, table: Mfn) -> Result<(), CallError> {
-        const NAME: &str = "MMUEXT_PIN_L4_TABLE";
-        let mut op = MmuextOp { cmd: MMUEXT_PIN_L4_TABLE, pad: 0, arg1: table.raw(), arg2: 0 };
+        self.pin(domain, table, MMUEXT_PIN_L4_TABLE, "MMUEXT_PIN_L4_TABLE")
+    }
+
+    /// The same for the top table of a 32-bit domain.
+    pub fn pin_l3(&self, domain: DomId, table: Mfn) -> Result<(), CallError> {
+        self.pin(domain, table, MMUEXT_PIN_L3_TABLE, "MMUEXT_PIN_L3_TABLE")
+    }
+
+    fn pin(&self, domain: DomId, table: Mfn, cmd: u32, name: &'static str) -> Result<(), CallError> {
+        let mut op = MmuextOp { cmd, pad: 0, arg1: table.raw(), arg2: 0 };
         let mut done: u32 = 0;
         let args = [address_mut(&mut op), 1, address_mut(&mut done), u64::from(domain.raw()), 0];
         // SAFETY: one operation, as the count says; the table is another domain's, so the caller's address space stays.
-        unsafe { self.call(HypercallNumber::MMUEXT_OP, args, NAME, domain) }?;
+        unsafe { self.call(HypercallNumber::MMUEXT_OP, args, name, domain) }?;
         if done & !MMU_UPDATE_PREEMPTED == 1 {
             return Ok(());
         }
-        Err(CallError { call: NAME, domain, errno: Errno::EINVAL })
+        Err(CallError { call: name, domain, errno: Errno::EINVAL })
     }
 }

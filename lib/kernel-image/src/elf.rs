@@ -27,6 +27,7 @@ pub struct KernelImage<'a> {
     notes: XenNotes<'a>,
     symbols: Option<Symbols<'a>>,
     entry: u64,
+    machine: u16,
     class: Class,
 }
 
@@ -96,14 +97,15 @@ impl Class {
 }
 
 impl<'a> KernelImage<'a> {
-    /// Reads an ELF file: an executable for x86, of 64 bits or, for PVH, of 32. What is in it is checked; whether it can run as a guest is not
+    /// Reads an ELF file: an executable for x86, of 64 bits or of 32. What is in it is checked; whether it can run as a guest is not
     /// ([`KernelImage::layout`] does that).
     pub fn parse(elf: &'a [u8]) -> Result<Self, ImageError> {
         let (header, class) = parse_header(elf)?;
         let programs = program_headers(elf, &header, class)?;
         let segments = segments(elf, &programs)?;
         let notes = find_notes(elf, &header, class, &programs)?;
-        let mut image = Self { segments, notes, symbols: None, entry: header.e_entry, class };
+        let mut image =
+            Self { segments, notes, symbols: None, entry: header.e_entry, machine: header.e_machine, class };
         if image.notes.bsd_symtab == Some("yes") {
             let sections = section_headers(elf, &header, class)?;
             let kernel_end = image.physical_range().end;
@@ -112,9 +114,14 @@ impl<'a> KernelImage<'a> {
         Ok(image)
     }
 
-    /// Whether the file has 32 bits. A PVH kernel may, as it starts in 32-bit code anyway.
+    /// Whether the file has 32 bits. A PVH kernel may, whatever it is for, as it starts in 32-bit code anyway.
     pub fn is_32_bit(&self) -> bool {
         self.class.is_32_bit()
+    }
+
+    /// Whether it is a program for 32-bit processors (i386).
+    pub fn is_for_i386(&self) -> bool {
+        self.machine == EM_386
     }
 
     /// The segments to load, by rising physical address; they do not overlap, and there is at least one.

@@ -188,12 +188,22 @@ pub enum ImageError {
         /// Size of its header.
         header: usize,
     },
-    /// A 32-bit kernel, as PV.
+    /// A 64-bit kernel in a 32-bit file, as PV.
     #[error(
-        "the kernel is a 32-bit ELF file, and 32-bit PV guests are not supported (nor does Debian's Xen run them: it is built \
-         without CONFIG_PV32): use the 64-bit kernel, or type = \"pvh\" if the kernel has the note PHYS32_ENTRY"
+        "the kernel is for x86-64 in a 32-bit ELF file, which only PVH guests can start from: give its 64-bit ELF file, or use \
+         type = \"pvh\" if the kernel has the note PHYS32_ENTRY"
     )]
-    ThirtyTwoBit,
+    ThirtyTwoBitFile,
+    /// A 32-bit kernel without PAE, as PV.
+    #[error(
+        "the kernel is for i386 and its PAE_MODE is {found:?}, not \"yes\" or \"bimodal\": Xen runs 32-bit PV guests only with \
+         PAE; build it with that (for Linux, CONFIG_X86_PAE), use a 64-bit kernel, or type = \"pvh\" if the kernel has the note \
+         PHYS32_ENTRY"
+    )]
+    NoPae {
+        /// What its note PAE_MODE says; empty without one.
+        found: String,
+    },
     /// Neither 32 nor 64 bits.
     #[error("the ELF header's class is {class}, neither 32 nor 64 bits; the file is damaged")]
     BadClass {

@@ -1,6 +1,33 @@
-//! The addresses a 64-bit PV guest starts with, by the rules of Xen's libelf.
+//! The addresses a PV guest starts with, by the rules of Xen's libelf.
 use crate::{Features, ImageError, KernelImage, NoteSource};
 use core::ops::Range;
+
+/// How wide the addresses of a PV kernel are, and with them the words of what it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressSize {
+    /// A kernel for x86-64.
+    Bits64,
+    /// A kernel for i386 with PAE.
+    Bits32 {
+        /// Whether its top page table may lie above 4 GiB (PAE_MODE).
+        extended_cr3: bool,
+    },
+}
+
+impl AddressSize {
+    /// Bytes of a word.
+    pub const fn word(self) -> u64 {
+        match self {
+            Self::Bits64 => 8,
+            Self::Bits32 { .. } => 4,
+        }
+    }
+
+    /// Whether it has 32 bits.
+    pub const fn is_32_bit(self) -> bool {
+        matches!(self, Self::Bits32 { .. })
+    }
+}
 
 /// Where a PV kernel wants to be, and what it wants to find there.
 ///
@@ -8,6 +35,8 @@ use core::ops::Range;
 /// `p + virt_offset` (modulo 2^64), which is pseudo-physical address `p + virt_offset - virt_base`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PvLayout {
+    /// How wide its addresses are.
+    pub address_size: AddressSize,
     /// The address to which pseudo-physical address 0 is mapped (VIRT_BASE; 0 without it).
     pub virt_base: u64,
     /// What the segments' physical addresses are too high by (PADDR_OFFSET). Without the note it is 0, with the old
@@ -33,21 +62,25 @@ const PAGE_SIZE: u64 = 4096;
 /// The hole in every PV guest's address space that belongs to Xen (`HYPERVISOR_VIRT_START` and `_END` in
 /// arch-x86/xen-x86_64.h).
 const XEN_HOLE: Range<u64> = 0xffff_8000_0000_0000..0xffff_8800_0000_0000;
+/// The first address that is Xen's in the address space of a 32-bit guest (`HYPERVISOR_VIRT_START_PAE` in
+/// arch-x86/xen-x86_32.h).
+const XEN_START_32: u64 = 0xf580_0000;
 /// The first address that no pointer can hold (48-bit addresses).
 const LOWER_HALF_END: u64 = 0x0000_8000_0000_0000;
 
 impl KernelImage<'_> {
-    /// Works out the start of a 64-bit PV guest, or why this kernel cannot be one.
+    /// Works out the start of a PV guest, or why this kernel cannot be one.
     pub fn layout(&self) -> Result<PvLayout, ImageError> {
-        if self.is_32_bit() {
-            return Err(ImageError::ThirtyTwoBit);
-        }
         self.check_notes()?;
+        let address_size = self.address_size()?;
+        // Some linkers extend the sign of an address that has 32 bits.
+        let address = |number: u64| if address_size.is_32_bit() { number & 0xffff_ffff } else { number };
         let notes = self.notes();
         let (virt_base, paddr_offset) = self.base_and_offset()?;
+        let (virt_base, paddr_offset) = (address(virt_base), address(paddr_offset));
         let virt_offset = virt_base.wrapping_sub(paddr_offset);
-        let kernel = self.kernel_range(virt_base, paddr_offset)?;
-        let entry = notes.entry.unwrap_or(self.elf_entry());
+        let kernel = self.kernel_range(address_size, virt_base, paddr_offset)?;
+        let entry = address(notes.entry.unwrap_or(self.elf_entry()));
         let in_a_segment = self.segments().iter().any(|segment| {
             entry.wrapping_sub(segment.physical.wrapping_add(virt_offset)) < segment.memory_size
         });
@@ -57,10 +90,12 @@ impl KernelImage<'_> {
         if let Some(address) = notes.init_p2m.filter(|address| kernel.contains(address)) {
             return Err(ImageError::P2mInsideKernel { address, kernel });
         }
-        if let Some(address) = notes.hypercall_page.filter(|address| !is_page_within(*address, &kernel)) {
+        let hypercall_page = notes.hypercall_page.map(address);
+        if let Some(address) = hypercall_page.filter(|address| !is_page_within(*address, &kernel)) {
             return Err(ImageError::HypercallPageOutside { address, kernel });
         }
         Ok(PvLayout {
+            address_size,
             virt_base,
             paddr_offset,
             virt_offset,
@@ -68,8 +103,25 @@ impl KernelImage<'_> {
             entry,
             init_p2m: notes.init_p2m,
             mod_start_pfn: notes.mod_start_pfn.is_some_and(|value| value != 0),
-            hypercall_page: notes.hypercall_page,
+            hypercall_page,
         })
+    }
+
+    /// How wide a PV kernel's addresses are: 64-bit kernels are 64-bit files, 32-bit kernels use PAE.
+    fn address_size(&self) -> Result<AddressSize, ImageError> {
+        match (self.is_for_i386(), self.is_32_bit()) {
+            (false, false) => return Ok(AddressSize::Bits64),
+            (false, true) => return Err(ImageError::ThirtyTwoBitFile),
+            (true, _) => {}
+        }
+        let notes = self.notes();
+        let mode = notes.pae_mode.unwrap_or_default();
+        // The section says of itself whether it means the extended form; the note that replaced it always does.
+        let plain = notes.source == NoteSource::GuestSection && mode == "yes";
+        match mode {
+            "yes" | "bimodal" | "yes[extended-cr3]" => Ok(AddressSize::Bits32 { extended_cr3: !plain }),
+            _ => Err(ImageError::NoPae { found: mode.into() }),
+        }
     }
 
     /// Whether the notes are those of a kernel that can run as an unprivileged PV guest.
@@ -110,7 +162,12 @@ impl KernelImage<'_> {
     }
 
     /// The kernel's virtual addresses.
-    fn kernel_range(&self, virt_base: u64, paddr_offset: u64) -> Result<Range<u64>, ImageError> {
+    fn kernel_range(
+        &self,
+        address_size: AddressSize,
+        virt_base: u64,
+        paddr_offset: u64,
+    ) -> Result<Range<u64>, ImageError> {
         let physical = self.loaded_range();
         let virt_offset = virt_base.wrapping_sub(paddr_offset);
         let kernel = physical.start.wrapping_add(virt_offset)..physical.end.wrapping_add(virt_offset);
@@ -118,6 +175,8 @@ impl KernelImage<'_> {
             "wraps around the end of the address space"
         } else if kernel.start < virt_base {
             "starts below VIRT_BASE, where there is no memory"
+        } else if address_size.is_32_bit() && kernel.end > XEN_START_32 {
+            "reaches into addresses that no 32-bit guest can use, from 0xf5800000 on"
         } else if kernel.start < XEN_HOLE.end && kernel.end > LOWER_HALF_END {
             "reaches into addresses that no guest can use, [0x800000000000..0xffff880000000000)"
         } else {

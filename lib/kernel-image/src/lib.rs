@@ -6,7 +6,7 @@
 //!    compression in [`Compression`]) and yields the ELF bytes, never more of them than the caller allows.
 //! 2. [`KernelImage::parse`] reads the ELF: the segments to load and the Xen notes ([`XenNotes`]), from note
 //!    segments, note sections or the old `__xen_guest` section, in the order in which Xen's libelf looks for them.
-//! 3. [`KernelImage::layout`] yields the addresses a 64-bit PV guest starts with ([`PvLayout`]), by libelf's rules.
+//! 3. [`KernelImage::layout`] yields the addresses a PV guest starts with ([`PvLayout`]), by libelf's rules.
 //!
 //! Kernels are hostile input. Every size is compared with what is there before it is used, every sum is checked,
 //! allocation follows only after the size it needs was found within the limit, and a kernel that cannot be started
@@ -37,7 +37,7 @@ pub use elf::{KernelImage, Segment};
 pub use error::ImageError;
 pub use features::Features;
 pub use format::{Compression, Format, Unwrapped, unwrap};
-pub use layout::PvLayout;
+pub use layout::{AddressSize, PvLayout};
 pub use notes::{MfnValid, NoteSource, Phys32Reloc, XenNotes};
 pub use symbols::Symbols;
 

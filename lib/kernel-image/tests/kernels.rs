@@ -1,7 +1,9 @@
 //! What is read out of kernels that are right.
 mod support;
 
-use kernel_image::{Features, ImageError, KernelImage, MfnValid, NoteSource, Phys32Reloc, PvLayout};
+use kernel_image::{
+    AddressSize, Features, ImageError, KernelImage, MfnValid, NoteSource, Phys32Reloc, PvLayout,
+};
 use support::*;
 
 #[test]
@@ -15,6 +17,7 @@ fn a_kernel_with_few_notes() {
     assert_eq!(
         image.layout().unwrap(),
         PvLayout {
+            address_size: AddressSize::Bits64,
             virt_base: BASE,
             paddr_offset: 0,
             virt_offset: BASE,
@@ -43,6 +46,60 @@ fn a_pvh_kernel_of_32_bits() {
     assert!(segment.readable && segment.writable && segment.executable);
     assert_eq!(image.notes().phys32_entry, Some(0x10_0010));
     assert!(!KernelImage::parse(&Elf::kernel().bytes()).unwrap().is_32_bit());
+}
+
+#[test]
+fn a_pv_kernel_of_32_bits() {
+    for mode in ["yes", "bimodal"] {
+        let bytes = pae_kernel(0xc000_0000, mode).bytes_of_32_bits();
+        let layout = KernelImage::parse(&bytes).unwrap().layout().unwrap();
+        assert_eq!(
+            layout,
+            PvLayout {
+                address_size: AddressSize::Bits32 { extended_cr3: true },
+                virt_base: 0xc000_0000,
+                paddr_offset: 0,
+                virt_offset: 0xc000_0000,
+                kernel: 0xc010_0000..0xc030_0000,
+                entry: 0xc010_0010,
+                init_p2m: None,
+                mod_start_pfn: false,
+                hypercall_page: Some(0xc010_1000),
+            }
+        );
+    }
+}
+
+#[test]
+fn addresses_of_32_bits_may_come_with_their_sign() {
+    let wide = |address: u64| address | 0xffff_ffff << 32;
+    let notes = [
+        number(ENTRY, wide(0xc010_0010)),
+        number(VIRT_BASE, wide(0xc000_0000)),
+        text(XEN_VERSION, "xen-3.0"),
+        text(LOADER, "generic"),
+        text(PAE_MODE, "yes"),
+    ];
+    let bytes = Elf::with_notes(&notes).bytes_of_32_bits();
+    let layout = KernelImage::parse(&bytes).unwrap().layout().unwrap();
+    assert_eq!((layout.virt_base, layout.entry), (0xc000_0000, 0xc010_0010));
+    assert_eq!(layout.kernel, 0xc010_0000..0xc013_0000);
+}
+
+#[test]
+fn the_old_section_says_whether_the_top_table_may_be_high() {
+    for (mode, extended_cr3) in [("yes", false), ("yes[extended-cr3]", true), ("bimodal", true)] {
+        let text = format!("LOADER=generic,XEN_VER=xen-3.0,VIRT_BASE=0xc0000000,PAE={mode}\0");
+        let kernel = Elf::plain().with(|elf| {
+            elf.programs[0].physical = 0xc010_0000;
+            elf.entry = 0xc010_0000;
+            elf.sections.push(Section::new("__xen_guest", SHT_PROGBITS, text.as_bytes()));
+        });
+        let bytes = kernel.bytes_of_32_bits();
+        let layout = KernelImage::parse(&bytes).unwrap().layout().unwrap();
+        assert_eq!(layout.address_size, AddressSize::Bits32 { extended_cr3 }, "{mode}");
+        assert_eq!(layout.kernel.start, 0xc010_0000);
+    }
 }
 
 #[test]

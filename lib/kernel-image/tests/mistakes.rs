@@ -68,9 +68,16 @@ mistakes! {
         "the ELF file ends at 0x4, within its header of 0x40 bytes; it was cut off: copy it again";
     cut_off_in_header: refusal_of_bytes(Elf::kernel().bytes()[..63]) =>
         "the ELF file ends at 0x3f, within its header of 0x40 bytes; it was cut off: copy it again";
-    thirty_two_bit_as_pv: refusal_of_bytes(Elf::kernel().bytes_of_32_bits()) =>
-        "the kernel is a 32-bit ELF file, and 32-bit PV guests are not supported (nor does Debian's Xen run them: it is \
-         built without CONFIG_PV32): use the 64-bit kernel, or type = \"pvh\" if the kernel has the note PHYS32_ENTRY";
+    thirty_two_bit_without_pae: refusal_of_bytes(Elf::kernel().bytes_of_32_bits()) =>
+        "the kernel is for i386 and its PAE_MODE is \"\", not \"yes\" or \"bimodal\": Xen runs 32-bit PV guests only with PAE; build it \
+         with that (for Linux, CONFIG_X86_PAE), use a 64-bit kernel, or type = \"pvh\" if the kernel has the note PHYS32_ENTRY";
+    thirty_two_bit_file_of_64_bit_code: refusal_of_bytes(patched(Elf::kernel().bytes_of_32_bits(), 18, &[62])) =>
+        "the kernel is for x86-64 in a 32-bit ELF file, which only PVH guests can start from: give its 64-bit ELF file, or use type = \
+         \"pvh\" if the kernel has the note PHYS32_ENTRY";
+    thirty_two_bit_in_xens_addresses: refusal_of_bytes(pae_kernel(0xf560_0000, "yes").bytes_of_32_bits()) =>
+        "with VIRT_BASE 0xf5600000 and PADDR_OFFSET 0x0 the kernel's physical [0x100000..0x300000) would be mapped at \
+         [0xf5700000..0xf5900000), which reaches into addresses that no 32-bit guest can use, from 0xf5800000 on; fix the notes or the \
+         segments' physical addresses";
     thirty_two_bit_cut_off: refusal_of_bytes(Elf::kernel().bytes_of_32_bits()[..51]) =>
         "the ELF file ends at 0x33, within its header of 0x34 bytes; it was cut off: copy it again";
     class_unknown: refusal(Elf::kernel().with(|elf| elf.class = 3)) =>

@@ -16,7 +16,7 @@
 //! back end for `log`, the clock, and an area for mapping frames. There is one vCPU and upcalls stay masked: nothing
 //! interrupts the program, and it waits by polling ports.
 //!
-//! All assembly of the project is in `machine`.
+//! All assembly of the libraries is in `machine`.
 #![cfg_attr(not(test), no_std)]
 #![expect(
     clippy::cast_possible_truncation,

@@ -144,6 +144,7 @@ commands! {
     HYPERCALL_INIT = 22, "hypercall_init";
     GETHVMCONTEXT = 33, "gethvmcontext";
     SETHVMCONTEXT = 34, "sethvmcontext";
+    SET_ADDRESS_SIZE = 35, "set_address_size";
     MEMORY_MAPPING = 39, "memory_mapping";
     IOPORT_MAPPING = 40, "ioport_mapping";
     DISABLE_MIGRATE = 58, "disable_migrate";

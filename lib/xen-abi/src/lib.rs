@@ -28,6 +28,7 @@ pub mod mmu;
 pub mod number;
 pub mod physdev;
 pub mod platform;
+pub mod pv32;
 pub mod sched;
 pub mod scheduling;
 pub mod shared_info;

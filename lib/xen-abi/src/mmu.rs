@@ -86,6 +86,8 @@ pub struct MmuUpdate {
 
 /// `MMUEXT_PIN_L1_TABLE`.
 pub const MMUEXT_PIN_L1_TABLE: u32 = xen_sys::MMUEXT_PIN_L1_TABLE;
+/// `MMUEXT_PIN_L3_TABLE`: the same as the next for the top table of a 32-bit guest.
+pub const MMUEXT_PIN_L3_TABLE: u32 = xen_sys::MMUEXT_PIN_L3_TABLE;
 /// `MMUEXT_PIN_L4_TABLE`: make a frame, and what hangs below it, page tables for good.
 pub const MMUEXT_PIN_L4_TABLE: u32 = xen_sys::MMUEXT_PIN_L4_TABLE;
 /// `MMUEXT_UNPIN_TABLE`.

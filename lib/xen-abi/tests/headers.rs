@@ -25,7 +25,7 @@ use xen_abi::start_info::StartFlags;
 use xen_abi::sysctl::{self, SysctlVersion};
 use xen_abi::{
     DomId, Errno, console, cpu_policy, device_access, elfnote, event_channel, flask, grant_table, memory,
-    mmu, physdev, platform, sched, scheduling, shared_info, start_info, vcpu, version,
+    mmu, physdev, platform, pv32, sched, scheduling, shared_info, start_info, vcpu, version,
 };
 
 /// What one set of headers has to say.
@@ -104,6 +104,7 @@ fn structures(checks: &mut Checks) {
     structure!(checks, domctl::MaxMem, "struct xen_domctl_max_mem", { max_memkb = "max_memkb" });
     structure!(checks, domctl::SetVirqHandler, "struct xen_domctl_set_virq_handler", { virq = "virq" });
     structure!(checks, domctl::MaxVcpus, "struct xen_domctl_max_vcpus", { max = "max" });
+    structure!(checks, pv32::AddressSizeArgument, "struct xen_domctl_address_size", { size = "size" });
     structure!(checks, domctl::VcpuContextArgument, "struct xen_domctl_vcpucontext", { vcpu = "vcpu", ctxt = "ctxt" });
     structure!(checks, domctl::HypercallInit, "struct xen_domctl_hypercall_init", { gmfn = "gmfn" });
     structure!(checks, domctl::HvmContextArgument, "struct xen_domctl_hvmcontext", { size = "size", buffer = "buffer" });
@@ -417,6 +418,7 @@ fn numbers(checks: &mut Checks) {
         XEN_DOMCTL_getdomaininfo = Command::GETDOMAININFO.raw();
         XEN_DOMCTL_max_mem = Command::MAX_MEM.raw();
         XEN_DOMCTL_setvcpucontext = Command::SETVCPUCONTEXT.raw();
+        XEN_DOMCTL_set_address_size = Command::SET_ADDRESS_SIZE.raw();
         XEN_DOMCTL_max_vcpus = Command::MAX_VCPUS.raw();
         XEN_DOMCTL_hypercall_init = Command::HYPERCALL_INIT.raw();
         XEN_DOMCTL_shadow_op = Command::SHADOW_OP.raw();
@@ -797,4 +799,70 @@ fn layouts_and_numbers_are_those_of_the_c_headers() {
         }
     }
     assert!(report.is_empty(), "{report}");
+}
+
+/// The structures of a 32-bit guest, as a C compiler for that processor lays them out.
+fn structures_of_32_bits(checks: &mut Checks) {
+    structure!(checks, pv32::StartInfo32, "struct start_info", {
+        magic = "magic", nr_pages = "nr_pages", shared_info = "shared_info", flags = "flags", store_mfn = "store_mfn",
+        store_evtchn = "store_evtchn", console_mfn = "console.domU.mfn", console_evtchn = "console.domU.evtchn",
+        pt_base = "pt_base", nr_pt_frames = "nr_pt_frames", mfn_list = "mfn_list", mod_start = "mod_start",
+        mod_len = "mod_len", cmd_line = "cmd_line", first_p2m_pfn = "first_p2m_pfn", nr_p2m_frames = "nr_p2m_frames",
+    });
+    structure!(checks, pv32::UserRegs32, "struct cpu_user_regs", {
+        ebx = "ebx", ecx = "ecx", edx = "edx", esi = "esi", edi = "edi", ebp = "ebp", eax = "eax",
+        error_code = "error_code", entry_vector = "entry_vector", eip = "eip", cs = "cs",
+        saved_upcall_mask = "saved_upcall_mask", eflags = "eflags", esp = "esp", ss = "ss", es = "es", ds = "ds",
+        fs = "fs", gs = "gs",
+    });
+    structure!(checks, pv32::TrapInfo32, "struct trap_info", {
+        vector = "vector", flags = "flags", cs = "cs", address = "address",
+    });
+    structure!(checks, pv32::VcpuGuestContext32, "struct vcpu_guest_context", {
+        fpu_ctxt = "fpu_ctxt", flags = "flags", user_regs = "user_regs", trap_ctxt = "trap_ctxt", ldt_base = "ldt_base",
+        ldt_ents = "ldt_ents", gdt_frames = "gdt_frames", gdt_ents = "gdt_ents", kernel_ss = "kernel_ss",
+        kernel_sp = "kernel_sp", ctrlreg = "ctrlreg", debugreg = "debugreg", event_callback_cs = "event_callback_cs",
+        event_callback_eip = "event_callback_eip", failsafe_callback_cs = "failsafe_callback_cs",
+        failsafe_callback_eip = "failsafe_callback_eip", vm_assist = "vm_assist",
+    });
+    checks.constant("FLAT_KERNEL_CS", pv32::FLAT_KERNEL_CS);
+    checks.constant("FLAT_KERNEL_DS", pv32::FLAT_KERNEL_DS);
+    checks.constant("FLAT_KERNEL_SS", pv32::FLAT_KERNEL_DS);
+    checks.constant("HYPERVISOR_VIRT_START_PAE", pv32::HYPERVISOR_VIRT_START);
+    checks.value(
+        "VMASST_TYPE_pae_extended_cr3",
+        "1u << VMASST_TYPE_pae_extended_cr3",
+        pv32::VM_ASSIST_PAE_EXTENDED_CR3,
+    );
+    checks.value("a folded CR3", "xen_pfn_to_cr3(0x123456)", pv32::cr3_of_frame(0x12_3456));
+}
+
+/// A C file that does not compile when anything is different: nothing built for this processor need run here.
+fn assertions(checks: &Checks) -> String {
+    let mut text = String::from("#include <stddef.h>\n#include <stdint.h>\n#include <xen/xen.h>\n");
+    for Check { what, c, ours, .. } in &checks.0 {
+        writeln!(text, "_Static_assert(({c}) == {ours:#x}u, {what:?});").unwrap();
+    }
+    text
+}
+
+#[test]
+fn layouts_of_32_bit_guests_are_those_of_the_c_headers() {
+    let mut checks = Checks::default();
+    structures_of_32_bits(&mut checks);
+    for (number, folder) in header_folders().iter().enumerate() {
+        let source =
+            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("headers-of-32-bits-{number}.c"));
+        fs::write(&source, assertions(&checks)).unwrap();
+        let compiled = Process::new("cc")
+            .args(["-m32", "-ffreestanding", "-std=gnu11", "-fsyntax-only", "-w", "-I"])
+            .arg(folder)
+            .arg(&source)
+            .output();
+        let compiled =
+            compiled.unwrap_or_else(|error| panic!("cc cannot be run: {error}; install a C compiler"));
+        let errors = String::from_utf8_lossy(&compiled.stderr);
+        assert!(compiled.status.success(), "{}:\n{errors}", folder.display());
+        println!("{}: {} values compared", folder.display(), checks.0.len());
+    }
 }

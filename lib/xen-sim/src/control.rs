@@ -6,6 +6,7 @@ use xen_abi::domctl::{
     Command, CreateDomain, CreateFlags, Domctl, DomctlVersion, HvmContextArgument, HypercallInit, MaxMem,
     MaxVcpus, SetVirqHandler, VcpuContextArgument,
 };
+use xen_abi::pv32::{AddressSizeArgument, VcpuGuestContext32};
 use xen_abi::scheduling::{CpupoolOp, SchedulerOp, XEN_SYSCTL_CPUPOOL_OP};
 use xen_abi::sysctl::{
     DomainInfoList, PHYSINFO_CAPABILITIES_OFFSET, ReadConsole, Sysctl, SysctlVersion,
@@ -54,7 +55,17 @@ impl State {
             Command::MAX_VCPUS => self.set_max_vcpus(caller, domain, payload::<MaxVcpus>(call)?.max)?,
             Command::SETVCPUCONTEXT => {
                 let vcpu = payload::<VcpuContextArgument>(call)?.vcpu;
-                self.set_context(caller, domain, vcpu, context.ok_or(Errno::EINVAL)?)?;
+                let context = context.ok_or(Errno::EINVAL)?;
+                // A 32-bit domain's has another layout.
+                let narrow = match self.domain(domain)?.is_32_bit {
+                    true => VcpuGuestContext32::read_from_prefix(context.as_bytes()).ok(),
+                    false => None,
+                };
+                let wide = narrow.map(|(narrow, _)| narrow.widen());
+                self.set_context(caller, domain, vcpu, wide.as_ref().unwrap_or(context))?;
+            }
+            Command::SET_ADDRESS_SIZE => {
+                self.set_address_size(domain, payload::<AddressSizeArgument>(call)?.size)?;
             }
             Command::SET_VIRQ_HANDLER => {
                 self.set_virq_handler(domain, payload::<SetVirqHandler>(call)?.virq)?;

@@ -1,7 +1,10 @@
 //! From a request to the part of Xen that serves it.
 
 use xen_abi::memory::MachphysMapping;
-use xen_abi::version::{XENVER_EXTRAVERSION, XENVER_VERSION};
+use xen_abi::sysctl::Capabilities;
+use xen_abi::version::{
+    CAPABILITIES_LEN, EXTRAVERSION_LEN, XENVER_CAPABILITIES, XENVER_EXTRAVERSION, XENVER_VERSION,
+};
 use xen_abi::{DomId, Errno};
 
 use crate::DOM0;
@@ -111,12 +114,21 @@ impl State {
         Ok(count(take))
     }
 
-    fn xen_version(&mut self, command: u32, text: &mut [u8; 16]) -> Outcome {
+    fn xen_version(&mut self, command: u32, text: &mut Vec<u8>) -> Outcome {
         let version = self.release.version();
         match command {
             XENVER_VERSION => Ok(i64::from(version.major) << 16 | i64::from(version.minor)),
             XENVER_EXTRAVERSION => {
-                text[..4].copy_from_slice(b".sim");
+                text.extend(b".sim");
+                text.resize(EXTRAVERSION_LEN, 0);
+                Ok(0)
+            }
+            XENVER_CAPABILITIES => {
+                let pv32 = if self.pv32 { "xen-3.0-x86_32p " } else { "" };
+                let hvm = self.capabilities.contains(Capabilities::HVM);
+                let hvm = if hvm { "hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 " } else { "" };
+                text.extend(format!("xen-3.0-x86_64 {pv32}{hvm}").bytes());
+                text.resize(CAPABILITIES_LEN, 0);
                 Ok(0)
             }
             _ => Err(Errno::ENOSYS),

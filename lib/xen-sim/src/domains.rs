@@ -63,6 +63,8 @@ pub(crate) struct Domain {
     pub(crate) started: bool,
     pub(crate) shutdown: Option<u8>,
     pub(crate) life: Life,
+    /// Whether it was made a 32-bit PV domain.
+    pub(crate) is_32_bit: bool,
     /// Only of a hardware-assisted domain.
     pub(crate) hvm: Option<Hvm>,
     /// What it may use of the machine.
@@ -145,6 +147,7 @@ impl State {
             started: false,
             shutdown: None,
             life: Life::Alive,
+            is_32_bit: false,
             hvm: request.flags.contains(CreateFlags::HVM).then(Hvm::default),
             devices: Devices::default(),
             share: Share::default(),
@@ -222,6 +225,24 @@ impl State {
         Ok(())
     }
 
+    /// `XEN_DOMCTL_set_address_size`: 32-bit PV domains are made, while they have no memory, out of 64-bit ones.
+    pub(crate) fn set_address_size(&mut self, domid: DomId, bits: u32) -> Result<(), Errno> {
+        let offered = self.pv32;
+        let domain = self.domain(domid)?;
+        match bits {
+            _ if domain.hvm.is_some() => Err(Errno::EOPNOTSUPP),
+            32 if domain.is_32_bit => Ok(()),
+            64 if !domain.is_32_bit => Ok(()),
+            32 if !offered => Err(Errno::EOPNOTSUPP),
+            32 if domain.pages > 0 => Err(Errno::EACCES),
+            32 => {
+                domain.is_32_bit = true;
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
     /// `XEN_DOMCTL_pausedomain`.
     pub(crate) fn pause(&mut self, caller: DomId, domid: DomId) -> Result<(), Errno> {
         let domain = self.domain(domid)?;
@@ -263,6 +284,7 @@ impl State {
             return Ok(());
         }
         domain.claimed = 0;
+        let is_32_bit = domain.is_32_bit;
         let contexts: Vec<_> = domain.vcpus.iter_mut().filter_map(|vcpu| vcpu.context.take()).collect();
         let hvm = domain.hvm.take();
         for mfn in hvm.into_iter().flat_map(|hvm| hvm.pool) {
@@ -271,7 +293,7 @@ impl State {
         self.unmap_grants_of(domid);
         self.close_all_ports(domid);
         for context in contexts {
-            address_space(&context).for_each(|(mfn, _)| self.frames.end_use(mfn));
+            address_space(&context, is_32_bit).for_each(|(mfn, _)| self.frames.end_use(mfn));
         }
         self.release_memory(domid);
         self.domain(domid)?.life = Life::Dead;

@@ -25,7 +25,7 @@ pub(crate) enum Use {
     Plain,
     /// Mapped writable somewhere.
     Writable,
-    /// Page table of this level, 1 to 4.
+    /// Page table of this level, 1 to 4, or [`ROOT_32`](crate::pagetables::ROOT_32).
     Table(u8),
     /// Holds descriptors of a GDT or LDT.
     Descriptors,

@@ -114,10 +114,11 @@ impl Guest {
     /// The same for any vCPU.
     pub fn view_of(&self, vcpu: VcpuId) -> Option<GuestView> {
         let state = self.machine.state();
-        let vcpu = state.domains.get(&self.domain)?.vcpus.get(vcpu.raw() as usize)?;
-        let context = vcpu.context.clone()?;
+        let domain = state.domains.get(&self.domain)?;
+        let is_32_bit = domain.is_32_bit;
+        let context = domain.vcpus.get(vcpu.raw() as usize)?.context.clone()?;
         drop(state);
-        Some(GuestView::new(self.machine.clone(), self.domain, context))
+        Some(GuestView::new(self.machine.clone(), self.domain, context, is_32_bit))
     }
 
     /// What the boot vCPU of a PVH domain sees when it starts; `None` for a PV domain, and without registers.

@@ -36,6 +36,7 @@ pub struct Builder {
     lingers: bool,
     capabilities: Capabilities,
     flask: Option<bool>,
+    pv32: bool,
     cpus: Cpus,
 }
 
@@ -85,6 +86,12 @@ impl Builder {
         Self { flask: Some(enforced), ..self }
     }
 
+    /// Lets Xen run 32-bit PV domains, as one that is built with CONFIG_PV32; not unless set.
+    #[must_use]
+    pub fn pv32(self) -> Self {
+        Self { pv32: true, ..self }
+    }
+
     /// The CPUs of pool 0, 4 unless set; and further pools of one CPU each, none unless set.
     #[must_use]
     pub fn cpus(self, first_pool: u32, more_pools: u32) -> Self {
@@ -121,6 +128,7 @@ impl Builder {
             lingers: self.lingers,
             capabilities: self.capabilities,
             flask: self.flask,
+            pv32: self.pv32,
             cpus: self.cpus,
             lingering: Vec::new(),
             free_at_start: 0,
@@ -173,6 +181,7 @@ impl Machine {
             lingers: false,
             capabilities: Capabilities::PV.union(Capabilities::HVM).union(Capabilities::HAP),
             flask: None,
+            pv32: false,
             cpus: Cpus { first_pool: 4, more_pools: 0 },
         }
     }

@@ -8,6 +8,7 @@ use xen_abi::{DomId, Errno, Mfn};
 
 use crate::events::resolve;
 use crate::hypervisor::Outcome;
+use crate::pagetables::ROOT_32;
 use crate::request::domid;
 use crate::state::State;
 
@@ -61,6 +62,7 @@ impl State {
             match op.cmd {
                 MMUEXT_PIN_L1_TABLE..=MMUEXT_PIN_L4_TABLE => {
                     let level = [1, 2, 3, 4][(op.cmd - MMUEXT_PIN_L1_TABLE) as usize];
+                    let level = if level < 3 { level } else { self.pinned_level(subject, level)? };
                     self.frames.pin(frame, subject, level)?;
                 }
                 MMUEXT_UNPIN_TABLE => self.frames.unpin(frame, subject)?,
@@ -71,5 +73,14 @@ impl State {
             *done += 1;
         }
         Ok(0)
+    }
+
+    /// What a table that is pinned as one of the two highest levels becomes: a 32-bit domain has only three, of which this is the top.
+    fn pinned_level(&mut self, domain: DomId, level: u8) -> Result<u8, Errno> {
+        match (self.domain(domain)?.is_32_bit, level) {
+            (true, 3) => Ok(ROOT_32),
+            (true, _) => Err(Errno::EINVAL),
+            (false, level) => Ok(level),
+        }
     }
 }

@@ -10,6 +10,15 @@ use zerocopy::IntoBytes;
 
 use crate::frames::{Frames, Use};
 
+/// The level of a 32-bit domain's top table: it is one of level 3, of which only the first four entries count.
+///
+/// A number of its own, because what is a top table here is none in a 64-bit domain, and the other way round.
+pub(crate) const ROOT_32: u8 = 32 + 3;
+/// Entries of such a table.
+const ROOT_32_SLOTS: usize = 4;
+/// The entry that has to be there: Xen puts its own into the table of level 2 that it names.
+const LAST_GIB: usize = 3;
+
 /// Slots of a top-level table that Xen fills in itself.
 const XEN_SLOTS: core::ops::RangeInclusive<usize> = 256..=271;
 
@@ -108,9 +117,24 @@ impl Frames {
         self.put_reference(mfn);
     }
 
+    /// The level at which the tables of an address space begin.
+    fn top_level(&self, root: Mfn) -> u8 {
+        match self.get(root).map(|frame| frame.usage) {
+            Some(Use::Table(ROOT_32)) => ROOT_32,
+            _ => 4,
+        }
+    }
+
     /// Goes through a table that is about to become one of `level`, and uses what its entries name.
     fn accept_table(&mut self, mfn: Mfn, owner: DomId, level: u8) -> Result<(), Errno> {
         let mut table = self.table(mfn);
+        if level == ROOT_32 {
+            if !Entry(table[LAST_GIB]).is_present() {
+                return Err(Errno::EINVAL);
+            }
+            // A domain need not fill in more than it has; a processor in 64-bit mode sees all.
+            table[ROOT_32_SLOTS..].fill(0);
+        }
         for slot in guest_slots(level) {
             let entry = Entry(table[slot]);
             if let Err(errno) = self.enter(entry, owner, mfn, level) {
@@ -139,7 +163,7 @@ impl Frames {
             return if self.get_reference(mfn, owner) { Ok(()) } else { Err(Errno::EINVAL) };
         }
         if level > 1 {
-            return self.use_as(mfn, owner, Use::Table(level - 1));
+            return self.use_as(mfn, owner, Use::Table(height(level) - 1));
         }
         match self.get(mfn) {
             // Not memory: devices, which only who was given them may map.
@@ -182,7 +206,8 @@ impl Frames {
         let new = Entry(value);
         let value = match (frame.usage, frame.uses) {
             (Use::Table(level), 1..) => {
-                if level == 4 && XEN_SLOTS.contains(&slot) {
+                let is_last_gib = level == ROOT_32 && slot >= LAST_GIB;
+                if level == 4 && XEN_SLOTS.contains(&slot) || is_last_gib {
                     return Err(Errno::EINVAL);
                 }
                 self.enter(new, owner, mfn, level)?;
@@ -227,7 +252,10 @@ impl Frames {
     pub(crate) fn walk(&self, root: Mfn, address: GuestVirt) -> Option<(Mfn, PteFlags)> {
         let mut mfn = root;
         let mut flags = PteFlags::all();
-        for level in (1..=4_u32).rev() {
+        if self.top_level(root) == ROOT_32 && address.raw() >> 32 != 0 {
+            return None;
+        }
+        for level in (1..=u32::from(height(self.top_level(root)))).rev() {
             let slot = (address.raw() >> (12 + 9 * (level - 1))) as usize % TABLE_ENTRIES;
             let entry = self.table(mfn)[slot];
             if !Entry(entry).is_present() {
@@ -242,7 +270,7 @@ impl Frames {
     /// Every present entry of a level-1 table below `root`, as virtual address, frame, and whether it can be written.
     pub(crate) fn mappings(&self, root: Mfn) -> Vec<(GuestVirt, Mfn, bool)> {
         let mut found = Vec::new();
-        self.collect(root, 4, 0, true, &mut found);
+        self.collect(root, self.top_level(root), 0, true, &mut found);
         found
     }
 
@@ -260,10 +288,10 @@ impl Frames {
             if !entry.is_present() {
                 continue;
             }
-            let address = base | (slot as u64) << (12 + 9 * (u32::from(level) - 1));
+            let address = base | (slot as u64) << (12 + 9 * (u32::from(height(level)) - 1));
             let writable = writable && entry.is_writable();
             if level > 1 {
-                self.collect(entry.frame(), level - 1, address, writable, found);
+                self.collect(entry.frame(), height(level) - 1, address, writable, found);
             } else {
                 found.push((GuestVirt::new(canonical(address)), entry.frame(), writable));
             }
@@ -271,9 +299,15 @@ impl Frames {
     }
 }
 
+/// How many levels of tables a table of `level` is the top of.
+pub(crate) fn height(level: u8) -> u8 {
+    if level == ROOT_32 { 3 } else { level }
+}
+
 /// Slots of a table of `level` that are the guest's.
 fn guest_slots(level: u8) -> impl Iterator<Item = usize> {
-    (0..TABLE_ENTRIES).filter(move |slot| level != 4 || !XEN_SLOTS.contains(slot))
+    let slots = if level == ROOT_32 { ROOT_32_SLOTS } else { TABLE_ENTRIES };
+    (0..slots).filter(move |slot| level != 4 || !XEN_SLOTS.contains(slot))
 }
 
 /// Extends bit 47 of an address upwards.

@@ -85,7 +85,7 @@ pub(crate) enum Request {
     Yield,
     ConsoleWrite(Vec<u8>),
     ConsoleRead { wanted: usize, bytes: Vec<u8> },
-    Version { command: u32, text: [u8; 16] },
+    Version { command: u32, text: Vec<u8> },
     Multicall(Vec<MulticallEntry>),
     SetTimer,
     Unknown,
@@ -176,7 +176,7 @@ impl Request {
                 HypercallNumber::GRANT_TABLE_OP => Self::decode_grant_op(low_half(first), second, third)?,
                 HypercallNumber::SCHED_OP => Self::decode_sched_op(low_half(first), second)?,
                 HypercallNumber::CONSOLE_IO => Self::decode_console_io(low_half(first), second, third)?,
-                HypercallNumber::XEN_VERSION => Self::Version { command: low_half(first), text: [0; 16] },
+                HypercallNumber::XEN_VERSION => Self::Version { command: low_half(first), text: Vec::new() },
                 HypercallNumber::MULTICALL => Self::Multicall(read_list(first, second)?),
                 HypercallNumber::XSM_OP => Self::decode_flask(first)?,
                 HypercallNumber::SET_TIMER_OP => Self::SetTimer,
@@ -206,7 +206,8 @@ impl Request {
             && let Ok((argument, _)) = VcpuContextArgument::read_from_prefix(&call.payload)
             && argument.ctxt != 0
         {
-            // SAFETY: the address in this call's payload is that of a vCPU's state.
+            // SAFETY: the address in this call's payload is that of a vCPU's state. A 32-bit domain's is smaller, but nobody who does not
+            // know what Xen makes of the domain has less than this there.
             context = Some(Box::new(unsafe { read(argument.ctxt) }?));
         }
         let command = Command::from_raw(call.cmd);
@@ -444,7 +445,7 @@ impl Request {
                 }
                 Self::QuerySize(argument) => write(second, argument),
                 Self::ConsoleRead { bytes, .. } => write(third, bytes.as_slice()),
-                Self::Version { command: xen_abi::version::XENVER_EXTRAVERSION, text } => write(second, text),
+                Self::Version { text, .. } if !text.is_empty() => write(second, text.as_slice()),
                 Self::Multicall(entries) => write(first, entries.as_slice()),
                 _ => {}
             }

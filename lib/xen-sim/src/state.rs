@@ -48,6 +48,8 @@ pub(crate) struct State {
     pub(crate) lingers: bool,
     /// What Xen can do on this machine.
     pub(crate) capabilities: Capabilities,
+    /// Whether Xen runs 32-bit PV domains.
+    pub(crate) pv32: bool,
     /// Whether Xen enforces its security policy; `None` without FLASK.
     pub(crate) flask: Option<bool>,
     /// The machine's CPUs.

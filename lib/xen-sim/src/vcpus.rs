@@ -1,10 +1,10 @@
 //! Virtual CPUs and what they start with.
 
 use xen_abi::vcpu::{FLAT_KERNEL_CS, FLAT_KERNEL_SS, VGCF_IN_KERNEL, VGCF_ONLINE, VcpuGuestContext};
-use xen_abi::{DomId, Errno, Mfn};
+use xen_abi::{DomId, Errno, Mfn, pv32};
 
 use crate::frames::Use;
-use crate::pagetables::{frame_of_cr3, is_canonical};
+use crate::pagetables::{ROOT_32, frame_of_cr3, is_canonical};
 use crate::release::Release;
 use crate::state::State;
 
@@ -38,31 +38,37 @@ impl State {
         context: &VcpuGuestContext,
     ) -> Result<(), Errno> {
         let domain = self.domain(domid)?;
+        let is_32_bit = domain.is_32_bit;
         let old = domain.vcpus.get(vcpu as usize).ok_or(Errno::EINVAL)?.context.clone();
         if caller == domid {
             return Err(Errno::EINVAL);
         }
-        check_context(vcpu, context, self.release)?;
+        check_context(vcpu, context, self.release, is_32_bit)?;
         if let Some(old) = old {
             // A vCPU that has state cannot be given another address space.
             if !same_tables(&old, context) {
                 return Err(Errno::EOPNOTSUPP);
             }
         } else {
-            self.enter_address_space(domid, context)?;
+            self.enter_address_space(domid, context, is_32_bit)?;
         }
         let vcpu = self.domain(domid)?.vcpus.get_mut(vcpu as usize).ok_or(Errno::EINVAL)?;
         vcpu.online = context.flags & VGCF_ONLINE != 0;
         let mut context = context.clone();
-        fix_up(&mut context);
+        fix_up(&mut context, is_32_bit);
         vcpu.context = Some(Box::new(context));
         Ok(())
     }
 
     /// Uses the frames that a vCPU's state names: GDT, then the top page tables.
-    fn enter_address_space(&mut self, domid: DomId, context: &VcpuGuestContext) -> Result<(), Errno> {
+    fn enter_address_space(
+        &mut self,
+        domid: DomId,
+        context: &VcpuGuestContext,
+        is_32_bit: bool,
+    ) -> Result<(), Errno> {
         let mut used = Vec::new();
-        let outcome = address_space(context).try_for_each(|(mfn, usage)| {
+        let outcome = address_space(context, is_32_bit).try_for_each(|(mfn, usage)| {
             self.frames.use_as(mfn, domid, usage)?;
             used.push(mfn);
             Ok(())
@@ -77,7 +83,12 @@ impl State {
 }
 
 /// What Xen checks of a PV vCPU's state before it uses any frame.
-fn check_context(vcpu: u32, context: &VcpuGuestContext, release: Release) -> Result<(), Errno> {
+fn check_context(
+    vcpu: u32,
+    context: &VcpuGuestContext,
+    release: Release,
+    is_32_bit: bool,
+) -> Result<(), Errno> {
     let regs = &context.user_regs;
     let addresses = [
         regs.rip,
@@ -100,17 +111,22 @@ fn check_context(vcpu: u32, context: &VcpuGuestContext, release: Release) -> Res
         || release.checks_debug_registers() && context.debugreg[6..].iter().any(|it| *it >> 32 != 0)
         || context.debugreg[..4].iter().any(|address| XEN_ADDRESSES.contains(address))
         || vcpu == 0 && context.vm_assist & !VM_ASSIST != 0
-        || context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;
+        || !is_32_bit && context.flags & VGCF_IN_KERNEL == 0 && context.ctrlreg[1] == 0;
     if invalid { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Frames that a vCPU's state names, and as what it uses them.
-pub(crate) fn address_space(context: &VcpuGuestContext) -> impl Iterator<Item = (Mfn, Use)> {
+pub(crate) fn address_space(context: &VcpuGuestContext, is_32_bit: bool) -> impl Iterator<Item = (Mfn, Use)> {
     let gdt_frames = usize::try_from(context.gdt_ents.div_ceil(512)).unwrap_or(usize::MAX);
     let gdt =
         context.gdt_frames.into_iter().take(gdt_frames).map(|frame| (Mfn::new(frame), Use::Descriptors));
-    let user = Some(context.ctrlreg[1]).filter(|cr3| *cr3 != 0);
-    gdt.chain([context.ctrlreg[3]].into_iter().chain(user).map(|cr3| (frame_of_cr3(cr3), Use::Table(4))))
+    // A 32-bit kernel and its programs have one address space.
+    let user = Some(context.ctrlreg[1]).filter(|cr3| *cr3 != 0 && !is_32_bit);
+    let table = move |cr3| match is_32_bit {
+        true => (Mfn::new(pv32::frame_of_cr3(cr3)), Use::Table(ROOT_32)),
+        false => (frame_of_cr3(cr3), Use::Table(4)),
+    };
+    gdt.chain([context.ctrlreg[3]].into_iter().chain(user).map(table))
 }
 
 /// Whether two states have the same page tables, GDT and LDT.
@@ -122,7 +138,7 @@ fn same_tables(old: &VcpuGuestContext, new: &VcpuGuestContext) -> bool {
 }
 
 /// What Xen corrects in a PV vCPU's state instead of refusing it: privilege of selectors, interrupt flag.
-fn fix_up(context: &mut VcpuGuestContext) {
+fn fix_up(context: &mut VcpuGuestContext, is_32_bit: bool) {
     const IF: u64 = 1 << 9;
     const ALWAYS_SET: u64 = 1 << 1;
     const IOPL: u64 = 3 << 12;
@@ -130,6 +146,10 @@ fn fix_up(context: &mut VcpuGuestContext) {
     let regs = &mut context.user_regs;
     regs.rflags = regs.rflags & !IOPL | IF | ALWAYS_SET;
     let with_privilege = |selector, flat| if selector & PRIVILEGE == 0 { flat } else { selector };
-    regs.cs = with_privilege(regs.cs, FLAT_KERNEL_CS);
-    regs.ss = with_privilege(regs.ss, FLAT_KERNEL_SS);
+    let (cs, ss) = match is_32_bit {
+        true => (pv32::FLAT_KERNEL_CS, pv32::FLAT_KERNEL_DS),
+        false => (FLAT_KERNEL_CS, FLAT_KERNEL_SS),
+    };
+    regs.cs = with_privilege(regs.cs, cs);
+    regs.ss = with_privilege(regs.ss, ss);
 }

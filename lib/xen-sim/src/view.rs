@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use xen_abi::mmu::PteFlags;
+use xen_abi::pv32::{self, StartInfo32};
 use xen_abi::start_info::StartInfo;
 use xen_abi::vcpu::{UserRegs, VcpuGuestContext};
 use xen_abi::{DomId, GuestVirt, Mfn, PAGE_SIZE, Pfn};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 use crate::frames::{Frames, Use};
 use crate::machine::Machine;
-use crate::pagetables::frame_of_cr3;
+use crate::pagetables::{frame_of_cr3, height};
 
 /// What a virtual address stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +30,22 @@ pub struct GuestView {
     machine: Machine,
     domain: DomId,
     context: Box<VcpuGuestContext>,
+    is_32_bit: bool,
 }
 
 impl GuestView {
-    pub(crate) fn new(machine: Machine, domain: DomId, context: Box<VcpuGuestContext>) -> Self {
-        Self { machine, domain, context }
+    pub(crate) fn new(
+        machine: Machine,
+        domain: DomId,
+        context: Box<VcpuGuestContext>,
+        is_32_bit: bool,
+    ) -> Self {
+        Self { machine, domain, context, is_32_bit }
+    }
+
+    /// Whether the domain is a 32-bit one.
+    pub fn is_32_bit(&self) -> bool {
+        self.is_32_bit
     }
 
     /// All that the vCPU starts with, as Xen corrected it.
@@ -48,7 +60,8 @@ impl GuestView {
 
     /// The top page table.
     pub fn root(&self) -> Mfn {
-        frame_of_cr3(self.context.ctrlreg[3])
+        let [_, _, _, cr3, ..] = self.context.ctrlreg;
+        if self.is_32_bit { Mfn::new(pv32::frame_of_cr3(cr3)) } else { frame_of_cr3(cr3) }
     }
 
     /// What `address` stands for; `None` for a page fault.
@@ -83,9 +96,13 @@ impl GuestView {
         self.machine.state().frames.read(frame).to_vec()
     }
 
-    /// The start info, which RSI points to.
+    /// The start info, which RSI points to; a 32-bit domain's with wider fields than it has.
     pub fn start_info(&self) -> Option<StartInfo> {
-        self.read_value(GuestVirt::new(self.context.user_regs.rsi))
+        let address = GuestVirt::new(self.context.user_regs.rsi);
+        if self.is_32_bit {
+            return self.read_value(address).map(|info: StartInfo32| info.widen());
+        }
+        self.read_value(address)
     }
 
     /// The p2m list that the start info names: the frame of each page of the domain.
@@ -94,10 +111,15 @@ impl GuestView {
     pub fn p2m(&self) -> Option<Vec<Mfn>> {
         let info = self.start_info()?;
         let pages = usize::try_from(info.nr_pages).ok()?;
-        let bytes = self.read(GuestVirt::new(info.mfn_list), pages.checked_mul(8)?)?;
-        let mut list = vec![0_u64; pages];
-        list.as_mut_bytes().copy_from_slice(&bytes);
-        Some(list.into_iter().map(Mfn::new).collect())
+        let word = if self.is_32_bit { 4 } else { 8 };
+        let bytes = self.read(GuestVirt::new(info.mfn_list), pages.checked_mul(word)?)?;
+        let frame = |entry: &[u8]| {
+            // All ones stay all ones: no frame.
+            let mut wide = if entry.iter().all(|byte| *byte == 0xff) { [0xff; 8] } else { [0; 8] };
+            wide[..entry.len()].copy_from_slice(entry);
+            Mfn::new(u64::from_le_bytes(wide))
+        };
+        Some(bytes.chunks_exact(word).map(frame).collect())
     }
 
     /// The page that the machine-to-physical table has for a frame.
@@ -115,14 +137,14 @@ impl GuestView {
     pub fn page_tables(&self) -> BTreeMap<Mfn, u8> {
         let state = self.machine.state();
         let table = |frames: &Frames, mfn: Mfn| match frames.get(mfn)?.usage {
-            Use::Table(level) if frames.get(mfn)?.uses > 0 => Some(level),
+            Use::Table(level) if frames.get(mfn)?.uses > 0 => Some(height(level)),
             _ => None,
         };
         let own = state.frames.all().filter(|(_, frame)| frame.owner() == Some(self.domain));
         own.filter_map(|(mfn, _)| Some((mfn, table(&state.frames, mfn)?))).collect()
     }
 
-    /// What in this view contradicts itself or the rules for 64-bit PV guests, in words; empty when all is well.
+    /// What in this view contradicts itself or the rules for PV guests, in words; empty when all is well.
     ///
     /// The start info can be read and has its magic; the p2m list has one frame of the domain for each page, each once, and
     /// the machine-to-physical table agrees; the entry point and the stack are mapped; start info, p2m list, module and page
@@ -132,7 +154,8 @@ impl GuestView {
         let Some(info) = self.start_info() else {
             return vec![format!("RSI {:#x} does not point to a start info", self.context.user_regs.rsi)];
         };
-        if !info.magic.starts_with(xen_abi::start_info::MAGIC) {
+        let magic = if self.is_32_bit { pv32::MAGIC } else { xen_abi::start_info::MAGIC };
+        if !info.magic.starts_with(magic) || info.magic.get(magic.len()) != Some(&0) {
             found.push(format!("the start info has the magic {:?}", String::from_utf8_lossy(&info.magic)));
         }
         self.check_registers(&mut found);

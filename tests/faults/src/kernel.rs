@@ -28,6 +28,35 @@ pub fn kernel_with_symbols() -> Vec<u8> {
     })
 }
 
+/// The same for i386, as a 32-bit file, to be mapped from 3 GiB on.
+pub fn kernel_of_32_bits() -> Vec<u8> {
+    const VIRT_BASE: u32 = 0xc000_0000;
+    const PHYSICAL: u32 = 0x10_0000;
+    const HEADERS: u32 = 52 + 2 * 32;
+    let number = |kind: u32, number: u32| note(kind, &number.to_le_bytes());
+    let notes = [
+        note(elfnote::XEN_VERSION, b"xen-3.0\0"),
+        note(elfnote::LOADER, b"generic\0"),
+        note(elfnote::PAE_MODE, b"yes\0"),
+        number(elfnote::VIRT_BASE, VIRT_BASE),
+        number(elfnote::ENTRY, VIRT_BASE + PHYSICAL),
+    ]
+    .concat();
+    let length = u32::try_from(notes.len()).unwrap_or(u32::MAX);
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    elf.extend([2_u16, 3].into_iter().flat_map(u16::to_le_bytes));
+    elf.extend([1, VIRT_BASE + PHYSICAL, 52, 0, 0].into_iter().flat_map(u32::to_le_bytes));
+    elf.extend([52_u16, 32, 2, 40, 0, 0].into_iter().flat_map(u16::to_le_bytes));
+    for (kind, flags, offset, size) in [(1_u32, 7, 0, HEADERS + length), (4, 4, HEADERS, length)] {
+        let (physical, virt) = (PHYSICAL + offset, VIRT_BASE + PHYSICAL + offset);
+        elf.extend(
+            [kind, offset, virt, physical, size, size, flags, 4].into_iter().flat_map(u32::to_le_bytes),
+        );
+    }
+    elf.extend(notes);
+    elf
+}
+
 /// Where the kernel is linked to.
 const BASE: u64 = 0x10_0000;
 /// Size of a section header.

@@ -14,7 +14,7 @@ use xen_abi::PageCount;
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
 use xen_sim::{Machine, Release, Trace};
 
-use crate::kernel::kernel;
+use crate::kernel::{kernel, kernel_of_32_bits};
 use crate::logged::{self, Line};
 
 /// How often Dom0 can wait for something before nothing happens any more.
@@ -33,6 +33,8 @@ pub struct Scenario {
     pub specs: Vec<BootSpec>,
     /// How many guests crash before the others power off.
     pub crashes: usize,
+    /// Whether it runs on a Xen with 32-bit PV guests.
+    pub pv32: bool,
     archive: Vec<u8>,
 }
 
@@ -68,6 +70,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario::new("pv", vec![spec("plain")]),
         Scenario::new("pvh", vec![pvh("plain")]),
+        Scenario { pv32: true, ..Scenario::with_kernel("pv32", vec![spec("narrow")], &kernel_of_32_bits()) },
         Scenario::new("smp", vec![BootSpec { vcpus: 4, ..spec("pv") }, BootSpec { vcpus: 3, ..pvh("pvh") }]),
         Scenario::new("several", vec![spec("first"), pvh("second"), after(&["first"], spec("third"))]),
         Scenario::new("settings", vec![BootSpec { settings: settings(), vcpus: 2, ..spec("placed") }]),
@@ -112,12 +115,12 @@ fn settings() -> Settings {
 }
 
 /// The RAM disk of the VMs `specs`.
-fn archive(specs: &[BootSpec]) -> Option<Vec<u8>> {
+fn archive(specs: &[BootSpec], kernel: &[u8]) -> Option<Vec<u8>> {
     let mut writer = Writer::new();
     for spec in specs {
         writer.file(&spec_entry(&spec.name), &spec.encode().ok()?).ok()?;
     }
-    writer.file("images/kernel", &kernel()).ok()?;
+    writer.file("images/kernel", kernel).ok()?;
     writer.file("images/ramdisk", &[0x5a; 3 * 4096 + 100]).ok()?;
     Some(writer.finish())
 }
@@ -125,14 +128,19 @@ fn archive(specs: &[BootSpec]) -> Option<Vec<u8>> {
 impl Scenario {
     /// Panics when the specs cannot be packed.
     fn new(name: &'static str, specs: Vec<BootSpec>) -> Self {
-        let archive = archive(&specs);
+        Self::with_kernel(name, specs, &kernel())
+    }
+
+    /// The same with a kernel of its own.
+    fn with_kernel(name: &'static str, specs: Vec<BootSpec>, kernel: &[u8]) -> Self {
+        let archive = archive(&specs, kernel);
         assert!(archive.is_some(), "{name}: the VMs cannot be packed");
-        Self { name, specs, crashes: 0, archive: archive.unwrap_or_default() }
+        Self { name, specs, crashes: 0, pv32: false, archive: archive.unwrap_or_default() }
     }
 
     /// A platform whose RAM disk is `archive`, whatever that holds.
     pub fn of_archive(name: &'static str, archive: Vec<u8>) -> Self {
-        Self { name, specs: Vec::new(), crashes: 0, archive }
+        Self { name, specs: Vec::new(), crashes: 0, pv32: false, archive }
     }
 
     /// The RAM disk.
@@ -143,7 +151,9 @@ impl Scenario {
     /// A machine with just enough memory, and a window that takes several mappings to fill a VM.
     pub fn machine(&self, release: Release) -> Machine {
         let vms = self.specs.len().max(1) as u64;
-        Machine::builder()
+        let builder = Machine::builder();
+        let builder = if self.pv32 { builder.pv32() } else { builder };
+        builder
             .release(release)
             .memory(PageCount::new(0x400 + vms * 0x800))
             .dom0_memory(PageCount::new(0x40))

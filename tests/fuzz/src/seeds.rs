@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use faults::kernel::{kernel, kernel_with_symbols};
+use faults::kernel::{kernel, kernel_of_32_bits, kernel_with_symbols};
 use faults::scenarios;
 use protocols::manifest::{FileRecord, Manifest};
 use protocols::{BootSpec, PlatformSpec};
@@ -42,9 +42,9 @@ pub(crate) fn archives() -> Vec<Vec<u8>> {
     scenarios().iter().map(|scenario| scenario.archive().to_vec()).collect()
 }
 
-/// Kernels: the smallest, one with symbols, and those that the tests of `kernel-image` unpack.
+/// Kernels: the smallest, one with symbols, one of 32 bits, and those that the tests of `kernel-image` unpack.
 pub(crate) fn kernels() -> Vec<Vec<u8>> {
-    let mut kernels = vec![kernel(), kernel_with_symbols(), bzimage(&kernel())];
+    let mut kernels = vec![kernel(), kernel_with_symbols(), kernel_of_32_bits(), bzimage(&kernel())];
     kernels.extend(streams("").iter().map(|stream| bzimage(stream)));
     kernels
 }

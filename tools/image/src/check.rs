@@ -107,7 +107,7 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
         let devices = devices.map(|range| (range.guest_first(), range.pages));
         let plan = plan.and_then(|plan| plan.check_devices(devices).map(|()| plan));
         let plan = plan.map_err(|error| cannot_plan(vm, &error))?;
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<_> = about_32_bits(vm, &plan).into_iter().collect();
         let finding = platform.ramdisk(vm).and_then(|ramdisk| {
             // The first module is the one that Linux takes for its RAM disk.
             let first = vm.spec.modules.first().and_then(|module| usize::try_from(module.bytes).ok());
@@ -136,6 +136,19 @@ fn bad_kernel(vm: &Vm, error: &ImageError) -> String {
     let path = &vm.file.config.kernel;
     let message = format!("VM {:?}: kernel {}: {error}", vm.spec.name, path.value.display());
     Diagnostic::error(path.span, message).render(&vm.file.source)
+}
+
+/// What has to be said of a 32-bit PV kernel, which not every Xen runs; on the host there is none to ask.
+fn about_32_bits(vm: &Vm, plan: &GuestPlan<'_>) -> Option<String> {
+    let GuestPlan::Pv(plan) = plan else { return None };
+    let path = &vm.file.config.kernel;
+    let message = format!(
+        "VM {:?}: kernel {}: 32-bit PV guests run only on a Xen that is built with CONFIG_PV32, as Debian's are not; db-boot asks it, and \
+         builds no VM where it has none",
+        vm.spec.name,
+        path.value.display()
+    );
+    plan.address_size().is_32_bit().then(|| Diagnostic::error(path.span, message).render(&vm.file.source))
 }
 
 /// A message about a VM's RAM disk, at the line that names it.

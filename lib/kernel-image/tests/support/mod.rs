@@ -281,6 +281,7 @@ pub(crate) const PADDR_OFFSET: u32 = 4;
 pub(crate) const XEN_VERSION: u32 = 5;
 pub(crate) const GUEST_OS: u32 = 6;
 pub(crate) const LOADER: u32 = 8;
+pub(crate) const PAE_MODE: u32 = 9;
 pub(crate) const FEATURES: u32 = 10;
 pub(crate) const BSD_SYMTAB: u32 = 11;
 pub(crate) const INIT_P2M: u32 = 15;
@@ -301,6 +302,20 @@ pub(crate) fn notes_and(note: Vec<u8>) -> Vec<Vec<u8>> {
     let mut notes = good_notes();
     notes.push(note);
     notes
+}
+
+/// A kernel for i386 that is mapped from `base` on; to be written by [`Elf::bytes_of_32_bits`].
+pub(crate) fn pae_kernel(base: u32, pae_mode: &str) -> Elf {
+    let address = |kind: u32, value: u32| note(kind, &value.to_le_bytes());
+    let notes = [
+        address(ENTRY, base + START as u32 + 0x10),
+        address(VIRT_BASE, base),
+        address(HYPERCALL_PAGE, base + START as u32 + 0x1000),
+        text(XEN_VERSION, "xen-3.0"),
+        text(LOADER, "generic"),
+        text(PAE_MODE, pae_mode),
+    ];
+    Elf::with_notes(&notes).with(|elf| elf.programs[0].memory_size = 0x20_0000)
 }
 
 /// A bzImage with one sector of real-mode code around `payload`.
