@@ -30,6 +30,8 @@ build/linux/busybox:
 	@mk/fetch-debs busybox
 build/grub:
 	@mk/fetch-debs grub
+build/grub-xen:
+	@mk/fetch-debs grub-xen
 build/dom0/vmlinuz:
 	@mk/fetch-debs dom0
 

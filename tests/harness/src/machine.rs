@@ -180,6 +180,7 @@ pub(crate) fn prepare(top: &Path, jobs: &[Job]) -> Result<(), HostError> {
             files.insert(PathBuf::from(format!("build/linux/{flavour}/vmlinuz")));
             files.insert(PathBuf::from("build/linux/initramfs.cpio.gz"));
         }
+        files.extend(job.test.spec.files.iter().cloned());
         if job.boot != Boot::Direct {
             files.insert(PathBuf::from("build/grub"));
         }

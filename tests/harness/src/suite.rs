@@ -76,6 +76,9 @@ pub(crate) struct TestSpec {
     /// The Linux flavours that the VM files use.
     #[serde(default)]
     pub(crate) linux: Vec<String>,
+    /// What the VM files use besides, as targets of the Makefile.
+    #[serde(default)]
+    pub(crate) files: Vec<PathBuf>,
     /// What Xen starts as Dom0.
     #[serde(default)]
     pub(crate) builder: Builder,
