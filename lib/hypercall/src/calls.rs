@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::cell::Cell;
 
 use xen_abi::domctl::{Command, Domctl};
 use xen_abi::number::HypercallNumber;
@@ -21,6 +22,7 @@ pub struct Xen<H> {
     raw: H,
     interface: Interface,
     counts: CallCounts,
+    leaked: Cell<usize>,
 }
 
 /// Address of a value for a hypercall that writes it.
@@ -56,7 +58,7 @@ impl<H: RawHypercall> Xen<H> {
     /// Finds out which Xen is behind `raw` and that this domain may build others.
     pub fn probe(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::probe(&raw)?;
-        Ok(Self { raw, interface, counts: CallCounts::new() })
+        Ok(Self { raw, interface, counts: CallCounts::new(), leaked: Cell::new(0) })
     }
 
     /// For a domain that controls no other: finds out only the release, and asks for no right.
@@ -64,7 +66,7 @@ impl<H: RawHypercall> Xen<H> {
     /// Xen refuses this domain's calls about others, whatever version they are made in.
     pub fn unprivileged(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::unprivileged(&raw)?;
-        Ok(Self { raw, interface, counts: CallCounts::new() })
+        Ok(Self { raw, interface, counts: CallCounts::new(), leaked: Cell::new(0) })
     }
 
     /// What was found out.
@@ -75,6 +77,16 @@ impl<H: RawHypercall> Xen<H> {
     /// How often each hypercall was made through this value.
     pub fn counts(&self) -> &CallCounts {
         &self.counts
+    }
+
+    /// Notes that a domain stays which was to be destroyed: Xen refused.
+    pub fn note_leaked(&self) {
+        self.leaked.set(self.leaked.get().saturating_add(1));
+    }
+
+    /// How many domains were noted so. What they have is lost until the machine ends.
+    pub fn leaked(&self) -> usize {
+        self.leaked.get()
     }
 
     /// The seam, for the few calls that are made below this crate.

@@ -97,8 +97,8 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) preserved: Vec<(String, DomId)>,
     /// A VM could not be started.
     missing: bool,
-    /// Domains that Xen did not destroy.
-    leaked: usize,
+    /// Domains that Xen agreed to destroy and still holds on to at the end.
+    lingering: usize,
     /// A critical VM has ended badly, or could not be started.
     pub(crate) lost: bool,
     /// A VM has ended whose end ends the platform.
@@ -130,7 +130,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             bad: 0,
             preserved: Vec::new(),
             missing: false,
-            leaked: 0,
+            lingering: 0,
             lost: false,
             ended: false,
         })
@@ -198,7 +198,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
     /// Domains that Xen did not destroy: their memory is lost until the machine ends.
     pub(crate) fn leaked(&self) -> usize {
-        self.leaked
+        self.lingering.saturating_add(self.xen().leaked())
     }
 
     /// Whether a VM that was built could not be started, as one that it starts after never was ready.
@@ -296,7 +296,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             if waited.is_err() || self.time() >= last {
                 if !gone {
                     log::error!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
-                    self.leaked += self.destroyed.len();
+                    self.lingering += self.destroyed.len();
                 }
                 return;
             }
@@ -443,7 +443,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             }
             Err(error) => {
                 log::error!("vm={name} domid={domid} event=leaked {error}");
-                self.leaked += 1;
+                self.xen().note_leaked();
                 Fate::Leaked
             }
         }

@@ -272,6 +272,18 @@ fn a_vm_that_cannot_be_built_again_is_given_up() {
     machine.assert_clean();
 }
 
+#[test]
+fn a_domain_that_stays_when_a_restart_fails_is_no_success() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    then_end(&machine, 3, SHUTDOWN_POWEROFF);
+    // The second life is not built to its end, and then does not go; the third ends well.
+    machine.inject(Fault::named("XEN_DOMCTL_setvcpucontext", Effect::Fail(Errno::ENOMEM)).after(1));
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::EPERM)).after(1));
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::BuilderFailed, "{}", logged());
+    assert!(logged().contains("domid=2 event=leaked XEN_DOMCTL_destroydomain"), "{}", logged());
+}
+
 /// A VM that starts after others.
 fn after(name: &str, others: &[&str]) -> BootSpec {
     let after = others.iter().map(|&other| other.to_owned()).collect();
