@@ -8,7 +8,7 @@ use crate::PvPlan;
 
 impl fmt::Display for PvPlan<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bits = self.kernel.address_size.word() * 8;
+        let bits = self.kernel.address_size.word().saturating_mul(8);
         writeln!(f, "{bits}-bit PV guest, {} pages ({} KiB)", self.memory, self.memory.kib())?;
         writeln!(f, "entry {}, pseudo-physical 0 at {}", self.kernel.entry, self.kernel.base)?;
         writeln!(f, "{:<16} {:>10} {:>10}  {:>9}  virtual address", "area", "first pfn", "end pfn", "pages")?;

@@ -67,7 +67,7 @@ impl PvPlan<'_> {
                 match self.kernel.address_size {
                     AddressSize::Bits64 => copy_and_clear(bytes, info.as_bytes()),
                     AddressSize::Bits32 { .. } => {
-                        copy_and_clear(bytes, StartInfo32::narrow(&info).as_bytes())
+                        copy_and_clear(bytes, StartInfo32::narrow(&info).as_bytes());
                     }
                 }
             }

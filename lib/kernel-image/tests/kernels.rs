@@ -175,12 +175,12 @@ fn the_last_of_two_equal_notes_counts() {
 /// Debian's `grub-i386-xen.bin` is made so.
 #[test]
 fn a_last_note_may_say_that_its_text_is_longer_than_it_is() {
+    const PAE_MODE: u32 = 9;
     let with_length = |kind, length: u32| {
         let mut note = text(kind, "yes");
         note[4..8].copy_from_slice(&length.to_le_bytes());
         Elf::with_notes(&notes_and(note)).bytes()
     };
-    const PAE_MODE: u32 = 9;
     let bytes = with_length(PAE_MODE, 12);
     assert_eq!(KernelImage::parse(&bytes).unwrap().notes().pae_mode, Some("yes"));
     // A number is not a text, and has to be there whole.

@@ -41,13 +41,13 @@ const fn low(word: u64) -> u32 {
 /// (`xen_pfn_to_cr3`).
 pub const fn cr3_of_frame(frame: u64) -> u64 {
     let frame = low(frame);
-    (frame << 12 | frame >> 20) as u64
+    frame.rotate_left(12) as u64
 }
 
 /// The reverse (`xen_cr3_to_pfn`).
 pub const fn frame_of_cr3(cr3: u64) -> u64 {
     let cr3 = low(cr3);
-    (cr3 >> 12 | cr3 << 20) as u64
+    cr3.rotate_right(12) as u64
 }
 
 /// `struct start_info` of a 32-bit guest; the fields mean what those of [`StartInfo`] do.

@@ -57,11 +57,9 @@ impl State {
                 let vcpu = payload::<VcpuContextArgument>(call)?.vcpu;
                 let context = context.ok_or(Errno::EINVAL)?;
                 // A 32-bit domain's has another layout.
-                let narrow = match self.domain(domain)?.is_32_bit {
-                    true => VcpuGuestContext32::read_from_prefix(context.as_bytes()).ok(),
-                    false => None,
-                };
-                let wide = narrow.map(|(narrow, _)| narrow.widen());
+                let is_32_bit = self.domain(domain)?.is_32_bit;
+                let narrow = VcpuGuestContext32::read_from_prefix(context.as_bytes()).ok();
+                let wide = narrow.filter(|_| is_32_bit).map(|(narrow, _)| narrow.widen());
                 self.set_context(caller, domain, vcpu, wide.as_ref().unwrap_or(context))?;
             }
             Command::SET_ADDRESS_SIZE => {

@@ -122,9 +122,12 @@ pub(crate) fn address_space(context: &VcpuGuestContext, is_32_bit: bool) -> impl
         context.gdt_frames.into_iter().take(gdt_frames).map(|frame| (Mfn::new(frame), Use::Descriptors));
     // A 32-bit kernel and its programs have one address space.
     let user = Some(context.ctrlreg[1]).filter(|cr3| *cr3 != 0 && !is_32_bit);
-    let table = move |cr3| match is_32_bit {
-        true => (Mfn::new(pv32::frame_of_cr3(cr3)), Use::Table(ROOT_32)),
-        false => (frame_of_cr3(cr3), Use::Table(4)),
+    let table = move |cr3| {
+        if is_32_bit {
+            (Mfn::new(pv32::frame_of_cr3(cr3)), Use::Table(ROOT_32))
+        } else {
+            (frame_of_cr3(cr3), Use::Table(4))
+        }
     };
     gdt.chain([context.ctrlreg[3]].into_iter().chain(user).map(table))
 }
@@ -146,9 +149,10 @@ fn fix_up(context: &mut VcpuGuestContext, is_32_bit: bool) {
     let regs = &mut context.user_regs;
     regs.rflags = regs.rflags & !IOPL | IF | ALWAYS_SET;
     let with_privilege = |selector, flat| if selector & PRIVILEGE == 0 { flat } else { selector };
-    let (cs, ss) = match is_32_bit {
-        true => (pv32::FLAT_KERNEL_CS, pv32::FLAT_KERNEL_DS),
-        false => (FLAT_KERNEL_CS, FLAT_KERNEL_SS),
+    let (cs, ss) = if is_32_bit {
+        (pv32::FLAT_KERNEL_CS, pv32::FLAT_KERNEL_DS)
+    } else {
+        (FLAT_KERNEL_CS, FLAT_KERNEL_SS)
     };
     regs.cs = with_privilege(regs.cs, cs);
     regs.ss = with_privilege(regs.ss, ss);

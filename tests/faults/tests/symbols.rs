@@ -1,4 +1,5 @@
 //! A kernel that asks for its symbols has them in its memory, whichever way it starts.
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use domain_plan::{Area, AreaKind, GuestPlan, GuestRequest, P2m, StartOfDay};
 use faults::kernel::{kernel, kernel_with_symbols};
