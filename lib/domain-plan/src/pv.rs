@@ -147,14 +147,18 @@ fn check_kernel(kernel: &PvKernel<'_>) -> Result<Option<Pfn>, PlanError> {
     Ok(Some(Pfn::new(address.raw().wrapping_sub(base) >> PAGE_SHIFT)))
 }
 
+/// The largest guest that [`with_least_memory`] plans: 16 GiB. A kernel's header can ask for terabytes in a few bytes, and the
+/// tables of the plan for those would take more memory than a builder has.
+const MOST_TRIED: PageCount = PageCount::new(1 << 22);
+
 /// Replaces the first thing that did not fit by what makes everything fit: with more memory the p2m list is larger, so
-/// that the answer is looked for, each time from what was missing last.
+/// that the answer is looked for, each time from what was missing last. Above [`MOST_TRIED`] it stays a lower bound.
 fn with_least_memory(error: PlanError, kernel: &PvKernel<'_>, request: &GuestRequest<'_>) -> PlanError {
     let PlanError::Memory { area, wanted, free, memory, least_mib } = error else { return error };
     let mut least_mib = least_mib;
     loop {
         let pages = PageCount::for_bytes(least_mib.saturating_mul(1 << 20));
-        if pages > MAX_MEMORY {
+        if pages > MOST_TRIED {
             break;
         }
         match place(kernel, &GuestRequest { memory: pages, ..*request }) {
