@@ -38,5 +38,8 @@ build/dom0/vmlinuz:
 build/linux/initramfs.cpio.gz: mk/initramfs/build mk/initramfs/init mk/cpio | build/linux/busybox
 	@mk/initramfs/build
 
+build/linux/large.cpio: mk/initramfs/build-large mk/cpio
+	@mk/initramfs/build-large
+
 build/dom0/initramfs.cpio.gz: mk/dom0/build mk/dom0/init mk/dom0/meter.c mk/cpio | build/dom0/vmlinuz build/linux/busybox
 	@mk/dom0/build
