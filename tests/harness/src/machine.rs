@@ -213,8 +213,22 @@ fn run_here(command: &mut Command) -> Result<(), HostError> {
     if status.success() { Ok(()) } else { Err(HostError::Prepare { command: text, status }) }
 }
 
-/// Runs a job whose files are there. `echo` shows the console while it runs. `factor` stretches the time limit.
+/// Runs a job whose files are there, as often as its test allows until it succeeds; each failure is told, and its log stays. `echo` shows the
+/// console while it runs. `factor` stretches the time limit.
 pub(crate) fn run(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Report, HostError> {
+    let mut report = attempt(top, job, factor, echo)?;
+    for number in 1..job.test.spec.attempts {
+        let Some(finding) = report.findings.first() else { break };
+        let kept = report.log.with_extension(format!("{number}.log"));
+        let kept = std::fs::rename(&report.log, &kept).map_or(report.log.clone(), |()| kept);
+        eprintln!("{}: attempt {number} failed ({}); its log is {}", job.id(), finding.text, kept.display());
+        report = attempt(top, job, factor, echo)?;
+    }
+    Ok(report)
+}
+
+/// Runs a job once.
+fn attempt(top: &Path, job: &Job, factor: f64, echo: bool) -> Result<Report, HostError> {
     let folder = top.join("build/run").join(job.id());
     let (vms, configs) = write_vm_files(&job.test, &folder)?;
     if let Some(inner) = &job.test.spec.inner {

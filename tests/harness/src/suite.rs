@@ -85,6 +85,9 @@ pub(crate) struct TestSpec {
     /// Wall-clock limit of the boot in seconds.
     #[serde(default = "default_timeout")]
     pub(crate) timeout: u64,
+    /// How often it is tried until it succeeds, at most.
+    #[serde(default = "once")]
+    pub(crate) attempts: u32,
     /// How the machine must end.
     #[serde(default)]
     pub(crate) status: Status,
@@ -128,6 +131,10 @@ pub(crate) struct TestSpec {
     /// The VMs.
     #[serde(rename = "vm")]
     pub(crate) vms: Vec<VmSpec>,
+}
+
+fn once() -> u32 {
+    1
 }
 
 fn default_timeout() -> u64 {
