@@ -81,8 +81,8 @@ fn notes(entry: u64) -> Vec<u8> {
     .concat()
 }
 
-/// One Xen note.
-fn note(kind: u32, value: &[u8]) -> Vec<u8> {
+/// One Xen note, padded as notes are (public header `elfnote.h`): of the type `kind`, with `value` as its content.
+pub fn note(kind: u32, value: &[u8]) -> Vec<u8> {
     let mut note: Vec<u8> = [4, u32::try_from(value.len()).unwrap_or(u32::MAX), kind]
         .into_iter()
         .flat_map(u32::to_le_bytes)

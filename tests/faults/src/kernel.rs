@@ -1,5 +1,6 @@
 //! A kernel, as far as a builder can tell.
 
+use sample_kernel::note;
 use xen_abi::elfnote;
 
 /// An ELF file that a builder takes for a kernel, PV or PVH: its headers, its notes, and that is all.
@@ -98,16 +99,4 @@ fn build(more_notes: &[u8], sections: impl FnOnce(u64) -> Vec<u8>) -> Vec<u8> {
     elf.extend(notes);
     elf.extend(sections);
     elf
-}
-
-/// One Xen note.
-fn note(kind: u32, value: &[u8]) -> Vec<u8> {
-    let mut note: Vec<u8> = [4, u32::try_from(value.len()).unwrap_or(u32::MAX), kind]
-        .into_iter()
-        .flat_map(u32::to_le_bytes)
-        .collect();
-    note.extend(b"Xen\0");
-    note.extend(value);
-    note.resize(note.len().next_multiple_of(4), 0);
-    note
 }
