@@ -29,8 +29,8 @@ Examples:
     domb pack web.cfg -o d.img --sign shop.key      a disk that boots what this key signed
     domb run platform.toml              the VMs of a platform file, which says what holds for all
 
-Exit status: 0 done, 1 something was wrong with the input or on this machine;
-`domb run` has more (see `domb run --help`)."
+Exit status: 0 done, 1 something was wrong with the input or on this machine, 130 interrupted
+(Ctrl-C); `domb run` has more (see `domb run --help`)."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]

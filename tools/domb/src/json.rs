@@ -49,6 +49,5 @@ pub(crate) fn show<T: Serialize>(
 ) -> std::result::Result<(), Failure> {
     let result = Result { schema, ok, messages, value };
     let text = serde_json::to_string_pretty(&result).map_err(Failure::new)?;
-    messages::result(&(text + "\n"));
-    Ok(())
+    messages::result(&(text + "\n"))
 }

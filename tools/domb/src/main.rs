@@ -16,6 +16,9 @@ use arguments::{Arguments, Command};
 use clap::Parser as _;
 use messages::Failure;
 
+/// The exit status after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
         Command::Chart(arguments) => commands::chart::run(&arguments),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Compile(arguments) => commands::compile::run(&arguments),
-        Command::Completions(arguments) => Ok(commands::documents::completions(&arguments)),
+        Command::Completions(arguments) => commands::documents::completions(&arguments),
         Command::Explain(arguments) => commands::explain::run(&arguments),
         Command::Inspect(arguments) => commands::inspect::run(&arguments),
         Command::Keygen(arguments) => commands::keygen::run(&arguments),
@@ -45,6 +48,10 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => commands::verify::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {
+        if image::interrupt::requested() {
+            Failure::new("interrupted").show();
+            return ExitCode::from(INTERRUPTED);
+        }
         failure.show();
         ExitCode::FAILURE
     })

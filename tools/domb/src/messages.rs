@@ -1,7 +1,7 @@
 //! What people read: errors, warnings and progress on standard error.
 
 use std::fmt::Display;
-use std::io::{IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
 
 use image::config::ConfigError;
 use image::platform::PlatformError;
@@ -92,9 +92,16 @@ failure_from!(
     protocols::platform::PlatformSpecError,
 );
 
-/// Shows a result on standard output. A reader that has gone away, as `head` does, is no error.
-pub(crate) fn result(text: &str) {
-    let _ = stdout().write_all(text.as_bytes());
+/// Shows a result on standard output. A reader that has gone away, as `head` does, is no error; a result that is lost
+/// otherwise is one.
+pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    let mut out = stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write the result to standard output: {cause}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Shows a warning.

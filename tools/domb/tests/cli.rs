@@ -4,7 +4,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -315,6 +316,53 @@ fn an_interrupt_ends_the_machine_and_removes_its_files() {
     assert_eq!(domb.wait().unwrap().code(), Some(130));
     assert!(!kill("0", &pid).success(), "QEMU is still running");
     assert_eq!(shop.leftovers(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    for arguments in [&["check", "web.cfg"][..], &["report", "web.cfg"], &["completions", "bash"], &["man"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = shop.command(arguments).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("cannot write the result to standard output: No space left"), "{error}");
+    }
+}
+
+#[test]
+fn a_console_that_cannot_be_written_is_told_and_the_machine_goes_on() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    shop.qemu("echo one; echo two; exit 33");
+    let output = shop.domb(&["run", "web.cfg", "--log", "/dev/full"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "one\ntwo\n"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(error.matches("cannot write the console to /dev/full: No space left").count(), 1, "{error}");
+}
+
+#[test]
+fn an_interrupt_of_what_is_no_machine_is_told_as_one() {
+    let shop = Workshop::new();
+    fs::write(shop.path("large"), vec![1; 4 << 20]).unwrap();
+    shop.vm("web", "ramdisk = \"large\"\n");
+    let pipe = shop.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut domb = shop.command(&["pack", "web.cfg", "--archive-only", "pipe"]);
+    let mut domb = domb.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // A pipe holds less than what is to come: domb waits with the first megabyte.
+    let mut reader = File::open(&pipe).unwrap();
+    reader.read_exact(&mut [0]).unwrap();
+    let kill = format!("kill -INT {}", domb.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    std::thread::sleep(Duration::from_millis(200));
+    let (mut error, mut rest) = (String::new(), Vec::new());
+    reader.read_to_end(&mut rest).unwrap();
+    domb.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!(domb.wait().unwrap().code(), Some(130), "{error}");
+    assert_eq!(error, "domb: error: interrupted\n");
+    assert!(rest.len() < 4 << 20, "all was written");
 }
 
 #[test]

@@ -37,10 +37,13 @@ fn advice(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Reads a whole regular file of at most `limit` bytes.
+/// Reads a whole regular file of at most `limit` bytes, unless the user has asked the program to end.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let fail = |cause| FileError::new("read", path, cause);
     let other = |text: String| fail(io::Error::other(text));
+    if interrupt::requested() {
+        return Err(other("interrupted".into()));
+    }
     let file = File::open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
     if metadata.is_dir() {

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Chart) -> Result<ExitCode, Failure> {
     let picture = draw(&timeline);
     match &arguments.output {
         Some(path) => files::write_whole(path, |out| out.write_all(picture.as_bytes()))?,
-        None => messages::result(&picture),
+        None => messages::result(&picture)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,12 +24,12 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
     if let Some(platform) = platform.filter(|_| !arguments.json) {
         let memory = reports.iter().map(|report| report.spec.memory_kib / 1024).sum::<u64>();
         let ends = if platform.ends == "with" { platform.ends_with.join(", ") } else { platform.ends };
-        messages::result(&format!("platform: {} VMs, {memory} MiB, ends: {ends}\n", reports.len()));
+        messages::result(&format!("platform: {} VMs, {memory} MiB, ends: {ends}\n", reports.len()))?;
     }
     for report in reports.iter().filter(|_| !arguments.json) {
-        messages::result(&format!("{report}\n"));
+        messages::result(&format!("{report}\n"))?;
         if arguments.plan {
-            messages::result(&format!("{}\n", report.plan));
+            messages::result(&format!("{}\n", report.plan))?;
         }
     }
     Ok(ExitCode::SUCCESS)

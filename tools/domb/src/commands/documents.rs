@@ -12,11 +12,11 @@ use crate::arguments::{self, Arguments};
 use crate::messages::{self, Failure};
 
 /// Writes a shell's completions to standard output.
-pub(crate) fn completions(arguments: &arguments::Completions) -> ExitCode {
+pub(crate) fn completions(arguments: &arguments::Completions) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Arguments::command(), "domb", &mut script);
-    messages::result(&String::from_utf8_lossy(&script));
-    ExitCode::SUCCESS
+    messages::result(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes domb(1) to standard output, or a page for each command into a folder.
@@ -24,7 +24,7 @@ pub(crate) fn man(arguments: &arguments::ManPages) -> Result<ExitCode, Failure> 
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
     let Some(folder) = &arguments.folder else {
-        messages::result(&page(&command)?);
+        messages::result(&page(&command)?)?;
         return Ok(ExitCode::SUCCESS);
     };
     fs::create_dir_all(folder).map_err(|cause| FileError::new("make the folder", folder, cause))?;

@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<ExitCode, Failure> {
         )
     })?;
     let explanation = refusals::explain(question.call, question.errno, question.xen);
-    messages::result(&show(&question, &explanation));
+    messages::result(&show(&question, &explanation))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,8 @@ pub(crate) fn run(arguments: &Inspect) -> Result<ExitCode, Failure> {
             look(path, inspect::facts)
                 .map(|facts| known.push(File { path: path.display().to_string(), facts }))
         } else {
-            look(path, inspect::describe).map(|text| messages::result(&format!("{}: {text}", path.display())))
+            look(path, inspect::describe)
+                .and_then(|text| messages::result(&format!("{}: {text}", path.display())))
         };
         failures.extend(result.err());
     }

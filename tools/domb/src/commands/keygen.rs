@@ -16,6 +16,6 @@ pub(crate) fn run(arguments: &Keygen) -> Result<ExitCode, Failure> {
         made.public_file.display(),
         made.public_file.display()
     ));
-    messages::result(&format!("{}\n", made.public));
+    messages::result(&format!("{}\n", made.public))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
     let shown = folder.display();
     messages::result(&format!(
         "{shown} is ready. Next:\n    domb check {shown}/{described}\n    domb run {shown}/{described}\n"
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

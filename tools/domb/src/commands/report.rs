@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &arguments::Report) -> Result<ExitCode, Failure> {
         json::show("domb-report-1", report.is_ok(), &messages, report.as_ref().ok())?;
         report?;
     } else {
-        messages::result(&report?.to_string());
+        messages::result(&report?.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

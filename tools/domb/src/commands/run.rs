@@ -41,7 +41,7 @@ fn boot(arguments: &Run) -> Result<ExitCode, Failure> {
         prepare(arguments, &work, input)?.command()
     };
     if arguments.print_command {
-        messages::result(&format!("{command}\n"));
+        messages::result(&format!("{command}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let captured = arguments.json.then(Captured::default);
@@ -246,13 +246,16 @@ fn machine(arguments: &Run, boot: Boot, memory_mib: u64) -> Machine {
 /// Where the console goes: standard output (standard error, if the result goes to standard output), the log if there is
 /// one, and into `captured`.
 fn console(log: Option<&Path>, captured: Option<&Captured>) -> Result<Box<dyn Write + Send>, Failure> {
-    let terminal: Box<dyn Write + Send> =
-        if captured.is_some() { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    let create = |path| File::create(path).map_err(|cause| FileError::new("write", path, cause));
-    match (log.map(create).transpose()?, captured.cloned()) {
-        (None, None) => Ok(terminal),
-        (log, captured) => Ok(Box::new(Copies { terminal: Some(terminal), log, captured })),
-    }
+    let shown = match captured {
+        Some(_) => Copy::new("standard error", Box::new(io::stderr())),
+        None => Copy::new("standard output", Box::new(io::stdout())),
+    };
+    let create = |path: &Path| match File::create(path) {
+        Ok(file) => Ok(Copy::new(&path.display().to_string(), Box::new(file))),
+        Err(cause) => Err(FileError::new("write", path, cause)),
+    };
+    let copies = std::iter::once(shown).chain(log.map(create).transpose()?).collect();
+    Ok(Box::new(Copies { copies, captured: captured.cloned() }))
 }
 
 /// What the console has written, for the result to be read from.
@@ -274,28 +277,48 @@ impl Captured {
     }
 }
 
-/// Writes to the terminal as long as somebody reads it, to a log, and into memory.
+/// One of the places that the console goes to, until it takes no more.
+struct Copy {
+    name: String,
+    to: Option<Box<dyn Write + Send>>,
+}
+
+impl Copy {
+    fn new(name: &str, to: Box<dyn Write + Send>) -> Self {
+        Self { name: name.to_owned(), to: Some(to) }
+    }
+
+    /// Says so when what follows is lost, unless its reader went away on purpose.
+    fn write(&mut self, bytes: &[u8]) {
+        let Some(to) = &mut self.to else { return };
+        let Err(cause) = to.write_all(bytes).and_then(|()| to.flush()) else { return };
+        self.to = None;
+        if cause.kind() != io::ErrorKind::BrokenPipe {
+            let name = &self.name;
+            messages::warn(&format!(
+                "cannot write the console to {name}: {cause}; the rest of it is missing there"
+            ));
+        }
+    }
+}
+
+/// Writes to all places that still take something, and into memory.
 struct Copies {
-    terminal: Option<Box<dyn Write + Send>>,
-    log: Option<File>,
+    copies: Vec<Copy>,
     captured: Option<Captured>,
 }
 
 impl Write for Copies {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(terminal) = &mut self.terminal
-            && terminal.write_all(bytes).and_then(|()| terminal.flush()).is_err()
-        {
-            self.terminal = None;
-        }
+        self.copies.iter_mut().for_each(|copy| copy.write(bytes));
         if let Some(captured) = &self.captured {
             captured.write(bytes);
         }
-        self.log.as_mut().map_or(Ok(()), |log| log.write_all(bytes)).map(|()| bytes.len())
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.log.as_mut().map_or(Ok(()), Write::flush)
+        Ok(())
     }
 }
 
@@ -307,7 +330,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
         Outcome::Status(MachineStatus::BuildFailed) => 3,
         Outcome::Status(MachineStatus::BuilderFailed) | Outcome::NoStatus(_) => 4,
         Outcome::Timeout(_) => 5,
-        Outcome::Interrupted => 130,
+        Outcome::Interrupted => crate::INTERRUPTED,
     }
 }
 

@@ -24,9 +24,9 @@ pub(crate) fn run(arguments: &Verify) -> Result<ExitCode, Failure> {
         verified?;
     } else {
         let Verified { manifest, disk } = verified?;
-        messages::result(&image::inspect::manifest(&manifest));
+        messages::result(&image::inspect::manifest(&manifest))?;
         if let Some(disk) = disk {
-            messages::result(&UnsignedFacts::from(&disk).to_string());
+            messages::result(&UnsignedFacts::from(&disk).to_string())?;
         }
     }
     Ok(ExitCode::SUCCESS)
