@@ -285,7 +285,7 @@ pub(crate) struct Sign {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The private key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, visible_alias = "sign", value_name = "KEY")]
     pub(crate) key: PathBuf,
     /// Where to write the signed one
     #[arg(short, long, value_name = "FILE")]
@@ -321,7 +321,7 @@ pub(crate) struct Verify {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// The public key
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, visible_alias = "trust", value_name = "KEY")]
     pub(crate) key: PathBuf,
     /// The least version that is accepted
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]

@@ -22,10 +22,14 @@ const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version go to standard output and are no error; a usage error is status 1 like any other.
-            let _ = error.print();
-            return ExitCode::from(u8::from(error.use_stderr()));
+        // Help and version go to standard output and are no error; a usage error is status 1 like any other.
+        Err(error) if error.use_stderr() => {
+            messages::usage(&error);
+            return ExitCode::FAILURE;
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
         }
     };
     if let Err(error) = ctrlc::set_handler(image::interrupt::request) {

@@ -104,6 +104,13 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Shows how the command line is wrong.
+pub(crate) fn usage(error: &clap::Error) {
+    let text = error.render();
+    let _ =
+        if coloured() { write!(stderr(), "domb: {}", text.ansi()) } else { write!(stderr(), "domb: {text}") };
+}
+
 /// Shows a warning.
 pub(crate) fn warn(text: &str) {
     show(Severity::Warning, text);

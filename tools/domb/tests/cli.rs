@@ -319,6 +319,14 @@ fn an_interrupt_ends_the_machine_and_removes_its_files() {
 }
 
 #[test]
+fn a_wrong_command_line_is_told_as_any_other_mistake() {
+    let shop = Workshop::new();
+    let output = shop.domb(&["check", "--frob", "web.cfg"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(stderr(&output).starts_with("domb: error: unexpected argument '--frob'"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_result_that_cannot_be_written_is_an_error() {
     let shop = Workshop::new();
     shop.vm("web", "");
