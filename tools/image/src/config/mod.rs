@@ -10,11 +10,13 @@ mod uuid;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use kernel_image::Format;
 use protocols::settings::Access;
-use protocols::spec::{ExitAction, GuestKind};
+use protocols::spec::{self, ExitAction, GuestKind};
 use protocols::{Digest, Life, Settings, StoreRole};
 
 use crate::files::{self, FileError};
+use crate::packed::ARCHIVE_MAGIC;
 use crate::source::{Diagnostic, Severity, SourceFile, Span, Spanned};
 
 /// The largest VM file that is read. The largest that means anything has a few kilobytes.
@@ -146,9 +148,28 @@ pub(crate) fn text_of(name: &str, bytes: &[u8], expected: &'static str) -> Resul
     let Some(byte) = bytes.get(first).copied() else {
         return Ok(String::from_utf8_lossy(bytes).into_owned());
     };
+    if let Some(what) = mistaken(bytes) {
+        return Err(ConfigError::Mistaken { name: name.to_owned(), what });
+    }
     let source = SourceFile::new(name, String::from_utf8_lossy(&bytes[..first]));
     let (line, column) = source.position(first);
     Err(ConfigError::NotText { name: name.to_owned(), line, column, byte, expected })
+}
+
+/// What a file is that was given where a text is expected, and where it belongs.
+fn mistaken(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.starts_with(ARCHIVE_MAGIC) {
+        return Some("a RAM disk: `domb inspect` shows it, and `domb verify` verifies it");
+    }
+    if bytes.starts_with(&spec::MAGIC) {
+        return Some("a boot spec, made of one: `domb inspect` shows it");
+    }
+    match Format::detect(bytes) {
+        Ok(Format::Elf | Format::BzImage { .. }) => Some(
+            "a kernel, which a text names in a line like: kernel = \"vmlinuz\"; `domb new --kernel` writes one",
+        ),
+        _ => None,
+    }
 }
 
 /// Everything that is wrong with one file.
@@ -178,6 +199,13 @@ pub enum ConfigError {
         /// What such a file looks like.
         expected: &'static str,
     },
+    /// It is something else that is known.
+    Mistaken {
+        /// The file.
+        name: String,
+        /// What it is, and where it belongs.
+        what: &'static str,
+    },
     /// It is text, but wrong.
     Wrong(Report),
 }
@@ -202,6 +230,9 @@ impl fmt::Display for ConfigError {
             Self::File(error) => error.fmt(f),
             Self::NotText { name, line, column, byte, expected } => {
                 write!(f, "{name}:{line}:{column}: byte {byte:#04x} is not UTF-8 text; {expected}")
+            }
+            Self::Mistaken { name, what } => {
+                write!(f, "{name} is not a text that describes VMs but {what}")
             }
             Self::Wrong(_) => {
                 let texts: Vec<_> = self
