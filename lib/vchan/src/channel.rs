@@ -8,6 +8,7 @@ use xen_abi::{DomId, Port};
 use crate::layout::{
     LEFT, LIVE_AWAITED, LIVE_CLOSED, LIVE_OPEN, NOTIFY_READ, NOTIFY_WRITE, RIGHT, STATE, Sizes,
 };
+use crate::memory::Memory;
 use crate::stream::{OutOfRange, Stream};
 use crate::{ChannelError, Lie};
 
@@ -18,15 +19,6 @@ pub const CHECK_INTERVAL: u64 = 100_000_000;
 /// How often the word of live and notify bytes is tried to be changed. An honest peer changes it once for each read or write, so
 /// that one attempt in a few fails at worst.
 const ATTEMPTS: usize = 1000;
-
-/// The pages of a channel: the shared page, then those of the left ring, then those of the right.
-pub trait Memory {
-    /// A page.
-    type Page: SharedMemory;
-
-    /// Page `index`; `None` beyond the last.
-    fn page(&self, index: usize) -> Option<&Self::Page>;
-}
 
 /// Which end this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use grant_table::{Access, GrantSlot, Mapping};
 use hypercall::{RawHypercall, SharedMemory, Xen};
 use xen_abi::{DomId, GrantRef, Port};
 
-use crate::channel::{Channel, Memory, Parts, Role};
+use crate::channel::{Channel, Parts, Role};
 use crate::layout::{GRANTS, ORDERS, Sizes};
+use crate::memory::Memory;
 use crate::{ChannelError, LayoutError, Peer};
 
 /// Pages of a server.

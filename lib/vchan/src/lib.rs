@@ -19,11 +19,13 @@ mod channel;
 mod client;
 mod error;
 mod layout;
+mod memory;
 mod server;
 mod stream;
 
-pub use channel::{CHECK_INTERVAL, Channel, Memory, Peer};
+pub use channel::{CHECK_INTERVAL, Channel, Peer};
 pub use client::{Client, Mapped};
 pub use error::{ChannelError, LayoutError, Lie};
 pub use layout::{Order, Sizes};
+pub use memory::Memory;
 pub use server::{Leftover, Offered, Server, Terms};

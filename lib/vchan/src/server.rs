@@ -9,8 +9,9 @@ use xen_abi::grant_table::RESERVED_ENTRIES;
 use xen_abi::{DomId, GrantRef, PAGE_SIZE};
 
 use crate::ChannelError;
-use crate::channel::{Channel, Memory, Parts, Role};
+use crate::channel::{Channel, Parts, Role};
 use crate::layout::{GRANTS, LIVE_AWAITED, LIVE_OPEN, NOTIFY_WRITE, ORDERS, STATE, Sizes};
+use crate::memory::Memory;
 
 /// Own pages that are granted to a client.
 #[derive(Debug)]

@@ -6,8 +6,8 @@
 use hypercall::SharedMemory;
 use xen_abi::PAGE_SIZE;
 
-use crate::channel::Memory;
 use crate::layout::{Indices, Order, Place};
+use crate::memory::Memory;
 
 /// An index of the peer that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
