@@ -63,9 +63,10 @@ test-host: $(XEN_VERSIONS:%=build/xen/%/include/xen) $(LINUX_FLAVOURS:%=build/li
 	@echo "== host tests"
 	@LINUX_IMAGES='$(CURDIR)/build/linux-images' $(CARGO) test --quiet --workspace --target-dir target
 
-# A Xen that no Debian carries, from its source tree: build/xen/VERSION/xen.gz.
+# A Xen that no Debian carries, from its source tree: build/xen/VERSION/xen.gz. OPTIONS='PV32=y ...' of its configuration, and
+# a NAME=VERSION-something for it.
 xen:
-	@mk/build-xen '$(SOURCE)'
+	@mk/build-xen '$(SOURCE)' $(if $(NAME)$(OPTIONS),'$(NAME)') $(OPTIONS)
 
 # Every fault at every call of every platform on every simulated release. Two minutes of processor time.
 fault-sweep:
@@ -137,7 +138,7 @@ help:
 	@echo 'make soak               build and destroy 10,000 VMs in one boot [VMS=N] [XEN=4.20]: memory and time stay flat'
 	@echo 'make fuzz               hostile input for every parser: TARGET=NAME SECONDS=N SEED=N'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
-	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below'
+	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below [OPTIONS='"'"'PV32=y'"'"' NAME=4.22-pv32]'
 	@echo 'make clean              remove build/ and target/, downloads included'
 	@echo 'make -C tests list      the tests that boot'
 	@echo 'make -C tests NAME.run  one of them: XEN=4.14|4.17|4.20|/path/xen.gz  BOOT=direct|seabios|ovmf'

@@ -2,8 +2,8 @@
 # Every path is relative to the top of the checkout.
 
 -include mk/config
-XEN ?= 4.17
-XENS ?= 4.14 4.17 4.20
+XEN ?=
+XENS ?= 4.14 4.17 4.20 4.17-full
 BOOT ?= direct
 JOBS ?=
 TIMEOUT_FACTOR ?= 1
@@ -20,6 +20,12 @@ build/deps.ok: mk/install-deps
 # What is downloaded has no prerequisites: it is fetched when it is not there.
 build/xen/%/xen.gz:
 	@mk/fetch-debs xen $*
+# Debian's 4.17 with what Debian's build of it leaves out: security labels and a policy, a late hardware domain, 32-bit PV guests, shadow
+# paging.
+XEN_FULL := EXPERT=y UNSUPPORTED=y XSM=y XSM_FLASK=y XSM_FLASK_POLICY=y LATE_HWDOM=y PV32=y SHADOW_PAGING=y
+build/xen/4.17-full/xen.gz:
+	@mk/fetch-debs xen-source 4.17
+	@mk/build-xen build/xen-source/debian-4.17 4.17-full $(XEN_FULL)
 build/xen/%/include/xen:
 	@mk/fetch-debs xen-headers $*
 build/linux/%/vmlinuz:

@@ -272,6 +272,14 @@ pub(crate) const CALLS: &[Call] = &[
         purpose: "It has the VM that serves a XenStore told of the ends of others, in place of Dom0.",
         refusals: &[
             (
+                Errno::EACCES,
+                check(
+                    "The security policy (FLASK) does not let a VM with this label be told.",
+                    "Give the VM that serves the XenStore the label that the policy has for it: `seclabel`, in Xen's example policy \
+                     \"system_u:system_r:xenstore_t\".",
+                ),
+            ),
+            (
                 Errno::EBUSY,
                 since(
                     (4, 21),

@@ -81,6 +81,9 @@ pub(crate) enum HostError {
     NoXen(String),
 }
 
+/// The Xen that is booted when none is asked for.
+const USUAL_XEN: &str = "4.17";
+
 /// A Xen to boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Xen {
@@ -93,9 +96,13 @@ pub(crate) struct Xen {
 }
 
 impl Xen {
-    /// From the value of `XEN`: a version, or a path.
+    /// From the value of `XEN`: a version, one with a name of how it was built (`4.17-full`), or a path. Nothing is the usual one.
     pub(crate) fn new(given: &str) -> Self {
-        let version = !given.is_empty() && given.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let given = if given.is_empty() { USUAL_XEN } else { given };
+        let (number, build) = given.split_once('-').unwrap_or((given, "usual"));
+        let version = !number.is_empty()
+            && number.chars().all(|c| c.is_ascii_digit() || c == '.')
+            && build.chars().all(|c| c.is_ascii_alphanumeric());
         let file = if version { format!("build/xen/{given}/xen.gz") } else { given.to_owned() };
         let file = PathBuf::from(file);
         let label = if version {
@@ -108,6 +115,11 @@ impl Xen {
 
     fn is_version(&self) -> bool {
         self.given == self.label
+    }
+
+    /// Whether it was built otherwise than Xens usually are: only tests that name it are for it.
+    fn is_unusual(&self) -> bool {
+        self.is_version() && self.given.contains('-')
     }
 
     /// The file, relative to the top of the checkout unless absolute: one that is there, or that can be fetched.
@@ -134,7 +146,7 @@ impl Job {
     /// Whether the test is for this Xen; one given as a file is always tried.
     pub(crate) fn applies(&self) -> bool {
         let xens = &self.test.spec.xens;
-        xens.is_empty() || !self.xen.is_version() || xens.contains(&self.xen.given)
+        !self.xen.is_version() || xens.contains(&self.xen.given) || xens.is_empty() && !self.xen.is_unusual()
     }
 
     /// `NAME-XEN-BOOT`: names the log and the folder of generated files.

@@ -57,8 +57,8 @@ enum Action {
     Run {
         /// The test's name
         name: String,
-        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
-        #[arg(long, default_value = "4.17")]
+        /// A version (4.14, 4.17, 4.20, 4.17-full) or the path of a xen.gz; by default 4.17, or the one that the test is for
+        #[arg(long, default_value = "")]
         xen: String,
         /// How Xen is started
         #[arg(long, default_value = "direct")]
@@ -72,7 +72,7 @@ enum Action {
         /// Only these tests
         names: Vec<String>,
         /// Xen versions or paths, separated by blanks
-        #[arg(long, default_value = "4.14 4.17 4.20")]
+        #[arg(long, default_value = "4.14 4.17 4.20 4.17-full")]
         xens: String,
         /// How many machines run at a time [default: one for each processor]
         #[arg(long)]
@@ -83,8 +83,8 @@ enum Action {
     },
     /// Measure db-boot beside Debian's xl, and beside what building a VM has to cost
     Bench {
-        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
-        #[arg(long, default_value = "4.17")]
+        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz; by default 4.17
+        #[arg(long, default_value = "")]
         xen: String,
         /// The essential figures only
         #[arg(long)]
@@ -95,8 +95,8 @@ enum Action {
     },
     /// Build and destroy thousands of VMs in one boot, and see that memory and time stay flat
     Soak {
-        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz
-        #[arg(long, default_value = "4.17")]
+        /// A version (4.14, 4.17, 4.20) or the path of a xen.gz; by default 4.17
+        #[arg(long, default_value = "")]
         xen: String,
         /// How many PV VMs; a tenth as many PVH ones follow, in a boot of their own
         #[arg(long, default_value_t = 10_000)]
@@ -133,8 +133,9 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
             Ok(0)
         }
         Action::Run { name, xen, boot, timeout_factor } => {
-            let job = Job { test: suite::find(top, &name)?, xen: Xen::new(&xen), boot };
-            run_one(top, &job, timeout_factor)
+            let test = suite::find(top, &name)?;
+            let xen = xen_for(&test, &xen);
+            run_one(top, &Job { test, xen, boot }, timeout_factor)
         }
         Action::All { names, xens, jobs, timeout_factor } => {
             let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -153,7 +154,11 @@ fn act(top: &Path, action: Action) -> Result<u8, Box<dyn Error>> {
 /// `NAME.run`: with its console, and the verdict at the end.
 fn run_one(top: &Path, job: &Job, factor: f64) -> Result<u8, Box<dyn Error>> {
     if !job.applies() {
-        say!("{}: {} (test.toml: for Xen {} only)", Verdict::Skip, job.id(), job.test.spec.xens.join(", "));
+        let xens = match job.test.spec.xens.join(", ") {
+            none if none.is_empty() => "Xens as they are released".to_owned(),
+            xens => format!("Xen {xens}"),
+        };
+        say!("{}: {} (by its test.toml it is for {xens} only)", Verdict::Skip, job.id());
         return Ok(Verdict::Skip.exit_status());
     }
     machine::prepare(top, std::slice::from_ref(job))?;
@@ -169,6 +174,16 @@ fn run_one(top: &Path, job: &Job, factor: f64) -> Result<u8, Box<dyn Error>> {
         report.took.as_secs_f64()
     );
     Ok(report.verdict().exit_status())
+}
+
+/// The Xen that is asked for; if none is, the usual one, or the first of those that the test is for.
+fn xen_for(test: &suite::Test, asked: &str) -> Xen {
+    let usual = Xen::new(asked);
+    let first = test.spec.xens.first().filter(|_| asked.is_empty());
+    match first {
+        Some(first) if !test.spec.xens.contains(&usual.label) => Xen::new(first),
+        _ => usual,
+    }
 }
 
 fn print_report(job: &Job, report: &Report) {

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use crate::console::Console;
-use crate::machine::{M2P, VIRT_BASE, current_pages, word};
+use crate::machine::{M2P, VIRT_BASE, current_pages, vcpu_is_up, word};
 
 const PAGE: u32 = 4096;
 /// Ring 1, where 32-bit PV kernels run.
@@ -102,6 +102,13 @@ pub(crate) fn all(start: &Start, console: &mut Console) -> Result<u32, Fault> {
     let mapped = tables(start)?;
     let _ = writeln!(console, "{} page tables map {mapped} pages", start.field(64));
     empty(start, mapped)?;
+    let vcpus = (0..64).take_while(|number| vcpu_is_up(*number) >= 0).count();
+    let up = (0..64).filter(|number| vcpu_is_up(*number) > 0).count();
+    let _ = writeln!(console, "{vcpus} vCPUs, {up} of them up");
+    let (module, length) = (start.field(72), start.field(76));
+    let bytes = (0..length).map(|at| word(module + at / 4 * 4).to_le_bytes()[(at % 4) as usize]);
+    let sum: u32 = bytes.map(u32::from).sum();
+    let _ = writeln!(console, "a RAM disk of {length} bytes, sum {sum}");
     Ok(pages)
 }
 

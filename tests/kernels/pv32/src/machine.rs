@@ -14,9 +14,11 @@ pub(crate) const VIRT_BASE: u32 = 0xc000_0000;
 pub(crate) const M2P: u32 = 0xf580_0000;
 
 const MEMORY_OP: u32 = 12;
+const VCPU_OP: u32 = 24;
 const SCHED_OP: u32 = 29;
 const EVENT_CHANNEL_OP: u32 = 32;
 const CURRENT_RESERVATION: u32 = 3;
+const IS_UP: u32 = 3;
 const YIELD: u32 = 0;
 const SHUTDOWN: u32 = 2;
 const SEND: u32 = 4;
@@ -95,6 +97,12 @@ pub(crate) fn current_pages() -> i32 {
     let mut domain = DOMID_SELF;
     // SAFETY: the operation reads the domain identifier at the address.
     unsafe { hypercall(MEMORY_OP, CURRENT_RESERVATION, address(&mut domain), 0) }
+}
+
+/// Whether the vCPU of that number is up: 1, down: 0, or not there: less than 0.
+pub(crate) fn vcpu_is_up(number: u32) -> i32 {
+    // SAFETY: the operation takes no argument.
+    unsafe { hypercall(VCPU_OP, IS_UP, number, 0) }
 }
 
 /// Tells the other end of `port`.
