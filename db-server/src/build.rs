@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 
 use domain_builder::Ring;
 use hypercall::{FrameWindow, RawHypercall};
-use launch::{Building, Host, Image, PlannedVm, unpack_kernel};
+use kernel_image::Format;
+use launch::{Building, Host, Image, PlannedVm, UnpackingKernel};
 use protocols::Digest;
 use protocols::message::{Built, Failure, Reason, RingPlace};
 use sha2::{Digest as _, Sha256};
@@ -67,6 +68,22 @@ impl Input {
         }
     }
 
+    /// The bytes, to be kept while they are unpacked. Packed kernels in a RAM disk are rare, as domb unpacks them: they are copied, since
+    /// the RAM disk is not to be held on to.
+    fn kept<H: RawHypercall, W: FrameWindow>(
+        &self,
+        host: &Host<'_, '_, '_, H, W>,
+    ) -> Result<Rc<Vec<u8>>, Failure> {
+        if let Place::Stored(bytes) = &self.place {
+            return Ok(Rc::clone(bytes));
+        }
+        let entry = self.bytes(host);
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(entry.len()).map_err(|_| no_memory(self.name(), entry.len()))?;
+        copy.extend_from_slice(entry);
+        Ok(Rc::new(copy))
+    }
+
     /// The digest, once it is known: hashes until system time `until`.
     fn measure<H: RawHypercall, W: FrameWindow>(
         &mut self,
@@ -98,6 +115,20 @@ impl Input {
     }
 }
 
+/// Where kernels are unpacked, one at a time: db-server has the memory for one. Whoever else has a packed kernel waits for it.
+#[derive(Default)]
+pub(crate) struct Bench(Rc<()>);
+
+/// The seat at the bench, which is free again when this is dropped.
+pub(crate) struct Seat(#[expect(dead_code, reason = "it is held, not looked at")] Rc<()>);
+
+impl Bench {
+    /// The seat, if it is free.
+    fn take(&self) -> Option<Seat> {
+        (Rc::strong_count(&self.0) == 1).then(|| Seat(Rc::clone(&self.0)))
+    }
+}
+
 /// A VM that is asked for and not there yet.
 pub(crate) struct Job<'x, H: RawHypercall> {
     /// The request's number.
@@ -109,6 +140,8 @@ pub(crate) struct Job<'x, H: RawHypercall> {
     pub(crate) vm: Rc<PlannedVm>,
     pub(crate) kernel: Input,
     pub(crate) ramdisk: Option<Input>,
+    /// Its kernel, while it is unpacked.
+    pub(crate) unpacking: Option<(UnpackingKernel, Seat)>,
     /// What the kernel unpacks to, if it is packed.
     pub(crate) elf: Option<Rc<Vec<u8>>>,
     pub(crate) building: Option<Building<'x, H>>,
@@ -121,6 +154,7 @@ impl<'x, H: RawHypercall> Job<'x, H> {
         host: &mut Host<'_, '_, 'x, H, W>,
         store: &mut Store,
         known: &mut BTreeMap<String, Digest>,
+        bench: &Bench,
         until: u64,
     ) -> Result<Option<Built>, Failure> {
         let Some(kernel) = self.kernel.measure(host, known, until) else { return Ok(None) };
@@ -132,7 +166,9 @@ impl<'x, H: RawHypercall> Job<'x, H> {
             },
         };
         if self.building.is_none() {
-            self.unpack(host, store, kernel)?;
+            if !self.unpack(host, store, bench, kernel, until)? {
+                return Ok(None);
+            }
             self.building = Some(Building::new(Rc::clone(&self.vm), host.time()));
             return Ok(None);
         }
@@ -153,27 +189,51 @@ impl<'x, H: RawHypercall> Job<'x, H> {
         Ok(Some(Built { domid, start_info, kernel, ramdisk, console, xenstore }))
     }
 
-    /// Unpacks the kernel, if it is packed: the one step that is as long as the kernel is large.
+    /// Goes on to unpack the kernel, if it is packed, until system time `until`; says whether it is as it is needed.
     fn unpack<W: FrameWindow>(
         &mut self,
         host: &Host<'_, '_, 'x, H, W>,
         store: &mut Store,
+        bench: &Bench,
         digest: Digest,
-    ) -> Result<(), Failure> {
-        if let Some(elf) = store.unpacked(digest) {
-            self.elf = Some(elf);
-            return Ok(());
+        until: u64,
+    ) -> Result<bool, Failure> {
+        if self.unpacking.is_none() {
+            self.elf = store.unpacked(digest);
+            if self.elf.is_some() {
+                return Ok(true);
+            }
+            // A file that is no kernel is refused below.
+            if matches!(Format::detect(self.kernel.bytes(host)), Ok(Format::Elf)) {
+                return Ok(true);
+            }
+            let Some(seat) = bench.take() else { return Ok(false) };
+            let file = self.kernel.kept(host)?;
+            let begun = UnpackingKernel::new(self.kernel.name(), file, host.spare_memory());
+            self.unpacking = begun.map_err(|error| not_planned(&error))?.map(|unpacking| (unpacking, seat));
         }
-        let file = self.kernel.bytes(host);
-        let name = self.kernel.name();
-        let elf = unpack_kernel(name, file, host.spare_memory()).map_err(|error| not_planned(&error))?;
-        if let alloc::borrow::Cow::Owned(elf) = elf {
-            let elf = Rc::new(elf);
-            store.keep_unpacked(digest, &elf);
-            self.elf = Some(elf);
+        let Some((mut unpacking, seat)) = self.unpacking.take() else { return Ok(true) };
+        if !unpacking.step(|| host.time() >= until).map_err(|error| not_planned(&error))? {
+            self.unpacking = Some((unpacking, seat));
+            return Ok(false);
         }
-        Ok(())
+        let elf = Rc::new(unpacking.into_elf().map_err(|error| not_planned(&error))?);
+        store.keep_unpacked(digest, &elf);
+        self.elf = Some(elf);
+        Ok(true)
     }
+}
+
+/// What is answered when a kernel cannot be held while it is unpacked.
+fn no_memory(name: &str, size: usize) -> Failure {
+    failure(
+        Reason::OutOfMemory,
+        alloc::format!(
+            "kernel {name}: unpacking it takes {} KiB more than db-server has: store it unpacked, as `domb pack` does by default, \
+             or raise dom0_mem",
+            size.div_ceil(1024)
+        ),
+    )
 }
 
 /// What is answered to a request for an image that is not there.

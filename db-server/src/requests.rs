@@ -16,7 +16,7 @@ use protocols::server::{Controller, NAME};
 use protocols::{BootSpec, Digest, StoreRole};
 use xen_abi::DomId;
 
-use crate::build::{Input, Job, no_image};
+use crate::build::{Bench, Input, Job, no_image};
 use crate::failure::failure;
 use crate::permits::{admit, choose_domid};
 use crate::store::{Received, Store};
@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) vms: Vms,
     /// Digests of entries of the RAM disk, as far as they are known.
     pub(crate) known: BTreeMap<String, Digest>,
+    /// Where kernels are unpacked.
+    pub(crate) bench: Bench,
 }
 
 /// What a controller has under way, and how it is known.
@@ -194,8 +196,20 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
         let own_store = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
         let vm = Rc::new(PlannedVm { console, own_store, ..PlannedVm::from(spec) });
-        let (paused, measured, elf, building) = (request.paused, request.measured, None, None);
-        self.jobs.push_back(Job { id, domid, paused, measured, vm, kernel, ramdisk, elf, building });
+        let (paused, measured) = (request.paused, request.measured);
+        let (unpacking, elf, building) = (None, None, None);
+        self.jobs.push_back(Job {
+            id,
+            domid,
+            paused,
+            measured,
+            vm,
+            kernel,
+            ramdisk,
+            unpacking,
+            elf,
+            building,
+        });
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use protocols::{BootSpec, PlatformSpec, ServerSpec};
 use vchan::{Order, Server, Sizes, Terms};
 use xen_abi::{DomId, Port};
 
+use crate::build::Bench;
 use crate::failure::failure;
 use crate::requests::{Desk, Shared};
 use crate::session::{Fault, Session};
@@ -22,7 +23,7 @@ use crate::store::Store;
 use crate::vms::{Going, State, Vms, end_reason};
 
 /// How long db-server works for one controller before it turns to the next, and to the VMs' consoles: 1 ms, in nanoseconds. What
-/// cannot be divided may take longer: a call to Xen, a window's worth of memory, unpacking a kernel.
+/// cannot be divided may take longer: a call to Xen, a window's worth of memory, a block of a packed kernel.
 const SLICE: u64 = 1_000_000;
 
 /// How long a VM that was destroyed gets to be gone before those who wait are told otherwise: 2 s, in nanoseconds. Another domain may
@@ -67,7 +68,8 @@ impl<'x, H: RawHypercall, P: Pages, S: SharedMemory> DbServer<'x, H, P, S> {
     /// A server that has no controllers yet: [`open`](Service::open) finds them. `table` is the calling domain's grant table.
     pub fn new(table: GrantTable<S>, pages: P) -> Self {
         let (controllers, domids, known) = (Vec::new(), Vec::new(), BTreeMap::new());
-        let shared = Shared { controllers, domids, store: Store::new(0), vms: Vms::default(), known };
+        let (store, vms, bench) = (Store::new(0), Vms::default(), Bench::default());
+        let shared = Shared { controllers, domids, store, vms, known, bench };
         Self { pages, table, clients: Vec::new(), shared, first: 0, look: None }
     }
 
@@ -242,8 +244,8 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Client<'x, H, P> {
     fn work<W: FrameWindow>(&mut self, shared: &mut Shared, host: &mut Host<'_, '_, 'x, H, W>, until: u64) {
         let Some(job) = self.desk.jobs.front_mut() else { return };
         let (id, domid) = (job.id, job.domid);
-        let Shared { store, vms, known, .. } = shared;
-        let answer = match job.step(host, store, known, until) {
+        let Shared { store, vms, known, bench, .. } = shared;
+        let answer = match job.step(host, store, known, bench, until) {
             Ok(None) => return,
             Ok(Some(built)) => {
                 if let Some(vm) = vms.0.get_mut(&domid) {

@@ -8,8 +8,11 @@
 mod support;
 
 use std::cell::Cell;
+use std::io::Write as _;
 use std::rc::Rc;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use protocols::message::{
     EndReason, ImageSource, MAX_CHUNK_LEN, Quota, Reason, ServerNotice, ServerReply, ServerRequest, VmState,
 };
@@ -342,6 +345,55 @@ fn a_large_image_does_not_hold_up_anothers_tiny_vm() {
     let status = support::serve_watched(&machine, &settings, &specs, "", &mut look);
     assert_eq!(status, MachineStatus::Success, "{}", logged());
     assert!(answered.is_some_and(|answered| answered < PARTS / 4), "{answered:?} of {PARTS}");
+    machine.assert_clean();
+}
+
+#[test]
+fn a_large_packed_kernel_does_not_hold_up_anothers_tiny_vms() {
+    const TINY: usize = 4;
+    // Time passes only by looking at the clock, so that a slice of a controller's is ten pieces of work.
+    let machine = Machine::builder().look_time(100_000).build();
+    let (large, small) = (Script::greeted(&machine, 1), Script::greeted(&machine, 2));
+    let mut elf = kernel();
+    elf.resize(elf.len() + (32 << 20), 0);
+    let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(&elf).unwrap();
+    let packed = packed.finish().unwrap();
+    for part in put(&packed, MAX_CHUNK_LEN) {
+        large.ask(part);
+    }
+    let mut request = build(&asked("packed"));
+    request.kernel = ImageSource::Store(digest(&packed));
+    let other = small.clone();
+    large.act(move |ctl| {
+        ctl.hear();
+        ctl.send(&ServerRequest::Build(request));
+        other.look(|ctl| {
+            for number in 0..TINY {
+                ctl.send(&ServerRequest::Build(build(&asked(&format!("tiny-{number}")))));
+            }
+        });
+    });
+    large.act(|ctl| assert_eq!(ctl.built().domid, 100));
+    large.end();
+    small.end();
+    let built = |script: &Script| {
+        script.look(|ctl| {
+            ctl.hear();
+            ctl.replies.iter().filter(|(_, reply)| matches!(reply, ServerReply::Built(_))).count()
+        })
+    };
+    // How many small VMs were there when the large one was not yet.
+    let mut most = 0;
+    let mut look = || {
+        if built(&large) == Some(0) {
+            most = most.max(built(&small).unwrap_or(0));
+        }
+    };
+    let (settings, specs) = platform(&[controller("large", 100, 110), controller("small", 120, 130)]);
+    let status = support::serve_watched(&machine, &settings, &specs, "", &mut look);
+    assert_eq!(status, MachineStatus::Success, "{}", logged());
+    assert_eq!(most, TINY, "they waited for the large kernel");
     machine.assert_clean();
 }
 

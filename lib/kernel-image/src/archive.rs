@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use crate::{Compression, ImageError, decompress};
+use crate::decompress::Stream;
+use crate::{Compression, ImageError};
 
 /// Most zeros behind a compressed archive: boot loaders and disks round sizes up.
 pub const MAX_PADDING: usize = 1 << 20;
@@ -45,6 +46,6 @@ impl<'a> PackedArchive<'a> {
     /// Behind the compressed data up to [`MAX_PADDING`] zeros may follow, and nothing else; behind lzma's, which does not say
     /// where it ends, nothing is looked at.
     pub fn unpack(&self, limit: usize) -> Result<Vec<u8>, ImageError> {
-        decompress::padded_file(self.compression, self.bytes, limit, MAX_PADDING)
+        Stream::file(self.compression, self.bytes.into(), limit, MAX_PADDING)?.run()
     }
 }

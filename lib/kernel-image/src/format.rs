@@ -1,6 +1,9 @@
 //! What kind of file a kernel is, and how to get at the ELF inside.
-use crate::{ImageError, bzimage, decompress};
+use crate::decompress::{Source, Stream};
+use crate::{ImageError, bzimage};
 use alloc::borrow::Cow;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::{fmt, ops::Range};
 
 /// A compression that Linux kernels or kernel files come in.
@@ -124,16 +127,63 @@ pub struct Unwrapped<'a> {
 /// dictionary, for zstd the window that the stream asks for, each bounded too (docs/design/0009-decompressors.md has figures).
 pub fn unwrap(bytes: &[u8], limit: usize) -> Result<Unwrapped<'_>, ImageError> {
     let format = Format::detect(bytes)?;
-    let elf = match &format {
-        Format::Elf => Cow::Borrowed(bytes),
-        Format::Compressed(compression) => Cow::Owned(decompress::file(*compression, bytes, limit)?),
-        Format::BzImage { compression, payload, .. } => {
-            let payload = bytes.get(payload.clone()).unwrap_or_default();
-            Cow::Owned(decompress::linux_payload(*compression, payload, limit)?)
-        }
+    let packed_size = bytes.len();
+    let elf = match stream(&format, bytes.into(), limit)? {
+        None => Cow::Borrowed(bytes),
+        Some(stream) => Cow::Owned(unpacked(&format, stream.run()?)?),
     };
-    if !elf.starts_with(ELF_MAGIC) {
-        return Err(ImageError::NotElfInside { format, start: elf.iter().take(4).copied().collect() });
+    Ok(Unwrapped { elf, format, packed_size })
+}
+
+/// The compressed stream in a kernel file of this format, if there is one.
+fn stream<'a>(format: &Format, bytes: Source<'a>, limit: usize) -> Result<Option<Stream<'a>>, ImageError> {
+    match format {
+        Format::Elf => Ok(None),
+        Format::Compressed(compression) => Stream::file(*compression, bytes, limit, 0).map(Some),
+        Format::BzImage { compression, payload, .. } => {
+            Stream::linux_payload(*compression, bytes.part(payload.clone()), limit).map(Some)
+        }
     }
-    Ok(Unwrapped { elf, format, packed_size: bytes.len() })
+}
+
+/// What has come out, which has to be an ELF file.
+fn unpacked(format: &Format, elf: Vec<u8>) -> Result<Vec<u8>, ImageError> {
+    if elf.starts_with(ELF_MAGIC) {
+        return Ok(elf);
+    }
+    let start = elf.iter().take(4).copied().collect();
+    Err(ImageError::NotElfInside { format: format.clone(), start })
+}
+
+/// A packed kernel that is unpacked in steps, with other work in between. It keeps what it unpacks.
+pub struct Unpacking {
+    format: Format,
+    stream: Stream<'static>,
+}
+
+impl Unpacking {
+    /// Begins to unpack a kernel; `None` if it is an ELF file as it is. `limit` is that of [`unwrap`].
+    pub fn new(bytes: Rc<Vec<u8>>, limit: usize) -> Result<Option<Self>, ImageError> {
+        let format = Format::detect(&bytes)?;
+        Ok(stream(&format, bytes.into(), limit)?.map(|stream| Self { format, stream }))
+    }
+
+    /// Unpacks about `budget` bytes more, in the units that the format has (8 MiB for lz4, less for all others), and a byte at least. Says
+    /// whether that was all.
+    ///
+    /// After an error there is nothing to go on with.
+    pub fn step(&mut self, budget: usize) -> Result<bool, ImageError> {
+        self.stream.step(budget)
+    }
+
+    /// The ELF file, once all of it is there.
+    pub fn into_elf(self) -> Result<Vec<u8>, ImageError> {
+        unpacked(&self.format, self.stream.into_output())
+    }
+}
+
+impl fmt::Debug for Unpacking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unpacking({})", self.format)
+    }
 }

@@ -36,7 +36,7 @@ pub use cost::UnpackingCost;
 pub use elf::{KernelImage, Segment};
 pub use error::ImageError;
 pub use features::Features;
-pub use format::{Compression, Format, Unwrapped, unwrap};
+pub use format::{Compression, Format, Unpacking, Unwrapped, unwrap};
 pub use layout::{AddressSize, PvLayout};
 pub use notes::{MfnValid, NoteSource, Phys32Reloc, XenNotes};
 pub use symbols::Symbols;

@@ -44,7 +44,7 @@ mod terminal;
 mod trust;
 mod usage;
 
-pub use self::platform::{Images, PlannedVm, Platform, Recipe, VmError, VmFailure, unpack_kernel};
+pub use self::platform::{Images, PlannedVm, Platform, Recipe, UnpackingKernel, VmError, VmFailure};
 pub use build::{Building, BuiltVm};
 pub use console::{ConsoleRing, LineBuffer};
 pub use environment::Environment;

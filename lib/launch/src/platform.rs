@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use domain_builder::{DomainSpec, Servers};
 use domain_plan::{GuestPlan, GuestRequest, Module, PlanError, Vcpus};
-use kernel_image::{ImageError, KernelImage, UnpackingCost};
+use kernel_image::{ImageError, KernelImage, Unpacking, UnpackingCost};
 use platform::{ReadError, SpecFailure, SpecFault, Specs};
 use protocols::archive::SPEC_FOLDER;
 use protocols::{BootSpec, GuestKind, PlatformSpec, StoreRole};
@@ -30,6 +30,13 @@ const UNPACKING_SHARE: usize = 4;
 
 /// Unpacks a kernel, if it is packed and the builder has the memory for that.
 fn unpack(file: &[u8], spare: usize) -> Result<Cow<'_, [u8]>, Unusable> {
+    let limit = unpacking_limit(file, spare)?;
+    let unpacked = kernel_image::unwrap(file, limit).map_err(Unusable::Image)?;
+    Ok(unpacked.elf)
+}
+
+/// The most bytes that a kernel may unpack to where `spare` can still be allocated.
+fn unpacking_limit(file: &[u8], spare: usize) -> Result<usize, Unusable> {
     let limit = match UnpackingCost::declared(file) {
         // A size beyond the limit is a lie, which unwrapping says better.
         Some(cost) if cost.output <= MAX_KERNEL && cost.total() > spare => {
@@ -38,13 +45,48 @@ fn unpack(file: &[u8], spare: usize) -> Result<Cow<'_, [u8]>, Unusable> {
         Some(cost) => spare.saturating_sub(cost.workspace),
         None => spare / UNPACKING_SHARE,
     };
-    let unpacked = kernel_image::unwrap(file, limit.min(MAX_KERNEL)).map_err(Unusable::Image)?;
-    Ok(unpacked.elf)
+    Ok(limit.min(MAX_KERNEL))
 }
 
-/// Unpacks the kernel `file`, called `name`, if it is packed, into at most the `spare` bytes that can still be allocated.
-pub fn unpack_kernel<'a>(name: &str, file: &'a [u8], spare: usize) -> Result<Cow<'a, [u8]>, VmError> {
-    unpack(file, spare).map_err(|error| error.of(name))
+/// A kernel that is unpacked by and by.
+#[derive(Debug)]
+pub struct UnpackingKernel {
+    name: String,
+    unpacking: Unpacking,
+}
+
+impl UnpackingKernel {
+    /// How much is unpacked between two looks at the clock, in bytes.
+    const PIECE: usize = 256 << 10;
+
+    /// Begins with the kernel `file`, called `name`, into at most the `spare` bytes that can still be allocated; `None` if it is not packed.
+    pub fn new(name: &str, file: Rc<Vec<u8>>, spare: usize) -> Result<Option<Self>, VmError> {
+        let begin = |file: Rc<Vec<u8>>| {
+            let limit = unpacking_limit(&file, spare)?;
+            Unpacking::new(file, limit).map_err(Unusable::Image)
+        };
+        let unpacking = begin(file).map_err(|error| error.of(name))?;
+        Ok(unpacking.map(|unpacking| Self { name: name.to_string(), unpacking }))
+    }
+
+    /// Goes on by a piece, and further until `is_over`; says whether that was all.
+    pub fn step(&mut self, mut is_over: impl FnMut() -> bool) -> Result<bool, VmError> {
+        loop {
+            let ended = self.unpacking.step(Self::PIECE);
+            if ended.map_err(|error| Unusable::Image(error).of(&self.name))? {
+                return Ok(true);
+            }
+            if is_over() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The ELF file, once all of it is there.
+    pub fn into_elf(self) -> Result<Vec<u8>, VmError> {
+        let Self { name, unpacking } = self;
+        unpacking.into_elf().map_err(|error| Unusable::Image(error).of(&name))
+    }
 }
 
 /// Why a kernel file cannot be used.

@@ -38,9 +38,17 @@ pub struct Builder {
     flask: Option<bool>,
     pv32: bool,
     cpus: Cpus,
+    look: u64,
 }
 
 impl Builder {
+    /// How long each look at the clock takes, in nanoseconds; nothing unless set. With it, who works until some time makes several
+    /// steps of it.
+    #[must_use]
+    pub fn look_time(self, nanoseconds: u64) -> Self {
+        Self { look: nanoseconds, ..self }
+    }
+
     /// The release of Xen; 4.17 unless set.
     #[must_use]
     pub fn release(self, release: Release) -> Self {
@@ -141,6 +149,7 @@ impl Builder {
                 state: RefCell::new(state),
                 script: RefCell::default(),
                 window: self.window,
+                look: self.look,
                 slots: Cell::new(SLOTS),
             }),
         }
@@ -154,6 +163,8 @@ struct Inner {
     state: RefCell<State>,
     script: RefCell<VecDeque<Step>>,
     window: usize,
+    /// Nanoseconds that a look at the clock takes.
+    look: u64,
     slots: Cell<u64>,
 }
 
@@ -183,6 +194,7 @@ impl Machine {
             flask: None,
             pv32: false,
             cpus: Cpus { first_pool: 4, more_pools: 0 },
+            look: 0,
         }
     }
 
@@ -323,7 +335,9 @@ impl Machine {
 
     /// System time in nanoseconds. Each hypercall takes a microsecond.
     pub fn now(&self) -> u64 {
-        self.state().now
+        let mut state = self.state();
+        state.now += self.inner.look;
+        state.now
     }
 
     /// Lets time pass.

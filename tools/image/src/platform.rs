@@ -256,7 +256,11 @@ impl Platform {
         let Some(server) = self.settings.as_ref().and_then(|settings| settings.server.as_ref()) else {
             return 0;
         };
-        let costs = self.named_images().iter().map(|image| unpacking_cost(&image.bytes));
+        let costs = self.named_images().iter().map(|image| match unpacking_cost(&image.bytes) {
+            nothing if nothing.total() == 0 => nothing,
+            // db-server takes a copy of what it unpacks.
+            cost => UnpackingCost { output: cost.output.saturating_add(image.bytes.len()), ..cost },
+        });
         memory::serving(server, costs.max_by_key(|cost| cost.total()).unwrap_or_default())
     }
 

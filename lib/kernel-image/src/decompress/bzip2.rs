@@ -2,7 +2,7 @@
 //! seen, then by Huffman codes. Each block has a checksum, and each stream one of all its blocks.
 //!
 //! The crates for it are C in another syntax, or need `std`; what a kernel takes is these few functions.
-use super::Job;
+use super::{Job, Output};
 use crate::ImageError;
 use alloc::vec::Vec;
 
@@ -25,12 +25,6 @@ const RUN_DIGITS: u16 = 2;
 /// As many equal bytes in a row are followed by a count of more of them.
 const RUN: u8 = 4;
 
-/// Unpacks all streams in the input, one behind the other as parallel packers write them.
-pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
-    let mut decoder = Decoder::new(job)?;
-    job.collect(|room| decoder.read(room))
-}
-
 /// Memory that a decoder takes beside its output, in bytes, for a stream that begins with `stream`.
 pub(crate) fn workspace(stream: &[u8]) -> usize {
     level(stream.get(3).copied()).unwrap_or(9).saturating_mul(LEVEL_UNIT).saturating_mul(size_of::<u32>())
@@ -41,8 +35,8 @@ fn level(digit: Option<u8>) -> Option<usize> {
     digit.filter(|digit| (b'1'..=b'9').contains(digit)).map(|digit| usize::from(digit & 0xf))
 }
 
-/// Unpacks streams, a few bytes at a time.
-struct Decoder<'a> {
+/// Unpacks all streams in the input, one behind the other as parallel packers write them, a few bytes at a time.
+pub(super) struct Decoder<'a> {
     bits: Bits<'a>,
     /// The most bytes of a block.
     block_size: usize,
@@ -65,9 +59,9 @@ struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    fn new(job: Job<'a>) -> Result<Self, ImageError> {
+    pub(super) fn new(job: &Job<'a>, output: &mut Output) -> Result<Self, ImageError> {
         let mut decoder = Self {
-            bits: Bits { job, position: 0, buffer: 0, count: 0 },
+            bits: Bits { job: job.clone(), position: 0, buffer: 0, count: 0 },
             block_size: 0,
             block: Vec::new(),
             next: 0,
@@ -81,7 +75,17 @@ impl<'a> Decoder<'a> {
             ended: false,
         };
         decoder.start_stream()?;
+        job.guess(output)?;
         Ok(decoder)
+    }
+
+    pub(super) fn step(
+        &mut self,
+        job: &Job<'_>,
+        output: &mut Output,
+        budget: usize,
+    ) -> Result<bool, ImageError> {
+        job.fill(output, budget, |room| self.read(room))
     }
 
     /// Unpacks up to `room.len()` bytes; 0 at the end.
@@ -155,13 +159,15 @@ impl<'a> Decoder<'a> {
                 END => {
                     let stored = self.bits.word()?;
                     self.compare(stored, self.stream_crc)?;
-                    let rest = self.bits.rest_of_bytes();
-                    if self.bits.job.is_padding(rest) {
+                    self.bits.end_byte();
+                    let job = &self.bits.job;
+                    let rest = job.input.rest(self.bits.position);
+                    if job.is_padding(rest) {
                         self.ended = true;
                         return Ok(false);
                     }
                     if !rest.starts_with(b"BZh") {
-                        let compression = self.bits.job.compression;
+                        let compression = job.compression;
                         return Err(ImageError::TrailingBytes { compression, count: rest.len() });
                     }
                     self.start_stream()?;
@@ -181,7 +187,7 @@ impl<'a> Decoder<'a> {
 
     /// Reads a block and undoes its sorting.
     fn start_block(&mut self) -> Result<(), ImageError> {
-        let job = self.bits.job;
+        let job = self.bits.job.clone();
         self.stored_crc = Some(self.bits.word()?);
         if self.bits.take(1)? == 1 {
             return Err(job.corrupt("its blocks are randomised, as those of bzip2 before 0.9.5 are"));
@@ -200,7 +206,7 @@ impl<'a> Decoder<'a> {
 
     /// Reads the bytes of a block, in their sorted order.
     fn read_symbols(&mut self) -> Result<(), ImageError> {
-        let job = self.bits.job;
+        let job = self.bits.job.clone();
         self.block.clear();
         self.block.try_reserve_exact(self.block_size).map_err(|_| ImageError::OutOfMemory {
             size: self.block_size.saturating_mul(size_of::<u32>()),
@@ -331,11 +337,11 @@ struct Bits<'a> {
     count: u32,
 }
 
-impl<'a> Bits<'a> {
+impl Bits<'_> {
     /// Reads bytes until there are `wanted` bits, 56 at most, or the input ends.
     fn fill(&mut self, wanted: u32) {
         while self.count < wanted {
-            let Some(byte) = self.job.input.get(self.position) else { return };
+            let Some(byte) = self.job.input.bytes().get(self.position) else { return };
             self.position = self.position.saturating_add(1);
             self.buffer = self.buffer << 8 | u64::from(*byte);
             self.count = self.count.saturating_add(8);
@@ -361,12 +367,11 @@ impl<'a> Bits<'a> {
         self.take(wanted).map(|bits| usize::try_from(bits).unwrap_or(usize::MAX))
     }
 
-    /// What follows the byte that was begun.
-    fn rest_of_bytes(&mut self) -> &'a [u8] {
+    /// Passes over what is left of the byte that was begun.
+    fn end_byte(&mut self) {
         let ahead = usize::try_from(self.count / 8).unwrap_or(0);
         self.position = self.position.saturating_sub(ahead);
         (self.buffer, self.count) = (0, 0);
-        self.job.input.get(self.position..).unwrap_or_default()
     }
 
     /// Which bytes occur in a block, in rising order.

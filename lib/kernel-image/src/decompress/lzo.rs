@@ -1,7 +1,6 @@
 //! lzop's container (magic, header, blocks with their sizes and checksums, all big-endian) around LZO1X.
-use super::Job;
+use super::{Job, Output};
 use crate::{ImageError, bytes::array};
-use alloc::vec::Vec;
 
 /// Size of the magic number.
 const MAGIC_SIZE: usize = 9;
@@ -18,25 +17,43 @@ const EXTRA_FIELD: u32 = 1 << 6;
 const FILTER: u32 = 1 << 11;
 
 /// Unpacks all blocks into one buffer, and compares the checksum of each block's unpacked bytes.
-pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
-    let start = Reader::start(job)?;
-    let size = match job.declared {
-        Some(size) => size,
-        None => start.unpacked_size()?,
-    };
-    let mut output = job.buffer(size)?;
-    let mut filled = 0usize;
-    let mut reader = start;
-    while let Some(block) = reader.next()? {
-        let end = filled.saturating_add(block.unpacked_size);
-        let Some(room) = output.get_mut(filled..end) else {
-            return Err(ImageError::MoreThanDeclared { compression: job.compression, declared: size });
+pub(super) struct Decoder {
+    reader: Reader,
+}
+
+impl Decoder {
+    pub(super) fn new(job: &Job<'_>, output: &mut Output) -> Result<Self, ImageError> {
+        let reader = Reader::start(job)?;
+        let size = match job.declared {
+            Some(size) => size,
+            None => reader.unpacked_size(job)?,
         };
-        unpack_block(&job, &block, room)?;
-        filled = end;
+        output.reserve(job, size)?;
+        Ok(Self { reader })
     }
-    job.end(job.input.get(reader.position..).unwrap_or_default())?;
-    job.finish(output, filled)
+
+    pub(super) fn step(
+        &mut self,
+        job: &Job<'_>,
+        output: &mut Output,
+        budget: usize,
+    ) -> Result<bool, ImageError> {
+        let target = output.filled.saturating_add(budget);
+        while output.filled < target {
+            let Some(block) = self.reader.next(job)? else {
+                job.end(job.input.rest(self.reader.position))?;
+                return job.finish(output.filled);
+            };
+            let declared = output.size;
+            let room = output.room(block.unpacked_size);
+            if room.len() != block.unpacked_size {
+                return Err(ImageError::MoreThanDeclared { compression: job.compression, declared });
+            }
+            unpack_block(job, &block, room)?;
+            output.filled = output.filled.saturating_add(block.unpacked_size);
+        }
+        Ok(false)
+    }
 }
 
 /// Unpacks one block, which must fill `room`.
@@ -78,89 +95,88 @@ struct Block<'a> {
 
 /// Reads the container from front to back.
 #[derive(Clone)]
-struct Reader<'a> {
-    job: Job<'a>,
+struct Reader {
     position: usize,
     flags: u32,
 }
 
-impl<'a> Reader<'a> {
+impl Reader {
     /// Reads the header; what follows are blocks.
-    fn start(job: Job<'a>) -> Result<Self, ImageError> {
-        let mut reader = Self { job, position: MAGIC_SIZE, flags: 0 };
-        let version = reader.half()?;
+    fn start(job: &Job<'_>) -> Result<Self, ImageError> {
+        let mut reader = Self { position: MAGIC_SIZE, flags: 0 };
+        let version = reader.half(job)?;
         let has_level = version >= FIRST_WITH_LEVEL;
         // Version of the library, version needed, method, level.
-        reader.skip(2)?;
-        reader.skip(if has_level { 4 } else { 1 })?;
-        reader.flags = reader.word()?;
+        reader.skip(job, 2)?;
+        reader.skip(job, if has_level { 4 } else { 1 })?;
+        reader.flags = reader.word(job)?;
         if reader.flags & (EXTRA_FIELD | FILTER) != 0 {
             return Err(job.corrupt("its header asks for a filter or has an extra field"));
         }
         // Mode and time.
-        reader.skip(if has_level { 12 } else { 8 })?;
-        let [name_size] = reader.array()?;
+        reader.skip(job, if has_level { 12 } else { 8 })?;
+        let [name_size] = reader.array(job)?;
         // The name, and the header's checksum, which guards nothing that is used here but the flags.
-        reader.skip(usize::from(name_size).saturating_add(4))?;
+        reader.skip(job, usize::from(name_size).saturating_add(4))?;
         Ok(reader)
     }
 
     /// The sum of all blocks' unpacked sizes.
-    fn unpacked_size(&self) -> Result<usize, ImageError> {
+    fn unpacked_size(&self, job: &Job<'_>) -> Result<usize, ImageError> {
         let mut reader = self.clone();
         let mut size = 0usize;
-        while let Some(block) = reader.next()? {
+        while let Some(block) = reader.next(job)? {
             size = size.saturating_add(block.unpacked_size);
         }
         Ok(size)
     }
 
     /// The next block; nothing at the end mark.
-    fn next(&mut self) -> Result<Option<Block<'a>>, ImageError> {
-        let unpacked_size = to_usize(self.word()?);
+    fn next<'j>(&mut self, job: &'j Job<'_>) -> Result<Option<Block<'j>>, ImageError> {
+        let unpacked_size = to_usize(self.word(job)?);
         if unpacked_size == 0 {
             return Ok(None);
         }
-        let packed_size = to_usize(self.word()?);
+        let packed_size = to_usize(self.word(job)?);
         if packed_size > unpacked_size {
-            return Err(self.job.corrupt("a block is larger packed than unpacked"));
+            return Err(job.corrupt("a block is larger packed than unpacked"));
         }
         let mut checksum = None;
         for (flag, kind) in [(UNPACKED_ADLER, Checksum::Adler), (UNPACKED_CRC, Checksum::Crc)] {
             if self.flags & flag != 0 {
-                checksum = Some((kind, self.word()?));
+                checksum = Some((kind, self.word(job)?));
             }
         }
         for flag in [PACKED_ADLER, PACKED_CRC] {
             if self.flags & flag != 0 && packed_size < unpacked_size {
-                self.skip(4)?;
+                self.skip(job, 4)?;
             }
         }
         let start = self.position;
-        self.skip(packed_size)?;
-        let packed = self.job.input.get(start..self.position).unwrap_or_default();
+        self.skip(job, packed_size)?;
+        let packed = job.input.bytes().get(start..self.position).unwrap_or_default();
         Ok(Some(Block { unpacked_size, packed, checksum }))
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ImageError> {
-        let bytes = array(self.job.input, self.position).ok_or_else(|| self.job.cut_off())?;
+    fn array<const N: usize>(&mut self, job: &Job<'_>) -> Result<[u8; N], ImageError> {
+        let bytes = array(job.input.bytes(), self.position).ok_or_else(|| job.cut_off())?;
         self.position = self.position.saturating_add(N);
         Ok(bytes)
     }
 
-    fn half(&mut self) -> Result<u16, ImageError> {
-        self.array().map(u16::from_be_bytes)
+    fn half(&mut self, job: &Job<'_>) -> Result<u16, ImageError> {
+        self.array(job).map(u16::from_be_bytes)
     }
 
-    fn word(&mut self) -> Result<u32, ImageError> {
-        self.array().map(u32::from_be_bytes)
+    fn word(&mut self, job: &Job<'_>) -> Result<u32, ImageError> {
+        self.array(job).map(u32::from_be_bytes)
     }
 
     /// Passes over `count` bytes, which must be there.
-    fn skip(&mut self, count: usize) -> Result<(), ImageError> {
+    fn skip(&mut self, job: &Job<'_>, count: usize) -> Result<(), ImageError> {
         let end = self.position.saturating_add(count);
-        if end > self.job.input.len() {
-            return Err(self.job.cut_off());
+        if end > job.input.bytes().len() {
+            return Err(job.cut_off());
         }
         self.position = end;
         Ok(())

@@ -1,6 +1,6 @@
 //! Unpacking, bounded.
 //!
-//! Every decompressor writes straight into one buffer. Its size is known beforehand for gzip (the trailer has it) and
+//! Every decompressor goes on in steps ([`Stream::step`]), so that who unpacks can do something else in between, and writes straight into one buffer. Its size is known beforehand for gzip (the trailer has it) and
 //! for everything that Linux packs (its build appends the size); it is compared with the caller's limit before the
 //! buffer is allocated. Where the size is unknown the buffer grows up to the limit and no further.
 //!
@@ -11,10 +11,14 @@ pub(crate) mod bzip2;
 mod gzip;
 mod lz4;
 mod lzo;
+mod source;
 mod xz;
 mod zstd;
 
+pub(crate) use source::Source;
+
 use crate::{Compression, ImageError, bytes::u32_at};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Most bytes of dictionary or window that a stream may ask for.
@@ -26,44 +30,113 @@ pub(crate) const MAX_WINDOW: usize = 128 << 20;
 /// Size of the number that Linux's build appends to a payload.
 const APPENDED_SIZE: usize = 4;
 
-/// Unpacks a compressed file.
-pub(crate) fn file(compression: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>, ImageError> {
-    Job { compression, input, declared: None, limit, padding: 0 }.run()
+/// A compressed stream that is unpacked in steps.
+pub(crate) struct Stream<'a> {
+    job: Job<'a>,
+    output: Output,
+    decoder: Decoder<'a>,
 }
 
-/// Unpacks a compressed file behind which up to `padding` zeros may follow.
-pub(crate) fn padded_file(
-    compression: Compression,
-    input: &[u8],
-    limit: usize,
-    padding: usize,
-) -> Result<Vec<u8>, ImageError> {
-    Job { compression, input, declared: None, limit, padding }.run()
+/// What has come out so far.
+#[derive(Default)]
+struct Output {
+    /// What has come out, and behind it zeros as far as they were needed up to now.
+    bytes: Vec<u8>,
+    filled: usize,
+    /// How large it will be, or may be for now: so much is reserved.
+    size: usize,
 }
 
-/// Unpacks the payload of a bzImage: a compressed stream and, for all but gzip, its unpacked size in four bytes.
-pub(crate) fn linux_payload(
-    compression: Compression,
-    payload: &[u8],
-    limit: usize,
-) -> Result<Vec<u8>, ImageError> {
-    if compression == Compression::Gzip {
-        return Job { compression, input: payload, declared: None, limit, padding: 0 }.run();
+enum Decoder<'a> {
+    Gzip(Box<gzip::Decoder>),
+    Xz(Box<xz::Xz<'a>>),
+    Lzma(Box<xz::Lzma<'a>>),
+    Lz4(lz4::Decoder),
+    Zstd(Box<zstd::Decoder<'a>>),
+    Lzo(lzo::Decoder),
+    Bzip2(Box<bzip2::Decoder<'a>>),
+}
+
+impl<'a> Stream<'a> {
+    /// A compressed file behind which up to `padding` zeros may follow.
+    pub(crate) fn file(
+        compression: Compression,
+        input: Source<'a>,
+        limit: usize,
+        padding: usize,
+    ) -> Result<Self, ImageError> {
+        Self::new(Job { compression, input, declared: None, limit, padding })
     }
-    let split = payload.len().saturating_sub(APPENDED_SIZE);
-    let (Some(input), Some(size)) = (payload.get(..split), u32_at(payload, split)) else {
-        return Err(ImageError::PackedCutOff { compression, len: payload.len() });
-    };
-    let declared = Some(usize::try_from(size).unwrap_or(usize::MAX));
-    Job { compression, input, declared, limit, padding: 0 }.run()
+
+    /// The payload of a bzImage: a compressed stream and, for all but gzip, its unpacked size in four bytes.
+    pub(crate) fn linux_payload(
+        compression: Compression,
+        payload: Source<'a>,
+        limit: usize,
+    ) -> Result<Self, ImageError> {
+        if compression == Compression::Gzip {
+            return Self::file(compression, payload, limit, 0);
+        }
+        let len = payload.bytes().len();
+        let split = len.checked_sub(APPENDED_SIZE);
+        let Some((split, size)) = split.and_then(|split| Some((split, u32_at(payload.bytes(), split)?)))
+        else {
+            return Err(ImageError::PackedCutOff { compression, len });
+        };
+        let declared = Some(usize::try_from(size).unwrap_or(usize::MAX));
+        Self::new(Job { compression, input: payload.part(0..split), declared, limit, padding: 0 })
+    }
+
+    fn new(mut job: Job<'a>) -> Result<Self, ImageError> {
+        let mut output = Output::default();
+        let decoder = match job.compression {
+            Compression::Gzip => Decoder::Gzip(Box::new(gzip::Decoder::new(&mut job, &mut output)?)),
+            Compression::Xz => Decoder::Xz(Box::new(xz::Xz::new(&job, &mut output)?)),
+            Compression::Lzma => Decoder::Lzma(Box::new(xz::Lzma::new(&job, &mut output)?)),
+            Compression::Lz4 => Decoder::Lz4(lz4::Decoder::new(&job, &mut output)?),
+            Compression::Zstd => Decoder::Zstd(Box::new(zstd::Decoder::new(&job)?)),
+            Compression::Lzo => Decoder::Lzo(lzo::Decoder::new(&job, &mut output)?),
+            Compression::Bzip2 => Decoder::Bzip2(Box::new(bzip2::Decoder::new(&job, &mut output)?)),
+        };
+        Ok(Self { job, output, decoder })
+    }
+
+    /// Unpacks about `budget` bytes more: a byte at least, and a block more than asked for at most, which is 8 MiB in lz4's format and less than
+    /// one in all others. Says whether that was all, with everything checked.
+    pub(crate) fn step(&mut self, budget: usize) -> Result<bool, ImageError> {
+        let Self { job, output, decoder } = self;
+        let budget = budget.max(1);
+        match decoder {
+            Decoder::Gzip(decoder) => decoder.step(job, output, budget),
+            Decoder::Xz(decoder) => decoder.step(job, output, budget),
+            Decoder::Lzma(decoder) => decoder.step(job, output, budget),
+            Decoder::Lz4(decoder) => decoder.step(job, output, budget),
+            Decoder::Zstd(decoder) => decoder.step(job, output, budget),
+            Decoder::Lzo(decoder) => decoder.step(job, output, budget),
+            Decoder::Bzip2(decoder) => decoder.step(job, output, budget),
+        }
+    }
+
+    /// What has come out.
+    pub(crate) fn into_output(self) -> Vec<u8> {
+        let Output { mut bytes, filled, .. } = self.output;
+        bytes.truncate(filled);
+        bytes
+    }
+
+    /// All of it at once.
+    pub(crate) fn run(mut self) -> Result<Vec<u8>, ImageError> {
+        while !self.step(usize::MAX)? {}
+        Ok(self.into_output())
+    }
 }
 
 /// One stream to unpack.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Job<'a> {
     compression: Compression,
     /// The stream, and nothing else but padding.
-    input: &'a [u8],
+    input: Source<'a>,
     /// The unpacked size, as far as something outside the stream says it.
     declared: Option<usize>,
     /// Most bytes that may come out.
@@ -72,88 +145,102 @@ struct Job<'a> {
     padding: usize,
 }
 
+impl Output {
+    /// Room of `size` bytes for a job, if its limit allows that.
+    fn reserve(&mut self, job: &Job<'_>, size: usize) -> Result<(), ImageError> {
+        if size > job.limit {
+            return Err(job.too_large(size));
+        }
+        let more = size.saturating_sub(self.bytes.len());
+        self.bytes.try_reserve_exact(more).map_err(|_| ImageError::OutOfMemory { size })?;
+        self.size = size;
+        Ok(())
+    }
+
+    /// What has come out, and behind it the room for at most `budget` bytes more. Clearing the room is work too, hence only so much of it.
+    fn with_room(&mut self, budget: usize) -> &mut [u8] {
+        let end = self.filled.saturating_add(budget).min(self.size);
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(..end).unwrap_or_default()
+    }
+
+    /// The room alone.
+    fn room(&mut self, budget: usize) -> &mut [u8] {
+        let filled = self.filled;
+        self.with_room(budget).get_mut(filled..).unwrap_or_default()
+    }
+}
+
 impl Job<'_> {
-    fn run(self) -> Result<Vec<u8>, ImageError> {
-        match self.compression {
-            Compression::Gzip => gzip::unpack(self),
-            Compression::Xz => xz::unpack_xz(self),
-            Compression::Lzma => xz::unpack_lzma(self),
-            Compression::Lz4 => lz4::unpack(self),
-            Compression::Zstd => zstd::unpack(self),
-            Compression::Lzo => lzo::unpack(self),
-            Compression::Bzip2 => bzip2::unpack(self),
-        }
+    /// Room for what is to come: as much as is declared, or a guess.
+    fn guess(&self, output: &mut Output) -> Result<(), ImageError> {
+        output.reserve(self, self.declared.unwrap_or_else(|| self.first_guess()))
     }
 
-    /// A zeroed buffer of `size` bytes, if the limit allows it.
-    fn buffer(&self, size: usize) -> Result<Vec<u8>, ImageError> {
-        if size > self.limit {
-            return Err(self.too_large(size));
-        }
-        zeros(size)
-    }
-
-    /// Fills a buffer from `read`, which answers how many bytes it wrote, 0 at the end of the stream.
-    fn collect(
+    /// Goes on to fill the output from `read`, which answers how many bytes it wrote, 0 at the end of the stream: by `budget` bytes. Whether
+    /// that was the end.
+    fn fill(
         &self,
+        output: &mut Output,
+        budget: usize,
         mut read: impl FnMut(&mut [u8]) -> Result<usize, ImageError>,
-    ) -> Result<Vec<u8>, ImageError> {
-        let mut output = self.buffer(self.declared.unwrap_or_else(|| self.first_guess()))?;
-        let mut filled = 0usize;
+    ) -> Result<bool, ImageError> {
+        let target = output.filled.saturating_add(budget);
         loop {
-            while let Some(room) = output.get_mut(filled..).filter(|room| !room.is_empty()) {
-                match read(room)? {
-                    0 => return self.finish(output, filled),
-                    count => filled = filled.saturating_add(count),
+            loop {
+                let room = output.room(target.saturating_sub(output.filled));
+                if room.is_empty() {
+                    break;
                 }
+                match read(room)? {
+                    0 => return self.finish(output.filled),
+                    count => output.filled = output.filled.saturating_add(count),
+                }
+            }
+            if output.filled >= target {
+                return Ok(false);
             }
             // The end of a stream is reached only by asking for more; that is also when its checksum is compared.
             let mut more = [0u8; 1];
             if read(&mut more)? == 0 {
-                return self.finish(output, filled);
+                return self.finish(output.filled);
             }
-            self.grow(&mut output)?;
-            if let Some(room) = output.get_mut(filled) {
+            self.grow(output)?;
+            if let Some(room) = output.room(1).first_mut() {
                 *room = more[0];
-                filled = filled.saturating_add(1);
+                output.filled = output.filled.saturating_add(1);
             }
         }
     }
 
     /// How large a buffer to start with when the stream does not say: kernels shrink to about a quarter.
     fn first_guess(&self) -> usize {
-        self.input.len().saturating_mul(5).min(self.limit)
+        self.input.bytes().len().saturating_mul(5).min(self.limit)
     }
 
-    /// Makes a full buffer larger, for a stream whose size nobody declared.
-    fn grow(&self, output: &mut Vec<u8>) -> Result<(), ImageError> {
-        let size = output.len();
+    /// Makes a full output larger, for a stream whose size nobody declared.
+    fn grow(&self, output: &mut Output) -> Result<(), ImageError> {
+        let size = output.size;
         if let Some(declared) = self.declared {
             return Err(ImageError::MoreThanDeclared { compression: self.compression, declared });
         }
         if size >= self.limit {
             return Err(self.too_large(size.saturating_add(1)));
         }
-        let larger = size.saturating_add(size / 2).saturating_add(1).min(self.limit);
-        output
-            .try_reserve_exact(larger.saturating_sub(size))
-            .map_err(|_| ImageError::OutOfMemory { size: larger })?;
-        output.resize(larger, 0);
-        Ok(())
+        output.reserve(self, size.saturating_add(size / 2).saturating_add(1).min(self.limit))
     }
 
     /// Ends with `filled` bytes, if that is how many there should be.
-    fn finish(&self, mut output: Vec<u8>, filled: usize) -> Result<Vec<u8>, ImageError> {
+    fn finish(&self, filled: usize) -> Result<bool, ImageError> {
         match self.declared {
             Some(declared) if declared != filled => Err(ImageError::LessThanDeclared {
                 compression: self.compression,
                 declared,
                 unpacked: filled,
             }),
-            _ => {
-                output.truncate(filled);
-                Ok(output)
-            }
+            _ => Ok(true),
         }
     }
 
@@ -179,7 +266,7 @@ impl Job<'_> {
     }
 
     fn cut_off(&self) -> ImageError {
-        ImageError::PackedCutOff { compression: self.compression, len: self.input.len() }
+        ImageError::PackedCutOff { compression: self.compression, len: self.input.bytes().len() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One Zstandard frame.
-use super::{Job, MAX_WINDOW};
+use super::{Job, MAX_WINDOW, Output};
 use crate::ImageError;
-use alloc::{format, vec::Vec};
+use alloc::format;
 use ruzstd::{
     decoding::{BlockDecodingStrategy, FrameDecoder, errors::FrameDecoderError},
     io::Read,
@@ -15,53 +15,94 @@ const STEP: usize = 1 << 20;
 /// The decoder keeps the window to itself and hands out only what lies before it. Linux's frames want a window larger
 /// than the kernel, so all of it is unpacked there first, and the output is allocated only then: at its worst moment
 /// this takes twice the kernel's size, not three times.
-pub(super) fn unpack(job: Job<'_>) -> Result<Vec<u8>, ImageError> {
-    if let Some(declared) = job.declared.filter(|declared| *declared > job.limit) {
-        return Err(job.too_large(declared));
-    }
-    let mut stream = Stream::new(job)?;
-    stream.decode_until_readable()?;
-    let output = Job { declared: job.declared.or_else(|| stream.whole_size()), ..job }.collect(|room| {
-        stream.decode_until_readable()?;
-        stream.decoder.read(room).map_err(|_| job.corrupt("the decoder's buffer cannot be read"))
-    })?;
-    stream.check()?;
-    Ok(output)
+pub(super) struct Decoder<'a> {
+    frame: Frame<'a>,
+    /// The size of the output, as soon as it has been allocated.
+    collecting: Option<Job<'a>>,
 }
 
 /// A frame being decoded.
-struct Stream<'a> {
+struct Frame<'a> {
     job: Job<'a>,
     decoder: FrameDecoder,
-    /// What is not decoded yet.
-    rest: &'a [u8],
+    /// What is decoded of the input, in bytes.
+    position: usize,
     /// How many bytes were decoded at least.
     decoded: usize,
 }
 
-impl<'a> Stream<'a> {
-    fn new(job: Job<'a>) -> Result<Self, ImageError> {
-        let mut rest = job.input;
-        let mut decoder = FrameDecoder::new();
-        decoder.set_max_window_size(u64::try_from(MAX_WINDOW).unwrap_or(u64::MAX));
-        decoder.init(&mut rest).map_err(|error| explain(&job, &error))?;
-        Ok(Self { job, decoder, rest, decoded: 0 })
+impl<'a> Decoder<'a> {
+    pub(super) fn new(job: &Job<'a>) -> Result<Self, ImageError> {
+        if let Some(declared) = job.declared.filter(|declared| *declared > job.limit) {
+            return Err(job.too_large(declared));
+        }
+        Ok(Self { frame: Frame::new(job.clone())?, collecting: None })
     }
 
-    /// Decodes until there is something to read or the frame ends.
+    pub(super) fn step(
+        &mut self,
+        job: &Job<'a>,
+        output: &mut Output,
+        budget: usize,
+    ) -> Result<bool, ImageError> {
+        let Self { frame, collecting } = self;
+        let mut spent = 0usize;
+        while collecting.is_none() && !frame.is_readable() {
+            if spent >= budget {
+                return Ok(false);
+            }
+            frame.decode()?;
+            spent = spent.saturating_add(STEP);
+        }
+        if collecting.is_none() {
+            let sized = Job { declared: job.declared.or_else(|| frame.whole_size()), ..job.clone() };
+            sized.guess(output)?;
+            *collecting = Some(sized);
+        }
+        let sized = collecting.as_ref().unwrap_or(job);
+        let ended = sized.fill(output, budget, |room| {
+            while !frame.is_readable() {
+                frame.decode()?;
+            }
+            frame.decoder.read(room).map_err(|_| job.corrupt("the decoder's buffer cannot be read"))
+        })?;
+        if ended {
+            frame.check()?;
+        }
+        Ok(ended)
+    }
+}
+
+impl<'a> Frame<'a> {
+    fn new(job: Job<'a>) -> Result<Self, ImageError> {
+        let mut decoder = FrameDecoder::new();
+        decoder.set_max_window_size(u64::try_from(MAX_WINDOW).unwrap_or(u64::MAX));
+        let mut rest = job.input.bytes();
+        decoder.init(&mut rest).map_err(|error| explain(&job, &error))?;
+        let position = job.input.bytes().len().saturating_sub(rest.len());
+        Ok(Self { job, decoder, position, decoded: 0 })
+    }
+
+    /// Whether there is something to read, or never will be.
+    fn is_readable(&self) -> bool {
+        self.decoder.is_finished() || self.decoder.can_collect() > 0
+    }
+
+    /// Decodes a step's worth.
     ///
     /// What the decoder keeps in its window counts too, so that a small limit also bounds the window's memory.
-    fn decode_until_readable(&mut self) -> Result<(), ImageError> {
-        while !self.decoder.is_finished() && self.decoder.can_collect() == 0 {
-            let bound = self.job.declared.unwrap_or(self.job.limit);
-            if self.decoded > bound {
-                return Err(self.too_much());
-            }
-            self.decoder
-                .decode_blocks(&mut self.rest, BlockDecodingStrategy::UptoBytes(STEP))
-                .map_err(|error| explain(&self.job, &error))?;
-            self.decoded = self.decoded.saturating_add(STEP);
+    fn decode(&mut self) -> Result<(), ImageError> {
+        let bound = self.job.declared.unwrap_or(self.job.limit);
+        if self.decoded > bound {
+            return Err(self.too_much());
         }
+        let before = self.job.input.rest(self.position);
+        let mut rest = before;
+        let decoded = self.decoder.decode_blocks(&mut rest, BlockDecodingStrategy::UptoBytes(STEP));
+        let taken = before.len().saturating_sub(rest.len());
+        decoded.map_err(|error| explain(&self.job, &error))?;
+        self.position = self.position.saturating_add(taken);
+        self.decoded = self.decoded.saturating_add(STEP);
         Ok(())
     }
 
@@ -86,7 +127,7 @@ impl<'a> Stream<'a> {
                 stored: u64::from(stored),
                 computed: u64::from(computed),
             }),
-            _ => self.job.end(self.rest),
+            _ => self.job.end(self.job.input.rest(self.position)),
         }
     }
 }
