@@ -1,6 +1,7 @@
 //! How much memory each part of the machine needs.
 
 use kernel_image::UnpackingCost;
+use protocols::server::Controller;
 use protocols::{BootSpec, ServerSpec};
 
 /// One MiB in bytes.
@@ -120,6 +121,30 @@ pub fn fit(specs: &[&BootSpec], dom0_mib: u64, machine_mib: u64) -> Fit {
     }
 }
 
+/// Whether the quotas of controllers fit what a machine of `machine_mib` has beside the VMs of `specs` and a Dom0 of `dom0_mib`. Quotas that
+/// cannot all be used at once may be meant; one that can never be used alone is not.
+pub fn quotas_fit(specs: &[&BootSpec], server: &ServerSpec, dom0_mib: u64, machine_mib: u64) -> Fit {
+    let guests_mib = specs.iter().fold(0_u64, |sum, spec| sum.saturating_add(spec.memory_kib)).div_ceil(1024);
+    let left = machine_mib.saturating_sub(guests_mib.saturating_add(dom0_mib));
+    let quota = |controller: &Controller| controller.quota.memory_kib.div_ceil(1024);
+    let rest = format!(
+        "the machine of {machine_mib} MiB has {left} MiB beside db-server and the platform's own VMs"
+    );
+    if let Some(controller) = server.controllers.iter().find(|controller| quota(controller) > left) {
+        let (vm, memory) = (&controller.vm, quota(controller));
+        let advice = format!("lower `memory` of [[controller]] {vm:?}, or give the machine more");
+        return Fit::TooMuch(format!("controller {vm:?} may have VMs of {memory} MiB, and {rest}: {advice}"));
+    }
+    let all = server.controllers.iter().map(quota).fold(0, u64::saturating_add);
+    if all > left {
+        let count = server.controllers.len();
+        return Fit::Close(format!(
+            "the {count} controllers may have VMs of {all} MiB together, and {rest}: whoever asks last is refused with OutOfMemory"
+        ));
+    }
+    Fit::Fine
+}
+
 /// The memory of a machine that runs the VMs of `specs` beside a Dom0 of `dom0_mib`, and those that `server` may build, in MiB.
 pub fn machine_mib<'a>(
     specs: impl IntoIterator<Item = &'a BootSpec>,
@@ -142,7 +167,7 @@ pub fn machine_mib<'a>(
 #[cfg(test)]
 mod tests {
     use protocols::message::Quota;
-    use protocols::server::{Controller, ImageAccess, Orphans, Rights};
+    use protocols::server::{ImageAccess, Orphans, Rights};
 
     use super::*;
 
@@ -189,8 +214,19 @@ mod tests {
         assert_eq!(serving(&server, packed), 71 * MIB + 10 * PER_SERVED);
         // 1 GiB in ten VMs, beside Dom0 and Xen.
         assert_eq!(machine_mib([], 16, Some(&server)), 1216);
+        assert_eq!(quotas_fit(&[], &server, 16, 1040), Fit::Fine);
+        let Fit::TooMuch(text) = quotas_fit(&[], &server, 16, 1039) else { panic!("it fits") };
+        assert!(
+            text.starts_with(
+                "controller \"a\" may have VMs of 1024 MiB, and the machine of 1039 MiB has 1023 MiB"
+            ),
+            "{text}"
+        );
         server.store_kib = 16 << 10;
         server.controllers.push(controller(quota(4, 1, 1 << 20)));
         assert_eq!(serving(&server, UnpackingCost::default()), (16 + 4 + 8 + 8) * MIB + 11 * PER_SERVED);
+        // Each alone, but not both.
+        let Fit::Close(text) = quotas_fit(&[], &server, 16, 1040) else { panic!("they fit") };
+        assert!(text.contains("the 2 controllers may have VMs of 1025 MiB together"), "{text}");
     }
 }

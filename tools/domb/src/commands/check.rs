@@ -24,7 +24,11 @@ pub(crate) fn run(arguments: &Check) -> Result<ExitCode, Failure> {
     if let Some(platform) = platform.filter(|_| !arguments.json) {
         let memory = reports.iter().map(|report| report.spec.memory_kib / 1024).sum::<u64>();
         let ends = if platform.ends == "with" { platform.ends_with.join(", ") } else { platform.ends };
-        messages::result(&format!("platform: {} VMs, {memory} MiB, ends: {ends}\n", reports.len()))?;
+        let vms = match reports.len() {
+            1 => "1 VM".to_owned(),
+            count => format!("{count} VMs"),
+        };
+        messages::result(&format!("platform: {vms}, {memory} MiB, ends: {ends}\n"))?;
     }
     for report in reports.iter().filter(|_| !arguments.json) {
         messages::result(&format!("{report}\n"))?;
@@ -54,7 +58,7 @@ fn check(arguments: &Check, warnings: &mut Vec<String>) -> Result<Checks, Failur
             unpacking: platform.unpacking_cost(),
             serving: platform.serving_need(),
         };
-        super::fits(platform.specs(), need.dom0_mem_mib(), machine_mib, &mut warn)?;
+        super::fits(&platform, need.dom0_mem_mib(), machine_mib, &mut warn)?;
     }
     Ok(Checks { platform: platform.settings().map(PlatformFacts::from), reports })
 }

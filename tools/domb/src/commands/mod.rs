@@ -64,19 +64,31 @@ fn read_inputs(paths: &[PathBuf]) -> Result<Inputs, Failure> {
     if failures.is_empty() { Ok(Inputs::Vms(files)) } else { Err(Failure::all(failures)) }
 }
 
-/// Whether VMs and a Dom0 of `dom0_mib` fit a machine of `machine_mib`; `warn` is told if they only just do.
-fn fits<'a>(
-    specs: impl Iterator<Item = &'a BootSpec>,
+/// Whether the VMs of a platform, those that its controllers may have built, and a Dom0 of `dom0_mib` fit a machine of `machine_mib`; `warn`
+/// is told if they only just do.
+fn fits(
+    platform: &Platform,
     dom0_mib: u64,
     machine_mib: u64,
     warn: &mut dyn FnMut(String),
 ) -> Result<(), Failure> {
-    match memory::fit(&specs.collect::<Vec<_>>(), dom0_mib, machine_mib) {
+    let specs: Vec<&BootSpec> = platform.specs().collect();
+    match memory::fit(&specs, dom0_mib, machine_mib) {
         Fit::Fine => {}
         Fit::Close(text) => warn(format!("the VMs may not fit the machine: {text}")),
         Fit::TooMuch(text) => return Err(Failure::new(format!("the VMs do not fit the machine: {text}"))),
     }
-    Ok(())
+    let Some(server) = platform.settings().and_then(|settings| settings.server.as_ref()) else {
+        return Ok(());
+    };
+    match memory::quotas_fit(&specs, server, dom0_mib, machine_mib) {
+        Fit::Fine => Ok(()),
+        Fit::Close(text) => {
+            warn(text);
+            Ok(())
+        }
+        Fit::TooMuch(text) => Err(Failure::new(text)),
+    }
 }
 
 /// Reads VM files, or a platform file, and their images, and unpacks packed kernels unless they are to be kept as they are.

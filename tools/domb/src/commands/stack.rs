@@ -75,7 +75,7 @@ impl Stack {
 
     /// Whether the VMs fit a machine of so many MiB; a warning if they only just do.
     pub(crate) fn fits(&self, machine_mib: u64) -> Result<(), Failure> {
-        super::fits(self.platform.specs(), self.dom0_mib, machine_mib, &mut |text| messages::warn(&text))
+        super::fits(&self.platform, self.dom0_mib, machine_mib, &mut |text| messages::warn(&text))
     }
 
     /// A disk image that boots it.

@@ -129,6 +129,7 @@ impl PlatformFile {
         let mut found: Vec<_> = self.spec.disagreements(vms).iter().map(render).collect();
         let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
         found.extend(trust::unknown_vms(&self.trust, &names, &self.source));
+        found.extend(trust::with_modules(&self.trust, vms, &self.source));
         for disagreement in self.control.iter().flat_map(|control| control.disagreements(vms.iter().copied()))
         {
             let span = control::place(&self.places, &disagreement).unwrap_or(Span::new(0..0));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use protocols::BootSpec;
 use protocols::manifest::check_platform_name;
 use toml::de::DeValue;
 
@@ -105,4 +106,18 @@ pub(super) fn unknown_vms(trust: &TrustTable, known: &[&str], source: &SourceFil
         error.render(source)
     };
     unknown.map(message).collect()
+}
+
+/// The VMs of `event_log` that cannot be given it, each with its place: the log stands behind a RAM disk, which a guest with modules finds as
+/// several.
+pub(super) fn with_modules(trust: &TrustTable, vms: &[&BootSpec], source: &SourceFile) -> Vec<String> {
+    let has_modules = |name: &str| vms.iter().any(|vm| vm.name == name && !vm.modules.is_empty());
+    let message = |name: &Spanned<String>| {
+        let text =
+            format!("VM {:?} has `modules`, and the event log is given behind a single RAM disk", name.value);
+        Diagnostic::error(name.span, text)
+            .with_help("remove `modules` from its VM file, or the VM from event_log")
+            .render(source)
+    };
+    trust.event_log.iter().filter(|name| has_modules(&name.value)).map(message).collect()
 }
