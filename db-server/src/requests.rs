@@ -13,6 +13,7 @@ use protocols::message::{
     VERSION, VmEntry, VmState,
 };
 use protocols::server::{Controller, NAME};
+use protocols::settings::check_label;
 use protocols::{BootSpec, Digest, StoreRole};
 use xen_abi::DomId;
 
@@ -178,6 +179,9 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         if let Some(server) = request.xenstore {
             spec.store = StoreRole::Client { server };
         }
+        if let Some(label) = &request.label {
+            give_label(&mut spec, label)?;
+        }
         let Some(controller) = controllers.get(self.owner) else { return Ok(()) };
         let own_domid = domids.get(self.owner).copied().unwrap_or_default();
         admit(controller, (self.owner, own_domid), vms, &request, &spec)?;
@@ -211,6 +215,21 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             building,
         });
         Ok(())
+    }
+}
+
+/// Has a VM run with a label that its request names beside the spec.
+fn give_label(spec: &mut BootSpec, label: &str) -> Result<(), Failure> {
+    let wrong = |detail: String| failure(Reason::BadSpec, format!("vm {}: {detail}", spec.name));
+    check_label(label).map_err(|error| wrong(format!("{error}")))?;
+    match &spec.settings.labels.running {
+        Some(other) if other != label => Err(wrong(format!(
+            "the request has the label {label:?}, the boot spec {other:?}: give one of them"
+        ))),
+        _ => {
+            spec.settings.labels.running = Some(label.into());
+            Ok(())
+        }
     }
 }
 

@@ -146,6 +146,7 @@ fn what_may_not_be_is_refused_for_what_it_is() {
     script.refuse(request(&|it| it.console = Some(7)), Reason::NotPermitted);
     script.refuse(request(&|it| it.xenstore = Some(0)), Reason::NotPermitted);
     script.refuse(request(&|it| it.label = Some("a:b:c".into())), Reason::NotPermitted);
+    script.refuse(request(&|it| it.label = Some("no label".into())), Reason::BadSpec);
     for request in put(b"not a kernel", 100) {
         script.ask(request);
     }
@@ -171,6 +172,38 @@ fn what_may_not_be_is_refused_for_what_it_is() {
     script.end();
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
     assert_eq!(machine.trace().named("XEN_DOMCTL_createdomain").count(), 5);
+}
+
+#[test]
+fn labels_are_those_that_the_platform_lets_a_controller_give() {
+    const GIVEN: &str = "system_u:system_r:isolated_domU_t";
+    let built_with = |machine: &Machine, label: &'static str| {
+        let script = Script::greeted(machine, 1);
+        let mut request = build(&asked("worker"));
+        request.label = Some(label.into());
+        script.ask(ServerRequest::Build(request));
+        let answer = Rc::new(Cell::new(None));
+        let set = Rc::clone(&answer);
+        script.act(move |ctl| {
+            set.set(Some(match ctl.last() {
+                ServerReply::Built(_) => Ok(()),
+                ServerReply::Failed(failure) => Err(failure),
+                other => panic!("{other:?}"),
+            }));
+        });
+        script.end();
+        let mut may = controller("control", 100, 110);
+        may.may.labels = vec![GIVEN.into()];
+        assert_eq!(run(machine, &[may]), MachineStatus::Success, "{}", logged());
+        answer.take().unwrap()
+    };
+    let flask = || Machine::builder().flask(true).build();
+    assert_eq!(built_with(&flask(), GIVEN), Ok(()));
+    let refused = built_with(&flask(), "system_u:system_r:domU_t").unwrap_err();
+    assert_eq!(refused.reason, Reason::NotPermitted);
+    assert!(refused.detail.contains("does not let this controller give it"), "{}", refused.detail);
+    let refused = built_with(&Machine::builder().build(), GIVEN).unwrap_err();
+    assert!(refused.detail.contains("this Xen has no security labels"), "{}", refused.detail);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::channel::{ChannelWord, End};
 use crate::message::Quota;
 use crate::platform::MAX_VMS;
-use crate::settings::{Access, Placement, Settings, SettingsError};
+use crate::settings::{Access, Placement, Settings, SettingsError, check_label};
 use crate::spec::{ImageRole, MAX_MEMORY_KIB, SpecError, check_domid, check_image_name, check_name};
 
 /// db-server's name in the words for its controllers; no VM of its platform has it.
@@ -22,6 +22,8 @@ pub const NAME: &str = "db-server";
 pub const MAX_CONTROLLERS: usize = 16;
 /// The most images that one controller's list names.
 pub const MAX_LISTED_IMAGES: usize = 32;
+/// The most security labels that one controller's list names.
+pub const MAX_LISTED_LABELS: usize = 16;
 /// The most requests that a controller may have under way.
 pub const MAX_REQUESTS: u32 = 64;
 /// The longest that ` ` and the [word](channel_word) of a channel to db-server make a command line, in bytes.
@@ -74,6 +76,8 @@ pub struct Rights {
     pub devices: Access,
     /// Whether it may choose where its VMs run: CPUs, weight, cap, pool.
     pub placement: bool,
+    /// The security labels that its VMs may run with or be built with: at most [`MAX_LISTED_LABELS`], none twice.
+    pub labels: Vec<String>,
 }
 
 /// What becomes of the VMs of a controller that has ended, and is not restarted. The order of the variants is the wire format.
@@ -175,6 +179,30 @@ pub enum ServerSpecError {
         /// How many are named.
         count: usize,
     },
+    /// Too many labels.
+    #[error("controller {vm:?}: {count} labels: {MAX_LISTED_LABELS} at most can be named")]
+    LabelCount {
+        /// The controller.
+        vm: String,
+        /// How many are named.
+        count: usize,
+    },
+    /// A label is named twice.
+    #[error("controller {vm:?}: label {label:?} is named twice: name it once")]
+    LabelTwice {
+        /// The controller.
+        vm: String,
+        /// The label.
+        label: String,
+    },
+    /// A label could not be one.
+    #[error("controller {vm:?}: {cause}")]
+    Label {
+        /// The controller.
+        vm: String,
+        /// What is wrong.
+        cause: SettingsError,
+    },
     /// An image is named twice.
     #[error("controller {vm:?}: image {name:?} is named twice: name it once")]
     ImageTwice {
@@ -222,6 +250,7 @@ impl Controller {
         self.within("a number of requests", u64::from(requests), u64::from(MAX_REQUESTS))?;
         self.check_domids()?;
         self.check_images()?;
+        self.check_labels()?;
         self.may.devices.validate().map_err(|cause| ServerSpecError::Devices { vm: self.vm.clone(), cause })
     }
 
@@ -266,6 +295,20 @@ impl Controller {
             check_image_name(ImageRole::Kernel, name).map_err(|cause| self.spec_error(cause))?;
             if names.iter().take(index).any(|earlier| earlier == name) {
                 return Err(ServerSpecError::ImageTwice { vm: self.vm.clone(), name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_labels(&self) -> Result<(), ServerSpecError> {
+        let labels = &self.may.labels;
+        if labels.len() > MAX_LISTED_LABELS {
+            return Err(ServerSpecError::LabelCount { vm: self.vm.clone(), count: labels.len() });
+        }
+        for (index, label) in labels.iter().enumerate() {
+            check_label(label).map_err(|cause| ServerSpecError::Label { vm: self.vm.clone(), cause })?;
+            if labels.iter().take(index).any(|earlier| earlier == label) {
+                return Err(ServerSpecError::LabelTwice { vm: self.vm.clone(), label: label.clone() });
             }
         }
         Ok(())
@@ -317,9 +360,12 @@ pub enum NotGranted {
         "cpus, cpus_soft, cpu_weight, cap or pool: the platform does not let this controller choose them"
     )]
     Placement,
-    /// A security label: a controller's VMs have that of Xen's tools.
-    #[error("seclabel or init_seclabel: a controller cannot give its VMs labels")]
-    Labels,
+    /// A security label.
+    #[error("label {label:?}: the platform does not let this controller give it")]
+    Label {
+        /// Which.
+        label: String,
+    },
 }
 
 impl Rights {
@@ -331,10 +377,11 @@ impl Rights {
         if !self.placement && settings.placement != Placement::default() {
             return Err(NotGranted::Placement);
         }
-        if !settings.labels.is_default() {
-            return Err(NotGranted::Labels);
+        let mut labels = [&settings.labels.running, &settings.labels.building].into_iter().flatten();
+        match labels.find(|label| !self.labels.contains(label)) {
+            Some(label) => Err(NotGranted::Label { label: label.clone() }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

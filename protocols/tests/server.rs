@@ -34,6 +34,7 @@ fn controller(vm: &str, domids: (u16, u16)) -> Controller {
                 interrupts: vec![3],
             },
             placement: true,
+            labels: vec!["a:b:c".into()],
         },
         orphans: Orphans::Destroy,
     }
@@ -64,11 +65,13 @@ const GOLDEN: &[u8] = &[
     1, 0xf8, 5, 0xff, 5,                            // I/O ports
     1, 3,                                           // interrupts
     1,                                              // placement
+    1, 5, b'a', b':', b'b', b':', b'c',             // labels
     1,                                              // orphans
     1, b'b',
     0xac, 0x02, 3, 0, 0, 0, 4,
     2,
     0, 0, 0,
+    0,
     0,
     0,
 ];
@@ -118,6 +121,15 @@ fn every_field_has_its_range() {
         error.to_string()
     };
     for (error, expected) in [
+        (
+            bad(|spec| spec.controllers[0].may.labels = vec!["a:b:c".into(), "a:b:c".into()]),
+            "controller \"a\": label \"a:b:c\" is named twice",
+        ),
+        (bad(|spec| spec.controllers[0].may.labels = vec!["a b:c:d".into()]), "controller \"a\": "),
+        (
+            bad(|spec| spec.controllers[0].may.labels = (0..17).map(|n| format!("a:b:c{n}")).collect()),
+            "controller \"a\": 17 labels: 16 at most",
+        ),
         (bad(|spec| spec.store_kib = MAX_MEMORY_KIB + 1), "a store of "),
         (bad(|spec| spec.controllers.clear()), "0 controllers: 1 to 16"),
         (bad(|spec| spec.controllers = vec![controller("x", (0, 0)); 17]), "17 controllers"),
@@ -229,6 +241,7 @@ fn rights_are_to_what_lies_in_the_ranges_altogether() {
             interrupts: vec![4],
         },
         placement: false,
+        labels: vec!["a:b:c".into(), "a:b:d".into()],
     };
     let asked = |change: fn(&mut Settings)| {
         let mut settings = Settings::default();
@@ -257,7 +270,11 @@ fn rights_are_to_what_lies_in_the_ranges_altogether() {
         ),
         (asked(|s| s.access.interrupts = vec![4, 5]), "interrupt 5: "),
         (asked(|s| s.placement.weight = Some(512)), "cpus, "),
-        (asked(|s| s.labels.running = Some("a:b:c".into())), "seclabel or "),
+        (asked(|s| s.labels.running = Some("a:b:e".into())), "label \"a:b:e\": "),
+        (
+            asked(|s| (s.labels.running, s.labels.building) = (Some("a:b:c".into()), Some("a:b:e".into()))),
+            "label \"a:b:e\": ",
+        ),
     ] {
         assert!(asked.as_ref().is_err_and(|text| text.starts_with(begins)), "{asked:?}");
     }

@@ -47,6 +47,8 @@ pub struct ControllerFacts {
     pub interrupts: Vec<u32>,
     /// Whether it may choose where its VMs run.
     pub placement: bool,
+    /// Security labels that it may give them.
+    pub labels: Vec<String>,
     /// What becomes of its VMs when it has ended for good: `keep` or `destroy`.
     pub orphans: String,
 }
@@ -65,7 +67,7 @@ impl From<&Controller> for ControllerFacts {
         // Without `..`, so that a new field cannot be forgotten here.
         let Controller { vm, quota, images, may, orphans } = controller;
         let Quota { memory_kib, vms, first_domid, last_domid, store_bytes, requests } = *quota;
-        let Rights { devices: Access { io_memory, io_ports, interrupts }, placement } = may;
+        let Rights { devices: Access { io_memory, io_ports, interrupts }, placement, labels } = may;
         let fixed = |domid: u16| Some(domid).filter(|domid| *domid != 0);
         let listed = match images {
             ImageAccess::Listed(names) => names.clone(),
@@ -85,6 +87,7 @@ impl From<&Controller> for ControllerFacts {
             io_ports: io_ports.iter().map(IoPortsFacts::from).collect(),
             interrupts: interrupts.clone(),
             placement: *placement,
+            labels: labels.clone(),
             orphans: match orphans {
                 Orphans::Keep => "keep",
                 Orphans::Destroy => "destroy",
@@ -127,6 +130,9 @@ fn terms(controller: &Controller) -> Vec<String> {
     terms.extend(devices(&may.devices).into_iter().map(|(name, value)| format!("{name} {value}")));
     if may.placement {
         terms.push("places of its choice".into());
+    }
+    if !may.labels.is_empty() {
+        terms.push(format!("labels {}", may.labels.join(", ")));
     }
     terms.push(format!("{} at a time", counted(requests, "request")));
     if *orphans == Orphans::Destroy {

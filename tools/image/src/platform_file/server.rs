@@ -6,7 +6,10 @@ use protocols::ServerSpec;
 use protocols::archive::image_entry;
 use protocols::message::Quota;
 use protocols::platform::MAX_VMS;
-use protocols::server::{Controller, ImageAccess, MAX_REQUESTS, Orphans, Rights, ServerSpecError};
+use protocols::server::{
+    Controller, ImageAccess, MAX_LISTED_LABELS, MAX_REQUESTS, Orphans, Rights, ServerSpecError,
+};
+use protocols::settings::check_label;
 use protocols::spec::{FIRST_RESERVED_DOMID, MAX_MEMORY_KIB, check_name};
 use toml::de::{DeTable, DeValue};
 
@@ -178,6 +181,7 @@ fn controller<'t>(
     let images = image_access(&mut fields, named);
     let placement = fields.truth("placement").unwrap_or_default();
     let devices = read_devices(&devices(&mut fields), fields.diagnostics);
+    let labels = labels(&mut fields);
     let orphans = fields.word("orphans", &ORPHANS).unwrap_or_default();
     fields.finish("[[controller]]");
 
@@ -197,7 +201,7 @@ fn controller<'t>(
         store_bytes: store.map_or(0, |store| store.value << 20),
         requests: requests.map_or(REQUESTS, |requests| small(requests.value)),
     };
-    let may = Rights { devices, placement };
+    let may = Rights { devices, placement, labels };
     Some((Controller { vm: vm.value.to_owned(), quota, images, may, orphans }, spans))
 }
 
@@ -239,6 +243,33 @@ fn domids(fields: &mut Fields<'_, '_>) -> Option<Spanned<(u16, u16)>> {
         return None;
     }
     Some(Spanned::new((first, last), text.span))
+}
+
+/// The labels that it may give its VMs.
+fn labels(fields: &mut Fields<'_, '_>) -> Vec<String> {
+    const WANTED: &str = "a list of security labels in quotes";
+    let Some((_, value)) = fields.take("labels") else { return Vec::new() };
+    let DeValue::Array(items) = value.get_ref() else {
+        fields.wrong_type("labels", WANTED, value);
+        return Vec::new();
+    };
+    let mut labels: Vec<String> = Vec::new();
+    for item in items {
+        let DeValue::String(label) = item.get_ref() else {
+            fields.wrong_type("labels", WANTED, item);
+            continue;
+        };
+        if let Err(error) = check_label(label) {
+            fields.error(span_of(item), error.to_string());
+        } else if labels.iter().any(|earlier| earlier == label) {
+            fields.error(span_of(item), format!("the label {label:?} is named twice"));
+        } else if labels.len() == MAX_LISTED_LABELS {
+            fields.error(span_of(item), format!("a controller may have {MAX_LISTED_LABELS} labels at most"));
+        } else {
+            labels.push(label.to_string());
+        }
+    }
+    labels
 }
 
 /// `images`: `"any"`, or names from `[server]`.
