@@ -48,6 +48,66 @@ fn a_vm_whose_domain_stays_is_not_built_a_second_time() {
 }
 
 #[test]
+fn a_vm_that_xen_does_not_know_for_once_is_looked_after_all_the_same() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).lingering().build();
+        then(&machine, 1, |guest| _ = guest.write_console(b"up\n"));
+        then_end(&machine, 1, SHUTDOWN_POWEROFF);
+        let about = |site: &xen_sim::CallSite| {
+            site.name == "XEN_DOMCTL_getdomaininfo" && site.domain == DomId::new(1)
+        };
+        // The first is asked by the build.
+        machine.inject(Fault::when(about, Effect::Fail(Errno::ESRCH)).after(1).times(1));
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::Success, "{release}: {}", logged());
+        assert_eq!(machine.console(), "[a] up\n", "{release}");
+        assert!(logged().contains("event=ended reason=poweroff"), "{}", logged());
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_vm_that_xen_says_it_does_not_know_is_destroyed_if_it_is_there() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).build();
+        let about = |site: &xen_sim::CallSite| {
+            site.name == "XEN_DOMCTL_getdomaininfo" && site.domain == DomId::new(1)
+        };
+        machine.inject(Fault::when(about, Effect::Fail(Errno::ESRCH)).after(1));
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::VmFailed, "{release}: {}", logged());
+        let text = logged();
+        assert!(text.contains("event=ended reason=gone") && text.contains("event=destroyed"), "{text}");
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_zombie_of_a_vm_that_could_not_be_built_is_told() {
+    for release in Release::ALL {
+        for policy in ["", "policy=each"] {
+            let machine = Machine::builder().release(release).build();
+            machine.inject(Fault::named("XEN_DOMCTL_setvcpucontext", Effect::Fail(Errno::ENOMEM)));
+            machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Hold));
+            assert_eq!(run(&machine, &[spec("a")], policy), MachineStatus::BuilderFailed, "{}", logged());
+            assert!(logged().contains("domid=1 event=lingering memory="), "{}", logged());
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_xen_never_finishes_destroying_is_told_with_what_it_keeps() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::ERESTART)));
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::BuilderFailed, "{}", logged());
+    let text = logged();
+    let leaked = text.lines().find(|line| line.contains("event=leaked")).unwrap();
+    assert!(
+        leaked.contains("ERESTART") && leaked.contains("; Xen keeps ") && leaked.contains(" KiB of it"),
+        "{leaked}"
+    );
+}
+
+#[test]
 fn nothing_is_built_that_nobody_would_hear_of() {
     let machine = Machine::builder().build();
     machine.inject(Fault::named("EVTCHNOP_bind_virq", Effect::Fail(Errno::EBUSY)));
