@@ -190,6 +190,27 @@ fn what_is_in_use_is_logged_and_does_not_grow_from_life_to_life() {
     }
 }
 
+/// The figures that the soak is judged by show a leak: a domain of each life that stays, and what Xen keeps of it.
+#[test]
+fn what_stays_of_each_life_is_in_the_figures_of_use() {
+    let machine = Machine::builder().build();
+    for domain in 1..=6 {
+        end_when_running(&machine, domain, SHUTDOWN_CRASH);
+    }
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Hold));
+    assert_eq!(run(&machine, &[restarted("a", 5)], "usage=2"), MachineStatus::BuilderFailed, "{}", logged());
+    let figure = |line: &str, key: &str| -> u64 {
+        let (_, rest) = line.split_once(key).unwrap();
+        rest[..rest.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(rest.len())].parse().unwrap()
+    };
+    let text = logged();
+    let usage: Vec<_> = text.lines().filter(|line| line.contains("event=usage vms=")).collect();
+    let domains: Vec<_> = usage.iter().map(|line| figure(line, "domains=")).collect();
+    let free: Vec<_> = usage.iter().map(|line| figure(line, "free=")).collect();
+    assert_eq!(domains, [1, 3, 5, 7, 7], "{text}");
+    assert!(free[1] > free[2] && free[2] > free[3] && free[0] > free[4], "{free:?}");
+}
+
 #[test]
 fn a_long_run_forgives_earlier_crashes() {
     let machine = Machine::builder().build();
