@@ -292,7 +292,9 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             }
             if waited.is_err() || self.time() >= last {
                 if !gone {
-                    going.iter().for_each(|domid| log_lingering(xen, *domid));
+                    for domid in &going {
+                        log_lingering(xen, *domid);
+                    }
                     self.lingering += going.len();
                 }
                 return;

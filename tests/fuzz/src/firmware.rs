@@ -78,7 +78,7 @@ fn seal(bytes: &mut [u8], at: usize) {
 const RSDP_SIZE: u64 = 36;
 
 /// A table with `body`.
-fn table(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
+fn table(signature: [u8; 4], body: &[u8]) -> Vec<u8> {
     let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
     let mut bytes = [&signature[..], &length.to_le_bytes(), &[0; HEADER - 8], body].concat();
     seal(&mut bytes, 9);
@@ -98,7 +98,7 @@ pub(crate) fn tables() -> Vec<Vec<u8>> {
         let dsdt_at = fadt_at + 244;
         let ssdt_at = dsdt_at + (HEADER + S5.len()) as u64;
         let entries = [fadt_at, ssdt_at].map(|place| place.to_le_bytes()[..width].to_vec()).concat();
-        let mut fadt = table(b"FACP", &[0; 244 - HEADER]);
+        let mut fadt = table(*b"FACP", &[0; 244 - HEADER]);
         fadt[40..44].copy_from_slice(&dsdt_at.to_le_bytes()[..4]);
         fadt[64..68].copy_from_slice(&0x604_u32.to_le_bytes());
         let mut rsdp =
@@ -106,7 +106,7 @@ pub(crate) fn tables() -> Vec<Vec<u8>> {
                 .concat();
         rsdp.extend(tables.to_le_bytes());
         rsdp.extend([0; 4]);
-        let mut all = [rsdp, table(root, &entries), fadt, table(b"DSDT", S5), table(b"SSDT", S5)].concat();
+        let mut all = [rsdp, table(*root, &entries), fadt, table(*b"DSDT", S5), table(*b"SSDT", S5)].concat();
         seal_all(&mut all);
         all
     };

@@ -345,9 +345,9 @@ mod tests {
             "{text}"
         );
         // One port of each of three hundred lives.
-        let lives: String =
+        let lost: String =
             (0..=300).map(|vms| usage(vms, 9, 1).replace("ports=0", &format!("ports={vms}"))).collect();
-        let (verdict, text) = verdict_on("", &format!("{lives}{SUCCESS}{POWEROFF}"), OK);
+        let (verdict, text) = verdict_on("", &format!("{lost}{SUCCESS}{POWEROFF}"), OK);
         assert_eq!(verdict, Verdict::Failure);
         assert!(text.contains("there are domains=1 ports=300"), "{text}");
     }
