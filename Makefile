@@ -90,6 +90,12 @@ VMS ?= 10000
 soak: tools
 	@$(harness) soak --xen '$(XEN)' --vms '$(VMS)'
 
+# Kernels are equal wherever they are built: KERNELS="NAME ..." from another folder, with another cargo home.
+KERNELS ?= db-boot
+.PHONY: reproducible
+reproducible: build/deps.ok
+	@mk/reproducible $(KERNELS)
+
 # Hostile input for every parser: TARGET=NAME for one of them, SECONDS=N for each, SEED=N for other inputs. The compiler puts in
 # counters, by which the inputs are led to new code.
 SECONDS ?= 3
@@ -136,6 +142,7 @@ help:
 	@echo 'make fault-sweep        every fault that Xen can answer with, at every call, on the simulated Xen'
 	@echo 'make sanitize           host tests of the crates with unsafe code under the address sanitizer (and Miri, if it is there)'
 	@echo 'make soak               build and destroy 10,000 VMs in one boot [VMS=N] [XEN=4.20]: memory and time stay flat'
+	@echo 'make reproducible       build db-boot twice, from two folders, and compare [KERNELS="db-server ..."]'
 	@echo 'make fuzz               hostile input for every parser: TARGET=NAME SECONDS=N SEED=N'
 	@echo 'make unsafe-inventory   bring docs/unsafe.md up to date'
 	@echo 'make xen SOURCE=DIR     build Xen from its source tree DIR, for XEN=VERSION below [OPTIONS='"'"'PV32=y'"'"' NAME=4.22-pv32]'

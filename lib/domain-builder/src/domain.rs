@@ -98,8 +98,7 @@ impl<H: RawHypercall> Drop for Guarded<'_, H> {
         }
         // There is nobody left to give an error to; a domain that cannot be destroyed has to be heard of all the same.
         if let Err(error) = self.xen.destroy_domain(self.domid) {
-            log::error!("domid={} event=leaked {error}", self.domid);
-            self.xen.note_leaked();
+            log::error!("domid={} event=leaked {}", self.domid, self.xen.note_leak(error));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use core::cell::Cell;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 
 use xen_abi::domctl::{Command, Domctl};
 use xen_abi::number::HypercallNumber;
@@ -22,7 +23,10 @@ pub struct Xen<H> {
     raw: H,
     interface: Interface,
     counts: CallCounts,
-    leaked: Cell<usize>,
+    /// Domains that were destroyed and not yet seen to be gone.
+    pub(crate) going: RefCell<Vec<DomId>>,
+    /// Domains that were not destroyed.
+    pub(crate) leaked: Cell<usize>,
 }
 
 /// Address of a value for a hypercall that writes it.
@@ -58,7 +62,13 @@ impl<H: RawHypercall> Xen<H> {
     /// Finds out which Xen is behind `raw` and that this domain may build others.
     pub fn probe(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::probe(&raw)?;
-        Ok(Self { raw, interface, counts: CallCounts::new(), leaked: Cell::new(0) })
+        Ok(Self {
+            raw,
+            interface,
+            counts: CallCounts::new(),
+            going: RefCell::default(),
+            leaked: Cell::new(0),
+        })
     }
 
     /// For a domain that controls no other: finds out only the release, and asks for no right.
@@ -66,7 +76,13 @@ impl<H: RawHypercall> Xen<H> {
     /// Xen refuses this domain's calls about others, whatever version they are made in.
     pub fn unprivileged(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::unprivileged(&raw)?;
-        Ok(Self { raw, interface, counts: CallCounts::new(), leaked: Cell::new(0) })
+        Ok(Self {
+            raw,
+            interface,
+            counts: CallCounts::new(),
+            going: RefCell::default(),
+            leaked: Cell::new(0),
+        })
     }
 
     /// What was found out.
@@ -77,16 +93,6 @@ impl<H: RawHypercall> Xen<H> {
     /// How often each hypercall was made through this value.
     pub fn counts(&self) -> &CallCounts {
         &self.counts
-    }
-
-    /// Notes that a domain stays which was to be destroyed: Xen refused.
-    pub fn note_leaked(&self) {
-        self.leaked.set(self.leaked.get().saturating_add(1));
-    }
-
-    /// How many domains were noted so. What they have is lost until the machine ends.
-    pub fn leaked(&self) -> usize {
-        self.leaked.get()
     }
 
     /// The seam, for the few calls that are made below this crate.

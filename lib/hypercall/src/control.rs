@@ -1,8 +1,7 @@
-//! Typed calls that create domains, set them up, run them and destroy them.
+//! Typed calls that create domains, set them up and run them.
 
 use xen_abi::domctl::{
-    Command, CreateDomain, DomainInfo, Domctl, HypercallInit, MaxMem, MaxVcpus, SetVirqHandler,
-    VcpuContextArgument,
+    Command, CreateDomain, Domctl, HypercallInit, MaxMem, MaxVcpus, SetVirqHandler, VcpuContextArgument,
 };
 use xen_abi::vcpu::VcpuGuestContext;
 use xen_abi::{DomId, Errno, Mfn, PageCount, VcpuId};
@@ -22,17 +21,6 @@ impl<H: RawHypercall> Xen<H> {
         Ok(DomId::new(call.domain))
     }
 
-    /// Destroys a domain. Xen works through its memory in this call, however long it takes.
-    pub fn destroy_domain(&self, domain: DomId) -> Result<(), CallError> {
-        loop {
-            // Older releases give the work back in pieces with EAGAIN or ERESTART instead of continuing inside.
-            match self.set(Command::DESTROYDOMAIN, domain, &[0_u8; 0]) {
-                Err(CallError { errno: Errno::EAGAIN | Errno::ERESTART, .. }) => {}
-                result => return result,
-            }
-        }
-    }
-
     /// Pauses a domain; pauses count.
     pub fn pause_domain(&self, domain: DomId) -> Result<(), CallError> {
         self.set(Command::PAUSEDOMAIN, domain, &[0_u8; 0])
@@ -41,19 +29,6 @@ impl<H: RawHypercall> Xen<H> {
     /// Takes one pause back; the domain runs when none is left.
     pub fn unpause_domain(&self, domain: DomId) -> Result<(), CallError> {
         self.set(Command::UNPAUSEDOMAIN, domain, &[0_u8; 0])
-    }
-
-    /// State of a domain; ESRCH when there is none of that identifier.
-    pub fn domain_info(&self, domain: DomId) -> Result<DomainInfo, CallError> {
-        let mut call = Domctl::new(Command::GETDOMAININFO, self.interface().domctl, domain);
-        // SAFETY: the payload is OUT only and holds no address.
-        unsafe { self.domctl(&mut call) }?;
-        let info = DomainInfo::decode(&call.payload);
-        // Some releases answer with the next domain that exists.
-        if domain.is_ordinary() && info.domain != domain.raw() {
-            return Err(CallError { call: Command::GETDOMAININFO.name(), domain, errno: Errno::ESRCH });
-        }
-        Ok(info)
     }
 
     /// Limits the memory a domain may have.

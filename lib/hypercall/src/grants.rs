@@ -3,7 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use xen_abi::grant_table::{self, MapGrantRef, SetupTable, UnmapGrantRef};
+use xen_abi::grant_table::{self, MapGrantRef, SetVersion, SetupTable, UnmapGrantRef};
 use xen_abi::number::HypercallNumber;
 use xen_abi::{DomId, Errno, Mfn};
 
@@ -29,6 +29,17 @@ impl<H: RawHypercall> Xen<H> {
             // The one reason for which a domain is refused its own table: it may not have so many frames.
             _ => Err(CallError { call: NAME, domain: DomId::SELF, errno: Errno::ENOSPC }),
         }
+    }
+
+    /// Changes the version of the calling domain's grant table, in which nothing may be granted; ENOSYS if it may not have that one.
+    ///
+    /// Everything else here reads and writes entries of version 1.
+    pub fn set_grant_version(&self, version: u32) -> Result<(), CallError> {
+        let mut argument = SetVersion { version };
+        let args = [u64::from(grant_table::GNTTABOP_SET_VERSION), address_mut(&mut argument), 1, 0, 0];
+        // SAFETY: one `SetVersion`, as the count says. Xen gives the table's frames another meaning; that is no memory of Rust's.
+        unsafe { self.call(HypercallNumber::GRANT_TABLE_OP, args, "GNTTABOP_set_version", DomId::SELF) }
+            .map(|_| ())
     }
 
     /// Maps granted frames.

@@ -92,6 +92,78 @@ fn a_destroy_call_that_xen_hands_back_is_made_again() {
 }
 
 #[test]
+fn a_destroy_call_that_is_handed_back_for_ever_is_an_error() {
+    for errno in [Errno::ERESTART, Errno::EAGAIN] {
+        let machine = Machine::with_release(Release::V4_14);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let domain = xen.create_domain(None, &request()).unwrap();
+        xen.set_max_memory(domain, PageCount::new(4)).unwrap();
+        xen.populate(domain, 0, &mut [0, 1, 2]).unwrap();
+        machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(errno)));
+        let error = xen.destroy_domain(domain).unwrap_err();
+        assert_eq!(error.errno, errno);
+        assert!(machine.trace().named("XEN_DOMCTL_destroydomain").count() <= 2000);
+        let leak = xen.note_leak(error).to_string();
+        assert!(leak.starts_with("XEN_DOMCTL_destroydomain for domain 1: "), "{leak}");
+        assert!(leak.ends_with("; Xen keeps 12 KiB of it"), "{leak}");
+        assert_eq!((xen.leaked(), xen.going()), (1, vec![]));
+    }
+}
+
+#[test]
+fn a_destroy_call_that_frees_pages_is_made_again_however_often_it_is_handed_back() {
+    const PAGES: u64 = 5000;
+    let machine = Machine::builder().memory(PageCount::new(0x4000)).build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let domain = xen.create_domain(None, &request()).unwrap();
+    xen.set_max_memory(domain, PageCount::new(PAGES)).unwrap();
+    let mut extents: Vec<u64> = (0..PAGES).collect();
+    xen.populate(domain, 0, &mut extents).unwrap();
+    // One page in each piece, and then nothing but pieces that are no pages.
+    let part = Effect::Short(1);
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", part).times(usize::try_from(PAGES).unwrap()));
+    machine.inject(
+        Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::ERESTART))
+            .after(usize::try_from(PAGES).unwrap())
+            .times(500),
+    );
+    xen.destroy_domain(domain).unwrap();
+    machine.assert_clean();
+}
+
+#[test]
+fn a_domain_is_unknown_when_xen_says_so_twice() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let domain = xen.create_domain(None, &request()).unwrap();
+        let unknown = || Fault::named("XEN_DOMCTL_getdomaininfo", Effect::Fail(Errno::ESRCH));
+        machine.inject(unknown().times(1));
+        assert!(xen.find_domain(domain).unwrap().is_some(), "{release}");
+        machine.inject(unknown().times(2));
+        assert!(xen.find_domain(domain).unwrap().is_none(), "{release}");
+        assert!(xen.find_domain(DomId::new(9)).unwrap().is_none(), "{release}");
+        machine.inject(Fault::named("XEN_DOMCTL_getdomaininfo", Effect::Fail(Errno::EACCES)).times(1));
+        assert_eq!(xen.find_domain(domain).unwrap_err().errno, Errno::EACCES, "{release}");
+    }
+}
+
+#[test]
+fn a_destroyed_domain_is_going_until_it_is_gone() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let [stays, goes] =
+            [1, 2].map(|domid| xen.create_domain(Some(DomId::new(domid)), &request()).unwrap());
+        machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Hold).times(1));
+        xen.destroy_domain(stays).unwrap();
+        xen.destroy_domain(goes).unwrap();
+        assert_eq!(xen.going(), [stays], "{release}");
+        assert!(!xen.is_gone(stays) && xen.is_gone(goes), "{release}");
+    }
+}
+
+#[test]
 fn an_error_says_call_domain_and_cause() {
     let xen = Xen::probe(Machine::with_release(Release::V4_17).dom0()).unwrap();
     let error = xen.unpause_domain(DomId::new(12)).unwrap_err();

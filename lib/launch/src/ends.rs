@@ -48,6 +48,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
             return self.end_served(vm, ending);
         }
         if ending == Ending::Gone {
+            self.destroy_unknown(vm);
             return self.count(&planned, ending);
         }
         match ending.action(spec) {

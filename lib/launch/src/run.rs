@@ -182,7 +182,7 @@ impl<H: RawHypercall, W: FrameWindow> Built<'_, '_, H, W> {
                     take_back(&mut self.vms);
                     log_refusal(&supervisor.settings);
                     supervisor.wait_until_gone();
-                    let status = report(MachineStatus::BuildFailed, self.count, 0);
+                    let status = report(status(true, 0, supervisor.leaked() > 0), self.count, 0);
                     return Err(Refused { status, planned: true });
                 }
             }
@@ -288,7 +288,7 @@ fn run<'x, H: RawHypercall, W: FrameWindow, R: Ramdisk<Kept: 'static>>(
                 take_back(&mut built.collect());
                 supervisor.destroy_all();
                 supervisor.wait_until_gone();
-                return report(MachineStatus::BuildFailed, planned, 0);
+                return report(status(true, 0, supervisor.leaked() > 0), planned, 0);
             }
             continue;
         }

@@ -14,7 +14,7 @@ use xen_abi::{DomId, Port};
 use crate::build::BuiltVm;
 use crate::running::{Owner, Running};
 use crate::store::Store;
-use crate::supervisor::{AttachError, Begin, Supervisor, is_gone};
+use crate::supervisor::{AttachError, Begin, Supervisor};
 use crate::{Building, PlannedVm, VmError};
 
 /// What takes part in a platform's life besides its VMs.
@@ -239,12 +239,8 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
     }
 
     /// Whether nothing is left of a domain that was destroyed.
-    pub fn is_gone(&mut self, domid: DomId) -> bool {
-        let gone = is_gone(self.xen(), domid);
-        if gone {
-            self.supervisor.forget(domid);
-        }
-        gone
+    pub fn is_gone(&self, domid: DomId) -> bool {
+        self.xen().is_gone(domid)
     }
 
     /// Logs why a VM is not there, with what Xen most likely found.
@@ -281,7 +277,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
         let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
         let name = planned.spec.name.clone();
         let fate = if ending == Ending::Gone {
-            Fate::Destroyed
+            self.destroy_unknown(vm)
         } else if ending.action(&planned.spec) == ExitAction::Preserve {
             log::info!("vm={name} domid={domid} event=preserved");
             Fate::Preserved

@@ -11,7 +11,6 @@ use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
 use platform::{Ending, Row};
 use protocols::PlatformSpec;
 use thiserror::Error;
-use xen_abi::domctl::DomainState;
 use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::{DomId, Errno, Port, VcpuId};
 
@@ -85,7 +84,6 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) store: Store,
     /// VMs that will be started again.
     pub(crate) waiting: Vec<Waiting>,
-    destroyed: Vec<DomId>,
     /// What the service is to hear of.
     pub(crate) news: VecDeque<News>,
     /// When to say what is in use.
@@ -123,7 +121,6 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             held: Held::default(),
             store: Store::default(),
             waiting: Vec::new(),
-            destroyed: Vec::new(),
             news: VecDeque::new(),
             usage: Usage::default(),
             ask_again: None,
@@ -282,8 +279,8 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         let last = self.time().saturating_add(VANISH_TIME);
         let xen = self.xen();
         loop {
-            self.destroyed.retain(|domid| !is_gone(xen, *domid));
-            let gone = self.destroyed.is_empty();
+            let going = xen.going();
+            let gone = going.is_empty();
             let exits = self.exits.as_ref().map(LocalPort::port);
             let soon = self.time().saturating_add(FREEING_TIME);
             let deadline = if gone || exits.is_none() { soon } else { last };
@@ -295,8 +292,10 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             }
             if waited.is_err() || self.time() >= last {
                 if !gone {
-                    log::error!("event=lingering domids={:?}: Xen still holds on to them", self.destroyed);
-                    self.lingering += self.destroyed.len();
+                    for domid in &going {
+                        log_lingering(xen, *domid);
+                    }
+                    self.lingering += going.len();
                 }
                 return;
             }
@@ -399,17 +398,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     /// Builds and starts the VMs again whose time has come.
     fn restart_due(&mut self) {
         let (xen, now) = (self.xen(), self.time());
-        let destroyed = &mut self.destroyed;
-        let ready = |waiting: &mut Waiting| {
-            waiting.is_ready(now, |domid| {
-                let gone = is_gone(xen, domid);
-                if gone {
-                    // A VM that is restarted for ever must not leave a trace of each life.
-                    destroyed.retain(|destroyed| *destroyed != domid);
-                }
-                gone
-            })
-        };
+        let ready = |waiting: &mut Waiting| waiting.is_ready(now, |domid| xen.is_gone(domid));
         let due: Vec<_> = self.waiting.extract_if(.., ready).collect();
         for Waiting { vm, row, .. } in due {
             if let Err(error) = self.restart(&vm, row) {
@@ -433,43 +422,49 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.destroy_domain(&vm.spec.name, domid)
     }
 
+    /// Destroys what may be left of a VM although Xen says that it does not know it: what it does not know it refuses to destroy.
+    pub(crate) fn destroy_unknown(&mut self, vm: Running<'x, H, W::Shared>) -> Fate {
+        let Running { vm, domid, console, store, .. } = vm;
+        drop((console, store));
+        match self.xen().destroy_domain(domid) {
+            Err(CallError { errno: Errno::ESRCH, .. }) => Fate::Destroyed,
+            result => self.note_fate(&vm.spec.name, domid, result),
+        }
+    }
+
     /// Destroys a domain of which the builder has nothing mapped.
     pub(crate) fn destroy_domain(&mut self, name: &str, domid: DomId) -> Fate {
-        match self.xen().destroy_domain(domid) {
+        let result = self.xen().destroy_domain(domid);
+        self.note_fate(name, domid, result)
+    }
+
+    /// Tells what came of destroying a domain.
+    fn note_fate(&self, name: &str, domid: DomId, result: Result<(), CallError>) -> Fate {
+        match result {
             Ok(()) => {
                 log::info!("vm={name} domid={domid} event=destroyed");
-                self.destroyed.push(domid);
                 Fate::Destroyed
             }
             Err(error) => {
-                log::error!("vm={name} domid={domid} event=leaked {error}");
-                self.xen().note_leaked();
+                log::error!("vm={name} domid={domid} event=leaked {}", self.xen().note_leak(error));
                 Fate::Leaked
             }
         }
     }
+}
 
-    /// Enters that nothing is left of a domain that was destroyed.
-    pub(crate) fn forget(&mut self, domid: DomId) {
-        self.destroyed.retain(|destroyed| *destroyed != domid);
-    }
+/// Tells of a domain that was destroyed and stays.
+fn log_lingering<H: RawHypercall>(xen: &Xen<H>, domid: DomId) {
+    let kept = xen.kept_by(domid).unwrap_or_default().raw().saturating_mul(4);
+    log::error!(
+        "domid={domid} event=lingering memory={kept}KiB: Xen still holds on to it; does another VM use its memory?"
+    );
 }
 
 /// How a domain ended, if it has.
 fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Result<Option<Ending>, CallError> {
-    match xen.domain_info(domid) {
-        Ok(info) => Ok(info.shutdown_reason().map(Ending::from_reason)),
-        Err(CallError { errno: Errno::ESRCH, .. }) => Ok(Some(Ending::Gone)),
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether Xen knows a domain no more.
-pub(crate) fn is_gone<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> bool {
-    match xen.domain_info(domid) {
-        Err(CallError { errno: Errno::ESRCH, .. }) => true,
-        // The identifier may have been given to a new domain.
-        Ok(info) => !info.state().contains(DomainState::DYING),
-        Err(_) => false,
-    }
+    Ok(match xen.find_domain(domid)? {
+        Some(info) => info.shutdown_reason().map(Ending::from_reason),
+        None => Some(Ending::Gone),
+    })
 }

@@ -48,6 +48,66 @@ fn a_vm_whose_domain_stays_is_not_built_a_second_time() {
 }
 
 #[test]
+fn a_vm_that_xen_does_not_know_for_once_is_looked_after_all_the_same() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).lingering().build();
+        then(&machine, 1, |guest| _ = guest.write_console(b"up\n"));
+        then_end(&machine, 1, SHUTDOWN_POWEROFF);
+        let about = |site: &xen_sim::CallSite| {
+            site.name == "XEN_DOMCTL_getdomaininfo" && site.domain == DomId::new(1)
+        };
+        // The first is asked by the build.
+        machine.inject(Fault::when(about, Effect::Fail(Errno::ESRCH)).after(1).times(1));
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::Success, "{release}: {}", logged());
+        assert_eq!(machine.console(), "[a] up\n", "{release}");
+        assert!(logged().contains("event=ended reason=poweroff"), "{}", logged());
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_vm_that_xen_says_it_does_not_know_is_destroyed_if_it_is_there() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).build();
+        let about = |site: &xen_sim::CallSite| {
+            site.name == "XEN_DOMCTL_getdomaininfo" && site.domain == DomId::new(1)
+        };
+        machine.inject(Fault::when(about, Effect::Fail(Errno::ESRCH)).after(1));
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::VmFailed, "{release}: {}", logged());
+        let text = logged();
+        assert!(text.contains("event=ended reason=gone") && text.contains("event=destroyed"), "{text}");
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_zombie_of_a_vm_that_could_not_be_built_is_told() {
+    for release in Release::ALL {
+        for policy in ["", "policy=each"] {
+            let machine = Machine::builder().release(release).build();
+            machine.inject(Fault::named("XEN_DOMCTL_setvcpucontext", Effect::Fail(Errno::ENOMEM)));
+            machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Hold));
+            assert_eq!(run(&machine, &[spec("a")], policy), MachineStatus::BuilderFailed, "{}", logged());
+            assert!(logged().contains("domid=1 event=lingering memory="), "{}", logged());
+        }
+    }
+}
+
+#[test]
+fn a_domain_that_xen_never_finishes_destroying_is_told_with_what_it_keeps() {
+    let machine = Machine::builder().build();
+    then_end(&machine, 1, SHUTDOWN_CRASH);
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::ERESTART)));
+    assert_eq!(run(&machine, &[restarted("a", 3)], ""), MachineStatus::BuilderFailed, "{}", logged());
+    let text = logged();
+    let leaked = text.lines().find(|line| line.contains("event=leaked")).unwrap();
+    assert!(
+        leaked.contains("ERESTART") && leaked.contains("; Xen keeps ") && leaked.contains(" KiB of it"),
+        "{leaked}"
+    );
+}
+
+#[test]
 fn nothing_is_built_that_nobody_would_hear_of() {
     let machine = Machine::builder().build();
     machine.inject(Fault::named("EVTCHNOP_bind_virq", Effect::Fail(Errno::EBUSY)));
@@ -128,6 +188,27 @@ fn what_is_in_use_is_logged_and_does_not_grow_from_life_to_life() {
         assert!(before.1.contains("KiB domains=1 ports=0 "), "{log}");
         assert_eq!(before.1, after.1);
     }
+}
+
+/// The figures that the soak is judged by show a leak: a domain of each life that stays, and what Xen keeps of it.
+#[test]
+fn what_stays_of_each_life_is_in_the_figures_of_use() {
+    let machine = Machine::builder().build();
+    for domain in 1..=6 {
+        end_when_running(&machine, domain, SHUTDOWN_CRASH);
+    }
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Hold));
+    assert_eq!(run(&machine, &[restarted("a", 5)], "usage=2"), MachineStatus::BuilderFailed, "{}", logged());
+    let figure = |line: &str, key: &str| -> u64 {
+        let (_, rest) = line.split_once(key).unwrap();
+        rest[..rest.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(rest.len())].parse().unwrap()
+    };
+    let text = logged();
+    let usage: Vec<_> = text.lines().filter(|line| line.contains("event=usage vms=")).collect();
+    let domains: Vec<_> = usage.iter().map(|line| figure(line, "domains=")).collect();
+    let free: Vec<_> = usage.iter().map(|line| figure(line, "free=")).collect();
+    assert_eq!(domains, [1, 3, 5, 7, 7], "{text}");
+    assert!(free[1] > free[2] && free[2] > free[3] && free[0] > free[4], "{free:?}");
 }
 
 #[test]

@@ -95,7 +95,8 @@ impl Boot {
         let by_page = self.flags().contains(StartFlags::MOD_START_PFN);
         let offset = if by_page { 0 } else { self.start.mod_start as usize % PAGE_SIZE };
         let len = if first == end { 0 } else { self.start.mod_len as usize };
-        // SAFETY: the module's pages were mapped by the builder or just now, and they are no free memory; this is the only call.
+        // SAFETY: its pages are below `mapped`, to which the check above has seen; `regions` keeps them out of free memory, by the same
+        // `layout::module`. `module_taken` lets the only caller come here once, so that no second value gives the pages away.
         Ok(unsafe { Module::new(first, offset, len) })
     }
 
@@ -149,7 +150,9 @@ fn port_number(text: &str) -> Option<u16> {
 pub(crate) extern "C" fn start(start_address: u64, boot_stack_end: u64) -> ! {
     logger::initialise(machine::kernel_name());
     let start = core::ptr::with_exposed_provenance::<StartInfo>(start_address as usize);
-    // SAFETY: by the PV ABI rsi holds the address of the start info, which is mapped, never changes, and any bytes are one.
+    // SAFETY: by the PV ABI the entry point's rsi, which is passed on here, holds the address of the start info, at the beginning of a page
+    // that the builder mapped; all fields are integers and bytes, so that any content is one. Nobody writes it: Xen and the builder are
+    // done with it, and `layout::regions` begins free memory behind it, so that the heap never hands it out.
     let start: &'static StartInfo = unsafe { &*start };
     console::initialise(start);
     if let Some(port) = argument(text(start.command_line()), "exit-port").and_then(port_number) {
@@ -176,7 +179,9 @@ fn prepare(start: &'static StartInfo, start_address: u64, boot_stack_end: u64) -
     let Regions { free_start, free_end } =
         layout::regions(start, start_address, image_end, boot_stack_end, rings)?;
     memory::initialise(start, free_start);
-    // SAFETY: the free pages were just found, and this is the only call.
+    // SAFETY: `regions` has them begin behind everything that the linker, the builder and the PV ABI have put into memory, and
+    // `memory::initialise` has just found out up to where they are mapped: as ordinary pages, for the builder's tables are in front.
+    // `prepare` runs once, and calls this once.
     unsafe { heap::initialise(free_start, free_end) };
     window::initialise()?;
     map_shared_info(MachineAddr::new(start.shared_info))?;
@@ -202,16 +207,19 @@ fn map_shared_info(address: MachineAddr) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Makes code and constants read-only, and lets null pointers and an overflowing stack fault.
+/// Makes code and constants read-only and all but code not executable, and lets null pointers and an overflowing stack fault.
 fn protect_image() -> Result<(), StartError> {
     let symbols = machine::symbols();
     let memory = memory::lock();
-    // SAFETY: code and constants are not written; nobody refers to page 0 or the page below the stack.
+    // SAFETY: the linker script puts into the pages from the start of the image up to the constants' end what no Rust code writes (`.text`,
+    // `.rodata`), and all code in front of the text's end. The image begins above page 0, and nothing is put into the page
+    // below the stack: there is no reference to either.
     unsafe {
         memory.protect(page_of(symbols.image_start), page_of(symbols.constant_end), Some(READ_ONLY))?;
         memory.protect(Pfn::new(0), Pfn::new(1), None)?;
         let guard = page_of(symbols.stack_guard);
         memory.protect(guard, Pfn::new(guard.raw() + 1), None)?;
+        memory.forbid_execution(page_of(symbols.text_end))?;
     }
     Ok(())
 }

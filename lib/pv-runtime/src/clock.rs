@@ -95,12 +95,14 @@ pub(crate) fn vcpu_info() -> Option<*mut VcpuInfo> {
 ///
 /// # Safety
 ///
-/// `version` and `what` are in the shared info page.
+/// 1. `version` and `what` are aligned and in the shared info page.
+/// 2. Any bytes are a `T`: a copy that Xen writes meanwhile is of two halves.
 unsafe fn consistent<T: Copy>(version: *const u32, what: *const T) -> (T, u64) {
     loop {
-        // SAFETY: an aligned word of a page that stays mapped; Xen writes it, hence atomic.
+        // SAFETY: by 1 an aligned word of a page that `boot::map_shared_info` has mapped for good; Xen writes it, hence atomic.
         let before = unsafe { AtomicU32::from_ptr(version.cast_mut()) }.load(Ordering::Acquire);
-        // SAFETY: the caller's promise; a torn copy is thrown away below.
+        // SAFETY: by 1 it can be read, and by 2 whatever is read is a value; one that is torn has another version before than after it, and is
+        // thrown away below.
         let copy = unsafe { what.read_volatile() };
         let tsc = machine::tsc();
         fence(Ordering::Acquire);
@@ -119,7 +121,7 @@ pub fn now() -> SystemTime {
     // SAFETY: `vcpu` is the address of the structure in a mapped page.
     let time = unsafe { &raw const (*vcpu).time };
     // The version is the first field.
-    // SAFETY: both are in the shared info page.
+    // SAFETY: 1. both are in the shared info page, as fields at their alignment. 2. the structure is of integers.
     let (info, tsc) = unsafe { consistent(time.cast::<u32>(), time) };
     system_time(&info, tsc)
 }
@@ -135,7 +137,7 @@ pub fn wall_clock() -> Option<WallClock> {
     // SAFETY: `shared` is the address of the structure in a mapped page.
     let version = unsafe { &raw const (*shared).wc_version };
     // Version, seconds, nanoseconds, high word of the seconds: four words in a row.
-    // SAFETY: all four are in the shared info page.
+    // SAFETY: 1. all four are in the shared info page, at a multiple of 4. 2. they are integers.
     let ([_, low, nanos, high], _) = unsafe { consistent(version, version.cast::<[u32; 4]>()) };
     let start = WallClock { seconds: u64::from(high) << 32 | u64::from(low), nanos };
     Some(start.after(now().nanos()))

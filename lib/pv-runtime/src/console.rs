@@ -68,7 +68,9 @@ impl Ring {
 
     /// An index of the ring.
     fn index(self, field: impl FnOnce(*mut ConsoleInterface) -> *mut u32) -> &'static AtomicU32 {
-        // SAFETY: an aligned word of a page that stays mapped and is only accessed atomically.
+        // SAFETY: `field` projects one of the four indices, words at multiples of 4, from the start of the ring's page. The builder mapped
+        // that, `layout::regions` keeps it out of the heap, and nothing unmaps it. This function is the only way to an index, so that
+        // this side accesses it atomically alone; the other side is not Rust's.
         unsafe { AtomicU32::from_ptr(field(self.interface())) }
     }
 

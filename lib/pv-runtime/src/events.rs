@@ -11,7 +11,8 @@ use crate::hypervisor::Hypervisor;
 /// The domain's own event bitmaps; `None` before the shared info page is mapped.
 pub fn words() -> Option<EventWords<'static>> {
     let shared = clock::vcpu_info()?.cast::<SharedInfo>();
-    // SAFETY: the page stays mapped for good; this is the address of an aligned field within it.
+    // SAFETY: `clock` gives the address only after `boot::map_shared_info` has mapped the page, which it never unmaps; this is the address
+    // of a field within it, at a multiple of 8 of a page.
     let pending = unsafe { &raw const (*shared).evtchn_pending };
     // SAFETY: as above.
     let mask = unsafe { &raw const (*shared).evtchn_mask };

@@ -78,7 +78,9 @@ impl State {
         let Some(more) = mapped.raw().checked_sub(self.end.raw()).filter(|more| *more > 0) else {
             return Ok(false);
         };
-        // SAFETY: the pages behind the heap up to `limit` are free, mapped, and belong to the heap from now on.
+        // SAFETY: the heap ends at `end`, and by the promise to `initialise` all from there to `limit` is free. Up to `mapped`, which is
+        // not above `limit`, it is mapped by now: `extend` (of the address space) makes tables of pages of the stock only, which are
+        // allocated from the part below `end`. `end` moves behind them at once, so that no page is added twice.
         unsafe { self.heap.extend((more as usize) * PAGE_SIZE) };
         self.end = mapped;
         self.fill_stock();

@@ -22,6 +22,8 @@ pub(crate) const VECTORS: usize = 32;
 pub(crate) struct Symbols {
     /// First byte of the image; a page boundary, as are the others.
     pub(crate) image_start: u64,
+    /// End of the code.
+    pub(crate) text_end: u64,
     /// End of what never changes: code and constants.
     pub(crate) constant_end: u64,
     /// The page below the stack.
@@ -221,6 +223,7 @@ mod guest {
     unsafe extern "C" {
         static HYPERCALL_PAGE: u8;
         static __image_start: u8;
+        static __text_end: u8;
         static __constant_end: u8;
         static __stack_guard: u8;
         static __image_end: u8;
@@ -262,6 +265,7 @@ mod guest {
     pub(crate) fn symbols() -> Symbols {
         Symbols {
             image_start: symbol!(__image_start),
+            text_end: symbol!(__text_end),
             constant_end: symbol!(__constant_end),
             stack_guard: symbol!(__stack_guard),
             image_end: symbol!(__image_end),
@@ -357,6 +361,7 @@ mod guest {
             Provocation::WriteToNothing => write_fault(UNMAPPED),
             Provocation::WriteToNull => write_fault(0),
             Provocation::WriteToConstant => write_fault(symbol!(__image_start)),
+            Provocation::ExecuteData => execute_fault(symbol!(__constant_end)),
         }
     }
 
@@ -364,6 +369,13 @@ mod guest {
     fn write_fault(address: u64) -> ! {
         // SAFETY: faults, and the handler of faults does not return.
         unsafe { asm!("mov dword ptr [{address}], 0", "ud2", address = in(reg) address, options(noreturn)) }
+    }
+
+    /// Jumps to an address that the runtime keeps from being executed.
+    fn execute_fault(address: u64) -> ! {
+        // SAFETY: the jump itself does nothing but fault at its target, and the handler of faults does not return. Should the page be
+        // executable after all, whatever is there runs: this kernel exists to find that out, and has nothing to lose.
+        unsafe { asm!("jmp {address}", address = in(reg) address, options(noreturn)) }
     }
 
     /// Writes a byte to an I/O port.

@@ -12,14 +12,31 @@ use xen_abi::{DomId, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, Pfn};
 use crate::hypervisor::{Hypervisor, UpdateError};
 use crate::layout::{address_of, indices, page_of};
 
-/// Flags of an entry for an ordinary page.
-pub(crate) const READ_WRITE: PteFlags = PteFlags::PRESENT
+/// Flags of an entry for a table, and for an ordinary page but for [`data`].
+const READ_WRITE: PteFlags = PteFlags::PRESENT
     .union(PteFlags::RW)
     .union(PteFlags::USER)
     .union(PteFlags::ACCESSED)
     .union(PteFlags::DIRTY);
 /// Flags of an entry for a page that must not change.
 pub(crate) const READ_ONLY: PteFlags = PteFlags::PRESENT.union(PteFlags::USER).union(PteFlags::ACCESSED);
+
+/// `NO_EXECUTE` where this processor has it; empty elsewhere.
+static NO_EXECUTE: Once<PteFlags> = Once::new();
+
+/// Flags of an entry for an ordinary page, which holds data.
+pub(crate) fn data() -> PteFlags {
+    READ_WRITE.union(NO_EXECUTE.get().copied().unwrap_or(PteFlags::empty()))
+}
+
+/// Whether the processor knows the bit, as Xen has it for this domain: extended features, bit 20 of EDX.
+fn find_no_execute() -> PteFlags {
+    const EXTENDED: u32 = 0x8000_0001;
+    let [highest, ..] = crate::processor::cpuid(EXTENDED - 1, 0);
+    let [.., features] = crate::processor::cpuid(EXTENDED, 0);
+    let is_there = highest >= EXTENDED && features >> 20 & 1 == 1;
+    if is_there { PteFlags::NO_EXECUTE } else { PteFlags::empty() }
+}
 
 /// The table that tells for each machine frame which page of its owner it is; Xen maps it here for every PV guest.
 const MACHINE_TO_PHYSICAL: u64 = 0xffff_8000_0000_0000;
@@ -108,7 +125,9 @@ impl Batch {
 pub(crate) fn pfn_of(frame: Mfn) -> Pfn {
     let entry = MACHINE_TO_PHYSICAL + frame.raw() * 8;
     let entry = core::ptr::with_exposed_provenance::<u64>(entry as usize);
-    // SAFETY: Xen maps the table for reading, for all frames that the machine has. It may change it at any time.
+    // SAFETY: Xen maps the table for reading at this address, for all frames that the machine has. The frames asked for come from the
+    // domain's own entries and start info, which Xen has checked; for any other the read faults, which ends the kernel with a report.
+    // Xen may change it at any time, hence volatile.
     Pfn::new(unsafe { entry.read_volatile() })
 }
 
@@ -116,7 +135,9 @@ pub(crate) fn pfn_of(frame: Mfn) -> Pfn {
 pub(crate) fn entry(table: Pfn, index: usize) -> Pte {
     let entry = address_of(table) + ((index % TABLE_ENTRIES) * size_of::<Pte>()) as u64;
     let entry = core::ptr::with_exposed_provenance::<Pte>(entry as usize);
-    // SAFETY: own page tables are mapped for reading. Xen and the processor change them, hence volatile.
+    // SAFETY: `table` is the root or was found in an entry of a table above, and the builder and `make_table` have every page table mapped for
+    // reading at its own address; the remainder keeps the entry within it. No reference to a table exists, as `make_table` takes
+    // pages that nobody uses. Xen and the processor change entries, hence volatile.
     unsafe { entry.read_volatile() }
 }
 
@@ -134,6 +155,7 @@ pub(crate) fn initialise(start: &StartInfo, free_start: Pfn) {
         mapped: free_start,
     };
     memory.find_mapped_end();
+    NO_EXECUTE.call_once(find_no_execute);
     MEMORY.call_once(|| Mutex::new(memory));
 }
 
@@ -263,6 +285,38 @@ impl Memory {
         Ok(())
     }
 
+    /// Keeps whatever is mapped from `from` to the end of the mapped pages from being executed: page by page where their table of level 1
+    /// has earlier pages too, else in the table above.
+    ///
+    /// # Safety
+    ///
+    /// No code is there.
+    pub(crate) unsafe fn forbid_execution(&self, from: Pfn) -> Result<(), MemoryError> {
+        let Some(flag) = NO_EXECUTE.get().filter(|flag| !flag.is_empty()) else { return Ok(()) };
+        let (mut page, mut batch) = (from.raw(), Batch::new());
+        while page < self.mapped.raw() {
+            let [index, upper_index, ..] = indices(page << PAGE_SHIFT);
+            let (table, index, pages) = if index == 0 {
+                let upper = self.table(2, page << PAGE_SHIFT);
+                let upper = upper.ok_or(MemoryError::NoTable(GuestVirt::new(page << PAGE_SHIFT)))?;
+                (upper, upper_index, TABLE_ENTRIES as u64)
+            } else {
+                let (leaf, index) = self.leaf(page << PAGE_SHIFT)?;
+                (leaf, index, 1)
+            };
+            let old = entry(table, index);
+            if old.is_present() {
+                // SAFETY: the entry stays as it is, for the same frame, but that code cannot be there, and by the caller's promise none is.
+                unsafe { batch.push(self.entry_address(table, index), old.with(*flag)) }?;
+            }
+            page += pages;
+        }
+        // SAFETY: as at each push.
+        unsafe { batch.flush() }?;
+        Hypervisor.flush().map_err(|errno| UpdateError { done: 0, wanted: 1, errno })?;
+        Ok(())
+    }
+
     /// Makes sure that an address has a table of level 2 and, if not, makes one.
     fn ensure_l2(&self, address: u64, pages: &mut dyn TablePages) -> Result<Option<Pfn>, MemoryError> {
         if let Some(table) = self.table(2, address) {
@@ -299,18 +353,20 @@ impl Memory {
                 // The builder's last table is there already, only not full.
                 for page in mapped.raw()..end.raw() {
                     let entry = self.entry_address(pfn_of(below.frame()), indices(page << PAGE_SHIFT)[0]);
-                    // SAFETY: the entry was empty; nothing is known at the page's address yet.
-                    unsafe { batch.push(entry, Pte::new(self.mfn_of(Pfn::new(page)), READ_WRITE)) }?;
+                    // SAFETY: the entry was empty: the builder maps from the start of memory without a gap, and `mapped` is behind the
+                    // last page that is. So there is no reference to anything at the page's address; it gets the page's own frame.
+                    unsafe { batch.push(entry, Pte::new(self.mfn_of(Pfn::new(page)), data())) }?;
                 }
             } else {
                 let Some(page) = pages.take() else { break };
                 let base = mapped.raw() - first as u64;
                 self.make_table(&mut batch, page, |index| match Pfn::new(base + index) {
-                    own if own < end => Pte::new(self.mfn_of(own), READ_WRITE),
+                    own if own < end => Pte::new(self.mfn_of(own), data()),
                     _ => Pte::EMPTY,
                 })?;
                 let value = Pte::new(self.mfn_of(page), READ_WRITE);
-                // SAFETY: the entry was empty; nothing is known at these addresses yet.
+                // SAFETY: the entry of the table above was seen to be empty, so that nothing was mapped where the new table's entries are,
+                // and no reference can point there; each of them is a page's own frame.
                 unsafe { batch.push(self.entry_address(upper, index), value) }?;
             }
             mapped = end;

@@ -206,6 +206,8 @@ pub enum Provocation {
     WriteToNull,
     /// A write to code.
     WriteToConstant,
+    /// A jump to data.
+    ExecuteData,
 }
 
 /// Takes a fault, which ends the kernel.

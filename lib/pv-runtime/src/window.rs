@@ -17,7 +17,7 @@ use xen_abi::{DomId, GuestVirt, MachineAddr, Mfn, PAGE_SIZE, Pfn};
 
 use crate::hypervisor::{Hypervisor, UpdateError};
 use crate::layout::AREAS;
-use crate::memory::{self, MemoryError, READ_WRITE, TablePages};
+use crate::memory::{self, MemoryError, TablePages};
 use crate::slots::Slots;
 
 /// Page tables of the window.
@@ -160,7 +160,8 @@ impl<const TABLES: usize> Area<TABLES> {
             Numbers::Owner => MMU_NORMAL_PT_UPDATE,
             Numbers::Machine => MMU_PT_UPDATE_NO_TRANSLATE,
         };
-        self.updates(slot, command, frames.iter().map(|frame| Pte::new(*frame, READ_WRITE)), updates);
+        let flags = memory::data();
+        self.updates(slot, command, frames.iter().map(|frame| Pte::new(*frame, flags)), updates);
         // SAFETY: only entries of this area change.
         let result = unsafe { Hypervisor.update_tables(owner, updates) };
         result.map_err(|UpdateError { done, wanted, errno }| {
@@ -409,11 +410,13 @@ impl SharedFrames {
     /// If `owner` is this domain, nothing but such shared memory refers to the frames as long as the value lives.
     pub(crate) unsafe fn map(owner: DomId, frames: &[Mfn]) -> Result<Self, WindowError> {
         let pages = ReservedPages::new(frames.len())?;
-        // SAFETY: the pages were reserved just now.
+        // SAFETY: the addresses are those of `pages`, which nobody else has reserved and no value refers to before this function is done.
+        // What is mapped there is another domain's, or by the caller's promise memory that no reference of Rust's points to.
         with_updates(frames.len(), |updates| unsafe {
             pages.area.map(pages.slot, owner, Numbers::Owner, frames, updates)
         })?;
-        // SAFETY: mapped read-write until `self` is dropped; nothing else knows the address.
+        // SAFETY: Xen has just mapped as many frames as there are pages, read-write and beginning at a page's start; `Drop` of the value that
+        // holds both unmaps them, and gives the pages back only then. No reference to them was ever made.
         let bytes = unsafe { SharedBytes::new(pages.address(), pages.size()) };
         let capacity = KEPT_FRAMES;
         let bytes = bytes.ok_or(WindowError::Exhausted { wanted: frames.len(), capacity })?;

@@ -14,6 +14,9 @@ pub const GNTTABOP_SETUP_TABLE: u32 = 2;
 /// `GNTTABOP_query_size`, argument one [`QuerySize`].
 pub const GNTTABOP_QUERY_SIZE: u32 = 6;
 
+/// `GNTTABOP_set_version`, argument one [`SetVersion`].
+pub const GNTTABOP_SET_VERSION: u32 = 8;
+
 /// Name of a grant-table operation in the header, for messages.
 pub const fn name(op: u32) -> &'static str {
     match op {
@@ -21,6 +24,7 @@ pub const fn name(op: u32) -> &'static str {
         GNTTABOP_UNMAP_GRANT_REF => "GNTTABOP_unmap_grant_ref",
         GNTTABOP_SETUP_TABLE => "GNTTABOP_setup_table",
         GNTTABOP_QUERY_SIZE => "GNTTABOP_query_size",
+        GNTTABOP_SET_VERSION => "GNTTABOP_set_version",
         _ => "unknown GNTTABOP",
     }
 }
@@ -31,6 +35,9 @@ pub const RESERVED_CONSOLE: GrantRef = GrantRef::new(0);
 pub const RESERVED_XENSTORE: GrantRef = GrantRef::new(1);
 /// Entries that are reserved for the toolstack (`GNTTAB_NR_RESERVED_ENTRIES`).
 pub const RESERVED_ENTRIES: u32 = 8;
+
+/// Grants that the entries of one frame of a domain's maptrack table keep track of.
+pub const MAPPINGS_PER_MAPTRACK_FRAME: u32 = 256;
 
 /// Entries of version 1 in one frame of a grant table.
 pub const ENTRIES_PER_FRAME: u32 = 512;
@@ -149,6 +156,19 @@ pub struct QuerySize {
     pub pad1: u16,
 }
 
+/// `struct gnttab_set_version`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SetVersion {
+    /// IN: the version that the table is to have. OUT: the one that it has.
+    pub version: u32,
+}
+
+/// `GNTST_no_device_space`, with which older releases say that no more can be mapped.
+pub const STATUS_NO_DEVICE_SPACE: i16 = -7;
+/// `GNTST_no_space`: the maptrack table is full.
+pub const STATUS_NO_SPACE: i16 = -13;
+
 /// Text of a `GNTST_*` status.
 pub const fn status_meaning(status: i16) -> &'static str {
     match status {
@@ -159,13 +179,13 @@ pub const fn status_meaning(status: i16) -> &'static str {
         -4 => "bad handle",
         -5 => "bad virtual address",
         -6 => "bad device address",
-        -7 => "no I/O MMU space left",
+        STATUS_NO_DEVICE_SPACE => "no I/O MMU space left",
         -8 => "permission denied",
         -9 => "bad page",
         -10 => "copy crosses a page",
         -11 => "page address too large",
         -12 => "try again",
-        -13 => "no space left, the maptrack table is full",
+        STATUS_NO_SPACE => "no space left, the maptrack table is full",
         _ => "unknown grant status",
     }
 }
@@ -174,4 +194,5 @@ assert_layout!(GrantEntryV1, size = 8, domid @ 2, frame @ 4);
 assert_layout!(MapGrantRef, size = 32, flags @ 8, grant_ref @ 12, dom @ 16, status @ 18, handle @ 20, dev_bus_addr @ 24);
 assert_layout!(UnmapGrantRef, size = 24, handle @ 16, status @ 20);
 assert_layout!(SetupTable, size = 24, nr_frames @ 4, status @ 8, frame_list @ 16);
+assert_layout!(SetVersion, size = 4);
 assert_layout!(QuerySize, size = 16, nr_frames @ 4, max_nr_frames @ 8, status @ 12);

@@ -22,6 +22,8 @@ bitflags! {
         const ACCESSED = 1 << 5;
         /// Written since it was cleared.
         const DIRTY = 1 << 6;
+        /// Not to be executed, where the processor knows this bit; elsewhere Xen refuses it. In a table above, of all below it.
+        const NO_EXECUTE = 1 << 63;
     }
 }
 
@@ -45,6 +47,12 @@ impl Pte {
     /// The entry as the processor reads it.
     pub const fn raw(self) -> u64 {
         self.0
+    }
+
+    /// The same entry with more flags.
+    #[must_use]
+    pub const fn with(self, flags: PteFlags) -> Self {
+        Self(self.0 | flags.bits())
     }
 
     /// The frame the entry is for.

@@ -277,6 +277,7 @@ fn grant_structures(checks: &mut Checks) {
     structure!(checks, grant_table::SetupTable, "struct gnttab_setup_table", {
         dom = "dom", nr_frames = "nr_frames", status = "status", frame_list = "frame_list",
     });
+    structure!(checks, grant_table::SetVersion, "struct gnttab_set_version", { version = "version" });
     structure!(checks, grant_table::QuerySize, "struct gnttab_query_size", {
         dom = "dom", nr_frames = "nr_frames", max_nr_frames = "max_nr_frames", status = "status",
     });
@@ -565,6 +566,7 @@ fn event_numbers(checks: &mut Checks) {
         GNTTABOP_unmap_grant_ref = grant_table::GNTTABOP_UNMAP_GRANT_REF;
         GNTTABOP_setup_table = grant_table::GNTTABOP_SETUP_TABLE;
         GNTTABOP_query_size = grant_table::GNTTABOP_QUERY_SIZE;
+        GNTTABOP_set_version = grant_table::GNTTABOP_SET_VERSION;
         GNTTAB_RESERVED_CONSOLE = grant_table::RESERVED_CONSOLE.raw();
         GNTTAB_RESERVED_XENSTORE = grant_table::RESERVED_XENSTORE.raw();
         GNTTAB_NR_RESERVED_ENTRIES = grant_table::RESERVED_ENTRIES;

@@ -1,5 +1,6 @@
 //! From a request to the part of Xen that serves it.
 
+use xen_abi::domctl::Command;
 use xen_abi::memory::MachphysMapping;
 use xen_abi::sysctl::Capabilities;
 use xen_abi::version::{
@@ -30,6 +31,9 @@ impl State {
     /// Does what a request asks for; lists only up to `most` entries.
     pub(crate) fn perform(&mut self, caller: DomId, request: &mut Request, most: usize) -> Outcome {
         match request {
+            Request::Domctl { call, .. } if most < usize::MAX && call.cmd == Command::DESTROYDOMAIN.raw() => {
+                self.destroy_in_part(caller, DomId::new(call.domain), most).map(|()| 0)
+            }
             Request::Domctl { call, context, buffer } => {
                 self.domctl(caller, call, context.as_deref(), &mut buffer.bytes)
             }

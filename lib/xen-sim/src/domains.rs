@@ -11,7 +11,7 @@ use zerocopy::FromZeros;
 use crate::access::Devices;
 use crate::cpu_policy::CpuView;
 use crate::events::Ports;
-use crate::frames::Holder;
+use crate::frames::{Frame, Holder};
 use crate::grants::Table;
 use crate::hvm::{Hvm, HvmVcpu};
 use crate::release::Release;
@@ -300,6 +300,30 @@ impl State {
         self.raise_domain_event();
         self.bury(domid);
         Ok(())
+    }
+
+    /// The beginning of the same: frees up to `most` pages, and gives the rest of the work back.
+    pub(crate) fn destroy_in_part(&mut self, caller: DomId, domid: DomId, most: usize) -> Result<(), Errno> {
+        let pages = self.domain(domid)?.pages;
+        if caller == domid {
+            return Err(Errno::EINVAL);
+        }
+        let plain = |(mfn, frame): (Mfn, &Frame)| {
+            (frame.holder == Holder::Domain(domid) && frame.allocated && frame.references == 0).then_some(mfn)
+        };
+        let freed: Vec<Mfn> = self.frames.all().filter_map(plain).take(most).collect();
+        self.domain(domid)?.pages = pages.saturating_sub(freed.len() as u64);
+        for mfn in freed {
+            self.frames.release(mfn);
+        }
+        Err(Errno::ERESTART)
+    }
+
+    /// Keeps the last of a domain for ever.
+    pub(crate) fn hold(&mut self, domid: DomId) {
+        if let Ok(shared_info) = self.domain(domid).map(|domain| domain.shared_info) {
+            let _held = self.frames.get_reference(shared_info, domid);
+        }
     }
 
     /// Takes all memory from a domain that is being destroyed.

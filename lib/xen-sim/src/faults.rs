@@ -28,8 +28,11 @@ pub enum Effect {
     /// The same, and the fields that the call would have filled in are full of rubbish.
     FailAndScribble(Errno),
     /// The call does only that many of the things it is asked for: extents to populate, page-table updates or operations,
-    /// frames to map. Other calls are made as they are.
+    /// frames to map. A destroy call frees so many pages and is handed back with ERESTART. Other calls are made as they are.
     Short(usize),
+    /// The call succeeds, and Xen never lets go of the last of a domain that it destroys, as when another one has a page of it
+    /// mapped.
+    Hold,
 }
 
 /// When a fault happens.

@@ -113,6 +113,9 @@ unsafe impl RawHypercall for SimHypervisor {
                 (Err(errno), true)
             }
             effect => {
+                if effect == Some(Effect::Hold) {
+                    self.machine.state().hold(domain);
+                }
                 let most = match effect {
                     Some(Effect::Short(most)) => most,
                     _ => usize::MAX,

@@ -44,7 +44,7 @@ impl SimWindow {
         let most = match effect {
             Some(Effect::Short(most)) => most,
             Some(Effect::Fail(_) | Effect::FailAndScribble(_)) => 0,
-            None => usize::MAX,
+            Some(Effect::Hold) | None => usize::MAX,
         };
         let injected = match effect {
             Some(Effect::Fail(errno) | Effect::FailAndScribble(errno)) => errno,

@@ -5,7 +5,8 @@ use protocols::MachineStatus;
 use xen_abi::{DomId, Errno};
 use xen_sim::Call;
 
-use crate::trial::Site;
+use crate::logged::Line;
+use crate::trial::{DESTROY, Site};
 use crate::{Run, Trial};
 
 /// Says what is wrong with `run`, in which `trial` went wrong; `whole` is the run in which nothing did.
@@ -15,6 +16,9 @@ use crate::{Run, Trial};
 pub fn judge(whole: &Run, trial: &Trial, run: &Result<Run, String>) -> Result<(), String> {
     let run = run.as_ref().map_err(|panic| format!("it ends in a panic: {panic}"))?;
     clean(run)?;
+    if let Trial::Held(site) = trial {
+        return held(run, site);
+    }
     let Some(site) = trial.site() else { return out_of_memory(run) };
     if let Err(error) = &run.status {
         // Before a Xen is found there is no log, and no VM.
@@ -23,6 +27,12 @@ pub fn judge(whole: &Run, trial: &Trial, run: &Result<Run, String>) -> Result<()
     }
     if !silent(whole, trial, site) {
         told(whole, trial, site, run)?;
+    }
+    if matches!(trial, Trial::Always(..))
+        && site.name == DESTROY
+        && run.status != Ok(MachineStatus::BuilderFailed)
+    {
+        return Err(format!("a domain stays, and the status is {:?}", run.status));
     }
     let may_succeed = site.domain == DomId::new(0) && site.name != "EVTCHNOP_bind_virq"
         || site.index > last_start(whole)
@@ -40,24 +50,36 @@ fn clean(run: &Run) -> Result<(), String> {
         |text: &str| run.log.iter().any(|line| line.level == Level::Error && line.text.contains(text));
     // Without a way to wait the VMs go on, until the machine goes off with them.
     let lost = run.status == Ok(MachineStatus::BuilderFailed) && refused("SCHEDOP_poll");
-    let leaked = logged("event=leaked") && refused("XEN_DOMCTL_destroydomain");
-    // A domain that Xen says it does not know is none that could be destroyed.
-    let gone = |call: &Call| call.name == "XEN_DOMCTL_getdomaininfo" && call.result == Err(Errno::ESRCH);
-    let unknown = run.log.iter().any(|line| line.text.contains("event=ended reason=gone"))
-        && run.trace.calls().iter().any(gone);
+    let leaked = logged("event=leaked") && refused(DESTROY);
     for left in &run.left {
         let allowed = if left.starts_with("port ") {
             logged("stays open") && refused("EVTCHNOP_close") || lost
         } else if left.starts_with("interrupt ") {
             refused("PHYSDEVOP_unmap_pirq") || leaked || lost
         } else {
-            leaked || lost || unknown
+            leaked || lost || logged("event=lingering")
         };
         if !allowed {
             return Err(format!("it leaves {left}"));
         }
     }
     Ok(())
+}
+
+/// What a domain that never goes has to lead to.
+fn held(run: &Run, site: &Site) -> Result<(), String> {
+    if run.status != Ok(MachineStatus::BuilderFailed) {
+        return Err(format!("a zombie stays, and the status is {:?}", run.status));
+    }
+    let told = |line: &Line| {
+        let begin = format!("domid={} event=lingering", site.domain);
+        line.level == Level::Error && line.text.starts_with(&begin)
+    };
+    if run.log.iter().any(told) {
+        Ok(())
+    } else {
+        Err(format!("no error says that domain {} lingers", site.domain))
+    }
 }
 
 /// What memory that runs out has to lead to.
@@ -75,9 +97,8 @@ fn out_of_memory(run: &Run) -> Result<(), String> {
 /// Whether nobody has to be told when the call at `site` fails.
 fn silent(whole: &Run, trial: &Trial, site: &Site) -> bool {
     let calls = whole.trace.calls();
-    let destroyed = |call: &Call| {
-        call.name == "XEN_DOMCTL_destroydomain" && call.domain == site.domain && call.index < site.index
-    };
+    let destroyed =
+        |call: &Call| call.name == DESTROY && call.domain == site.domain && call.index < site.index;
     match site.name {
         // Where Xen does not tell how much memory it has, building will show whether it was enough. There is nowhere else to write
         // what cannot be written to the console.
@@ -94,12 +115,11 @@ fn silent(whole: &Run, trial: &Trial, site: &Site) -> bool {
             true
         }
         // Xen gives the work back in pieces with these, and is called again.
-        "XEN_DOMCTL_destroydomain" => [Some(Errno::EAGAIN), Some(Errno::ERESTART)].contains(&trial.errno()),
+        DESTROY if matches!(trial, Trial::Always(..)) => false,
+        DESTROY => [Some(Errno::EAGAIN), Some(Errno::ERESTART)].contains(&trial.errno()),
         // Waiting for Xen to let go of domains that were destroyed: it is asked again.
         "XEN_DOMCTL_getdomaininfo" => calls.iter().any(destroyed),
-        "SCHEDOP_poll" => {
-            !calls.iter().any(|call| call.name == "XEN_DOMCTL_destroydomain" && call.index > site.index)
-        }
+        "SCHEDOP_poll" => !calls.iter().any(|call| call.name == DESTROY && call.index > site.index),
         _ => false,
     }
 }

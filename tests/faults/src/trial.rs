@@ -12,6 +12,9 @@ use crate::{Run, Scenario};
 /// asks for ever how a VM is that it was once told of.
 pub const OFTEN: usize = 20;
 
+/// The call that destroys a domain.
+pub(crate) const DESTROY: &str = "XEN_DOMCTL_destroydomain";
+
 /// What goes wrong in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trial {
@@ -27,6 +30,10 @@ pub enum Trial {
     OftenShort(Site, usize),
     /// The call fails, and so does the call that is made so many calls later.
     Twice(Site, usize, Errno),
+    /// The call fails, and so does every later one of its name that is about the same domain.
+    Always(Site, Errno),
+    /// The call destroys a domain, and Xen never lets go of the last of it.
+    Held(Site),
     /// So many pages can be had, and no more.
     Memory(u64),
 }
@@ -55,6 +62,8 @@ impl fmt::Display for Trial {
             Self::Twice(site, later, errno) => {
                 write!(f, "{site} fails with {errno:?}, and so does the call {later} later")
             }
+            Self::Always(site, errno) => write!(f, "{site} fails with {errno:?} from then on"),
+            Self::Held(site) => write!(f, "{site} leaves a zombie"),
             Self::Memory(pages) => write!(f, "memory runs out after {pages} pages"),
         }
     }
@@ -75,7 +84,9 @@ impl Trial {
             | Self::Often(site, _)
             | Self::Short(site, _)
             | Self::OftenShort(site, _)
-            | Self::Twice(site, ..) => Some(site),
+            | Self::Twice(site, ..)
+            | Self::Always(site, _)
+            | Self::Held(site) => Some(site),
             Self::Memory(_) => None,
         }
     }
@@ -86,8 +97,9 @@ impl Trial {
             Self::Refused(_, errno)
             | Self::Scribbled(_, errno)
             | Self::Often(_, errno)
-            | Self::Twice(_, _, errno) => Some(*errno),
-            Self::Short(..) | Self::OftenShort(..) | Self::Memory(_) => None,
+            | Self::Twice(_, _, errno)
+            | Self::Always(_, errno) => Some(*errno),
+            Self::Short(..) | Self::OftenShort(..) | Self::Held(_) | Self::Memory(_) => None,
         }
     }
 
@@ -113,6 +125,12 @@ impl Trial {
                 machine.inject(Fault::at(site.index, Effect::Fail(*errno)));
                 machine.inject(Fault::at(site.index + after, Effect::Fail(*errno)));
             }
+            Self::Always(site, errno) => {
+                let (later, domain) = (later(site), site.domain);
+                let about = move |at: &xen_sim::CallSite| later(at) && at.domain == domain;
+                machine.inject(Fault::when(about, Effect::Fail(*errno)));
+            }
+            Self::Held(site) => machine.inject(Fault::at(site.index, Effect::Hold)),
             Self::Memory(pages) => machine.run_out_of_memory_after(Some(PageCount::new(*pages))),
         }
     }
@@ -185,12 +203,25 @@ impl Plan {
             trials.push(Trial::Scribbled(site(), Errno::EIO));
             trials.push(Trial::Often(site(), Errno::EIO));
             trials.extend((1..=self.twice).map(|later| Trial::Twice(site(), later, Errno::EIO)));
+            trials.extend(lies(call).iter().map(|errno| Trial::Always(site(), *errno)));
+            if call.name == DESTROY {
+                trials.push(Trial::Held(site()));
+            }
             for done in (0..work(call)).step_by(self.short_step) {
                 trials.push(Trial::Short(site(), done));
                 trials.push(Trial::OftenShort(site(), done));
             }
         }
         trials
+    }
+}
+
+/// What Xen can answer for ever to a call about a VM without its being true: that it is to be made again, that there is no such domain.
+fn lies(call: &Call) -> &'static [Errno] {
+    match call.name {
+        DESTROY => &[Errno::EAGAIN, Errno::ERESTART],
+        "XEN_DOMCTL_getdomaininfo" if call.domain != xen_abi::DomId::DOM0 => &[Errno::ESRCH],
+        _ => &[],
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod alloc;
 mod coverage;
+mod disks;
 mod driver;
+mod firmware;
 mod mutate;
 mod peers;
 pub mod seeds;

@@ -16,7 +16,7 @@ use protocols::message::{
 use protocols::{BootSpec, Manifest, ManifestSignature, PlatformSpec};
 use xen_abi::PageCount;
 
-use crate::{peers, seeds};
+use crate::{disks, firmware, peers, seeds};
 
 /// Bytes that a compressed input may unpack to.
 const UNPACKED: usize = 1 << 20;
@@ -29,6 +29,11 @@ const UNPACKING: usize = 8 << 20;
 /// What may be taken by whatever unpacks with a limit of its own: the largest dictionary that is accepted (128 MiB), its tables, and the
 /// output.
 const UNPACKING_ALL: usize = 132 << 20;
+
+/// What a disk of 160 KiB may take: copies of it, the names in its folders, and the disk that is made anew from it.
+const DISKS: usize = 24 << 20;
+/// What firmware may take: two tables of the largest size that is believed, and the BIOS area.
+const TABLES: usize = 9 << 20;
 
 /// One parser.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +89,8 @@ pub fn targets() -> Vec<Target> {
             &[b"/local/domain/7\0", b"@releaseDomain\0", b"n7\0"],
         ),
         small("xenstore-ring", peers::store_ring, || peers::page_writes(&[2048, 2052, 2056, 2060]), &[]),
+        Target { memory: DISKS, ..small("disk", disks::disk, disks::writes, &[]) },
+        Target { memory: TABLES, ..small("acpi", firmware::acpi, firmware::tables, ACPI_WORDS) },
         Target { memory: UNPACKING_ALL, ..small("inspect", inspect, inspected, &[b"EFI PART", b"070701"]) },
         Target {
             memory: UNPACKING_ALL,
@@ -118,6 +125,19 @@ const VM_WORDS: &[&[u8]] = &[
 ];
 const PLATFORM_WORDS: &[&[u8]] =
     &[b"[[vm]]\n", b"[limits]\n", b"count = 3\n", b"policy = \"each\"\n", b"\"\"\"", b"{", b"}", b"="];
+const ACPI_WORDS: &[&[u8]] = &[
+    b"RSD PTR ",
+    b"RSDT",
+    b"XSDT",
+    b"FACP",
+    b"DSDT",
+    b"SSDT",
+    b"\x08_S5_\x12",
+    b"\x08\\_S5_\x12",
+    b"\x0a",
+    b"\x0b",
+    b"\x0c",
+];
 const OPTION_WORDS: &[&[u8]] =
     &[b"policy=", b"loglevel=", b"trust=", b"require:", b"measure", b"trust-version=", b"escape=^", b" "];
 

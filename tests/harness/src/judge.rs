@@ -344,6 +344,12 @@ mod tests {
             text.contains("there are domains=2 ports=0, before the first there were domains=1 ports=0"),
             "{text}"
         );
+        // One port of each of three hundred lives.
+        let lost: String =
+            (0..=300).map(|vms| usage(vms, 9, 1).replace("ports=0", &format!("ports={vms}"))).collect();
+        let (verdict, text) = verdict_on("", &format!("{lost}{SUCCESS}{POWEROFF}"), OK);
+        assert_eq!(verdict, Verdict::Failure);
+        assert!(text.contains("there are domains=1 ports=300"), "{text}");
     }
 
     #[test]

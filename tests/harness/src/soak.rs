@@ -254,4 +254,71 @@ mod tests {
         assert!(complaints("pv", 20, &said, &parts(&said))[0].contains("the builder says"));
         assert!(complaints("pv", 20, "", &[])[0].contains("0 VMs were built"));
     }
+
+    /// What is in use after `vm` of 10,000 lives.
+    #[derive(Clone, Copy)]
+    struct Use {
+        free: u32,
+        domains: u32,
+        ports: u32,
+        spare: u32,
+        build: u32,
+    }
+
+    /// What is in use while nothing is lost.
+    const FLAT: Use = Use { free: 800_000, domains: 2, ports: 2, spare: 40_000_000, build: 1000 };
+
+    /// What the judge finds in the console of a soak of 10,000 lives, of which each changes what is in use.
+    fn after_lives(leak: impl Fn(u32, Use) -> Use) -> Vec<String> {
+        const VMS: u32 = 10_000;
+        let (mut micros, mut text) = (0, String::new());
+        let line = |micros: u32, words: &str| {
+            format!("[{:5}.{:06}] db-boot: info: {words}\n", micros / 1_000_000, micros % 1_000_000)
+        };
+        text += &line(micros, "platform=planned vms=1 failed=0 took=1us");
+        for vm in 1..=VMS {
+            let Use { free, domains, ports, spare, build } = leak(vm, FLAT);
+            micros += 2 * build;
+            text += &line(micros, &format!("vm=pv domid={vm} event=built took={build}us"));
+            text += &line(micros, &format!("vm=pv domid={vm} event=destroyed"));
+            if vm % (VMS / PARTS) == 0 {
+                let figures = format!("free={free}KiB domains={domains} ports={ports} spare={spare}B");
+                text += &line(micros, &format!("event=usage vms={vm} {figures}"));
+            }
+        }
+        let lost = FLAT.free - leak(VMS, FLAT).free;
+        let after = 900_000 - lost;
+        text +=
+            &line(micros, &format!("event=memory free-before=900000KiB free-after={after}KiB released=0KiB"));
+        complaints("pv", VMS, &text, &parts(&text))
+    }
+
+    #[test]
+    fn a_leak_of_every_life_is_found() {
+        type Leak = fn(u32, Use) -> Use;
+        let leaks: [(&str, Leak); 5] = [
+            ("KiB of free memory", |vm, flat| Use { free: flat.free - 4 * vm, ..flat }),
+            ("domains", |vm, flat| Use { domains: flat.domains + vm, ..flat }),
+            ("ports", |vm, flat| Use { ports: flat.ports + vm, ..flat }),
+            ("bytes of the builder's heap", |vm, flat| Use { spare: flat.spare - 2 * vm, ..flat }),
+            ("a build takes", |vm, flat| Use { build: flat.build + vm / 100, ..flat }),
+        ];
+        assert_eq!(after_lives(|_, flat| flat), Vec::<String>::new());
+        for (what, leak) in leaks {
+            let found = after_lives(leak);
+            assert!(found.iter().any(|complaint| complaint.contains(what)), "{what}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_leak_of_few_lives_is_found() {
+        // One thing in a thousand lives; one page in all, which only the comparison at the end can tell from a late one.
+        let every = |vm: u32| vm / 1000;
+        assert!(!after_lives(|vm, flat| Use { free: flat.free - 4 * every(vm), ..flat }).is_empty());
+        assert!(!after_lives(|vm, flat| Use { ports: flat.ports + every(vm), ..flat }).is_empty());
+        assert!(!after_lives(|vm, flat| Use { spare: flat.spare - every(vm), ..flat }).is_empty());
+        assert!(
+            !after_lives(|vm, flat| Use { free: flat.free - 4 * u32::from(vm >= 9000), ..flat }).is_empty()
+        );
+    }
 }

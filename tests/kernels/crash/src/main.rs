@@ -12,6 +12,7 @@ fn run(boot: &mut Boot) -> Ending {
         Some("page-fault") => provoke(Provocation::WriteToNothing),
         Some("null") => provoke(Provocation::WriteToNull),
         Some("constant") => provoke(Provocation::WriteToConstant),
+        Some("execute-data") => provoke(Provocation::ExecuteData),
         Some("invalid-opcode") => provoke(Provocation::InvalidOpcode),
         Some("general-protection") => provoke(Provocation::GeneralProtection),
         Some("divide") => provoke(Provocation::Divide),

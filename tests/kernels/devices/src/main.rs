@@ -1,6 +1,7 @@
 //! Uses what its VM file gives it, and tries what it was not given: with `has=devices` the real-time clock (ports 0x70 and 0x71,
 //! interrupt 8) and a page of the firmware (0xff), without it none of these. `ports=` says how many event channels it may have,
-//! `grant-frames=` how far its grant table may grow.
+//! `grant-frames=` how far its grant table may grow, `grant-version=` the highest version that this may have, `maptrack-frames=` how many
+//! frames Xen may use to keep track of what it maps (it grants a page to itself, whose number is `self=`).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
@@ -9,10 +10,12 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use event_channel::{EventWords, LocalPort};
+use grant_table::{Access, GrantError, GrantTable, Mapping};
 use hypercall::{CallError, FrameWindow, SharedMemory, WindowError, Xen};
 use pv_runtime::rtc::{self, Rtc};
-use pv_runtime::{Boot, Hypervisor, Window, clock, events, println};
+use pv_runtime::{Boot, GrantPage, Hypervisor, OwnPage, Window, clock, events, println};
 use verdict::{Outcome, Verdict, success};
+use xen_abi::grant_table::{MAPPINGS_PER_MAPTRACK_FRAME, STATUS_NO_DEVICE_SPACE, STATUS_NO_SPACE};
 use xen_abi::{DomId, Errno, Mfn, VcpuId};
 
 verdict::test!(run);
@@ -24,6 +27,8 @@ const RESET: usize = 0xff0;
 const FAR_JUMP: u8 = 0xea;
 /// The clock says once a second that it has moved on; how long to wait for that: 10 s, in nanoseconds.
 const PATIENCE: u64 = 10_000_000_000;
+/// How often a grant is mapped: Xen counts in few bits how often each is.
+const MAPPINGS_OF_GRANT: usize = 100;
 /// The line of the second serial port, which nobody here is given.
 const OTHER_INTERRUPT: u32 = 3;
 
@@ -39,6 +44,13 @@ fn run(boot: &mut Boot) -> Outcome {
     }
     if let Some(most) = number("grant-frames")? {
         grant_table(&xen, most)?;
+    }
+    if let Some(most) = number("grant-version")? {
+        grant_version(&xen, most)?;
+    }
+    if let (Some(most), Some(me)) = (number("maptrack-frames")?, number("self")?) {
+        let me = u16::try_from(me).map_err(Verdict::error)?;
+        mappings(&xen, &mut window, most, DomId::new(me))?;
     }
     let what = if given { "devices as given" } else { "no devices, as given" };
     success!("{what}; limits as set")
@@ -125,6 +137,47 @@ fn event_channels(xen: &Xen<Hypervisor>, most: u32) -> Result<(), Verdict> {
 fn grant_table(xen: &Xen<Hypervisor>, most: u32) -> Result<(), Verdict> {
     xen.set_up_grant_table(most).map_err(Verdict::failure)?;
     refused("one more frame of the grant table", &xen.set_up_grant_table(most + 1), Errno::ENOSPC)
+}
+
+/// Asks for the versions that a grant table can have, and ends with the first.
+fn grant_version(xen: &Xen<Hypervisor>, most: u32) -> Result<(), Verdict> {
+    let second = xen.set_grant_version(2);
+    if most < 2 {
+        refused("version 2 of the grant table", &second, Errno::ENOSYS)?;
+        println!("version 1 of the grant table, and no more");
+    } else {
+        second.map_err(Verdict::failure)?;
+        println!("version 2 of the grant table");
+    }
+    xen.set_grant_version(1).map_err(Verdict::failure)
+}
+
+/// Maps a page that the domain grants to itself until Xen keeps track of no more.
+fn mappings(xen: &Xen<Hypervisor>, window: &mut Window, frames: u32, me: DomId) -> Result<(), Verdict> {
+    let page = OwnPage::new().ok_or_else(|| Verdict::error("no memory for a page"))?;
+    let mut table = GrantTable::open(xen, window, 1).map_err(Verdict::failure)?;
+    let most = (frames * MAPPINGS_PER_MAPTRACK_FRAME) as usize;
+    let (mut mapped, mut references) = (Vec::new(), Vec::new());
+    let status = loop {
+        if mapped.len() == references.len() * MAPPINGS_OF_GRANT {
+            references.push(table.grant(me, &page, Access::ReadWrite).map_err(Verdict::failure)?);
+        }
+        let Some(&reference) = references.last() else { return Err(Verdict::error("no reference")) };
+        let slot = GrantPage::new().map_err(Verdict::error)?;
+        match Mapping::new(xen, slot, me, reference, Access::ReadWrite) {
+            Ok(mapping) => mapped.push(mapping),
+            Err(GrantError::Refused { status, .. }) => break status,
+            Err(error) => return Err(Verdict::failure(error)),
+        }
+    };
+    let count = mapped.len();
+    // Of each vCPU's entries one is never used.
+    if ![most, most - 1].contains(&count) || ![STATUS_NO_SPACE, STATUS_NO_DEVICE_SPACE].contains(&status) {
+        return Err(Verdict::Failure(format!("{count} mappings instead of {most}, then status {status}")));
+    }
+    println!("mapped grants {count} times, and no more");
+    mapped.into_iter().try_for_each(|mapping| mapping.unmap().map(|_slot| ())).map_err(Verdict::failure)?;
+    references.into_iter().try_for_each(|reference| table.revoke(reference)).map_err(Verdict::failure)
 }
 
 fn refused<T>(what: &str, result: &Result<T, CallError>, wanted: Errno) -> Result<(), Verdict> {

@@ -5,13 +5,13 @@ use alloc::vec::Vec;
 
 use event_channel::LocalPort;
 use grant_table::{Access, Mapping};
-use hypercall::{CallError, Xen};
+use hypercall::Xen;
 use protocols::store::Master;
 use pv_runtime::{Boot, GrantPage, Hypervisor, println};
 use verdict::{Outcome, Verdict, success};
 use xen_abi::event_channel::VIRQ_DOM_EXC;
 use xen_abi::grant_table::RESERVED_XENSTORE;
-use xen_abi::{DomId, Errno, Port, VcpuId};
+use xen_abi::{DomId, Port, VcpuId};
 use xenstore::{Domains, Ring, Side, Store, StoreError};
 
 use crate::{Machine, now};
@@ -119,9 +119,8 @@ fn carry(store: &mut Store, links: &mut Links<'_>) -> Result<bool, Verdict> {
 fn bury(xen: &Xen<Hypervisor>, store: &mut Store, links: &mut Links<'_>) -> Result<usize, Verdict> {
     let mut gone = 0;
     for domid in links.by_domain.keys().copied().collect::<Vec<_>>() {
-        let has_ended = match xen.domain_info(DomId::new(domid)) {
-            Ok(info) => info.shutdown_reason().is_some(),
-            Err(CallError { errno: Errno::ESRCH, .. }) => true,
+        let has_ended = match xen.find_domain(DomId::new(domid)) {
+            Ok(info) => info.is_none_or(|info| info.shutdown_reason().is_some()),
             Err(error) => return Err(Verdict::failure(error)),
         };
         if has_ended {

@@ -1,8 +1,8 @@
 //! A disk image with another RAM disk.
 
-use std::io::{self, Read as _};
+use std::io;
 
-use super::read::{Partition, files, open_system, read_table};
+use super::read::{Partition, files, open_system, read_file, read_table};
 use super::{BLOCK, DiskError, Identity, above_low_memory, esp, paths, table};
 
 /// The files of a disk of ours but for the RAM disk, in the order in which they are written.
@@ -22,15 +22,11 @@ pub fn with_archive(image: &[u8], archive: &[u8]) -> Result<Vec<u8>, DiskError> 
     };
     let fail = fail("EFI system partition");
     let system = open_system(image, &partitions)?;
-    let read = |path: &'static str| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        system.root_dir().open_file(path)?.read_to_end(&mut bytes).map(|_| bytes)
-    };
     nothing_is_lost(&partitions, &files(&system).map_err(fail)?)?;
     let archive = above_low_memory(archive);
     let mut kept = Vec::new();
     for path in KEPT {
-        kept.push((path, read(path).map_err(fail)?));
+        kept.push((path, read_file(&system, path, image.len()).map_err(fail)?));
     }
     let mut files: Vec<_> = kept.iter().map(|(path, bytes)| (*path, bytes.as_slice())).collect();
     files.push((paths::ARCHIVE, &archive));

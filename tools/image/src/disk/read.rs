@@ -59,19 +59,25 @@ pub fn read(image: &[u8]) -> Result<DiskContents, DiskError> {
     let (guid, partitions) = read_table(image)?;
     let fail = fail("EFI system partition");
     let system = open_system(image, &partitions)?;
-    let root = system.root_dir();
     let files = files(&system).map_err(fail)?;
-    let read_file = |path: &str| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        // A chain of clusters may lead back into itself; no file is larger than the disk it is on.
-        let most = u64::try_from(image.len()).unwrap_or(u64::MAX);
-        root.open_file(path)?.take(most).read_to_end(&mut bytes).map(|_| bytes)
-    };
+    let read_file = |path: &str| read_file(&system, path, image.len());
     let menu = String::from_utf8_lossy(&read_file(paths::MENU).map_err(fail)?).into_owned();
     let xen = read_file(paths::XEN).map_err(fail)?;
     let db_boot = read_file(paths::DB_BOOT).map_err(fail)?;
     let archive = read_file(paths::ARCHIVE).map_err(fail)?;
     Ok(DiskContents { guid, partitions, files, menu, xen, db_boot, archive })
+}
+
+/// A file of a file system on a disk of `disk` bytes.
+pub(super) fn read_file(
+    system: &FileSystem<Cursor<Vec<u8>>>,
+    path: &str,
+    disk: usize,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // A chain of clusters may lead back into itself; no file is larger than the disk it is on.
+    let most = u64::try_from(disk).unwrap_or(u64::MAX);
+    system.root_dir().open_file(path)?.take(most).read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// The files of a file system with their sizes, sorted by path.
@@ -97,10 +103,13 @@ pub(super) fn open_system(
 }
 
 pub(super) fn read_table(image: &[u8]) -> Result<(String, Vec<Partition>), DiskError> {
-    let fail = |cause| DiskError::Unreadable { what: "partition table", cause: io::Error::other(cause) };
+    let fail =
+        |cause: String| DiskError::Unreadable { what: "partition table", cause: io::Error::other(cause) };
+    check_header(image).map_err(|words| fail(words.to_owned()))?;
     // The crate wants a device of its own; the table is at the start, its copy at the end.
     let config = GptConfig::new().writable(false).logical_block_size(LogicalBlockSize::Lb512);
-    let table = config.open_from_device(Cursor::new(image.to_vec())).map_err(fail)?;
+    let table =
+        config.open_from_device(Cursor::new(image.to_vec())).map_err(|cause| fail(cause.to_string()))?;
     let place = |block: u64| usize::try_from(block).unwrap_or(usize::MAX).saturating_mul(BLOCK);
     // The table's copy is in the disk's last block.
     let size = table.primary_header().map_or(0, |header| place(header.backup_lba.saturating_add(1)));
@@ -120,6 +129,25 @@ pub(super) fn read_table(image: &[u8]) -> Result<(String, Vec<Partition>), DiskE
         .collect();
     Ok((table.guid().to_string(), partitions))
 }
+
+/// Looks at what the crate takes for granted of a table, or takes memory for: the size and number of its entries.
+fn check_header(image: &[u8]) -> Result<(), &'static str> {
+    const COUNT: usize = BLOCK + 80;
+    const SIZE: usize = BLOCK + 84;
+    let word = |at: usize| image.get(at..)?.first_chunk().copied().map(u32::from_le_bytes);
+    if word(SIZE) != Some(ENTRY_SIZE) {
+        return Err("its entries are not of 128 bytes");
+    }
+    if word(COUNT).is_none_or(|count| count > MAX_PARTITIONS) {
+        return Err("it has more than 1024 entries");
+    }
+    Ok(())
+}
+
+/// Bytes of an entry of the partition table, ours and everybody's.
+const ENTRY_SIZE: u32 = 128;
+/// Entries of a partition table: ours have 128.
+const MAX_PARTITIONS: u32 = 1024;
 
 type Folder<'a> = fatfs::Dir<'a, Cursor<Vec<u8>>>;
 
