@@ -149,6 +149,7 @@ impl Control<'_> {
         }
         if let Some(session) = self.sessions.get_mut(client) {
             session.is_greeted = true;
+            session.attempts.began(now);
         }
         self.note(now, client, format_args!("says hello as {name}"));
         Ok(Reaction::Now(ControlReply::Hello { version: VERSION, name: control::NAME.into() }))

@@ -212,13 +212,31 @@ fn a_client_that_breaks_the_protocol_is_dropped_and_comes_back_with_a_new_channe
     world.clients[0].hello();
     world.settle();
     assert_eq!(world.clients[0].heard.iter().filter(|(id, _)| *id == 1).count(), 1, "nothing more is read");
-    world.control.client_gone(0);
+    world.control.client_gone(0, world.now);
     world.clients[0].far.cut();
     world.settle();
     world.clients[0].hello();
     world.settle();
     assert_eq!(world.clients[0].heard.iter().filter(|(id, _)| *id == 1).count(), 2);
     assert_eq!(world.server.vms.len(), 3, "the platform does not notice");
+}
+
+#[test]
+fn a_client_that_comes_and_goes_without_pause_has_to_wait() {
+    let disk = disk();
+    let mut world = world(&disk);
+    let mut pauses = vec![];
+    for _ in 0..10 {
+        world.control.client_gone(0, world.now);
+        pauses.push((world.control.renewal(0) - world.now) / 1_000_000);
+        world.now = world.control.renewal(0);
+        world.clients[0].far.cut();
+        world.settle();
+        world.clients[0].hello();
+        world.settle();
+    }
+    assert!(pauses.is_sorted() && pauses[0] <= 40 && pauses[9] == 1000, "{pauses:?}");
+    assert_eq!(world.control.renewal(1), support::SECOND, "the other is not held up");
 }
 
 #[test]

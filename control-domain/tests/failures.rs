@@ -172,6 +172,29 @@ fn without_db_server_it_gives_up_after_its_patience() {
     world.reachable = false;
     assert_eq!(world.until_end(), Status::ServerLost);
     assert_eq!(world.now, SECOND + SERVER_PATIENCE);
+    let last = world.journal().pop().unwrap();
+    assert!(last.contains("event=given-up: db-server: no conversation for 60000 ms, "), "{last}");
+    assert!(last.ends_with("at last: nobody is there"), "{last}");
+}
+
+/// Time passes as fast as the pauses allow.
+#[test]
+fn a_db_server_that_drops_each_conversation_soon_is_given_up() {
+    let disk = disk();
+    let mut world = World::new(&disk);
+    world.until_running("db");
+    let mut rounds = 0;
+    while world.control.status().is_none() {
+        world.cut();
+        world.settle();
+        world.now = world.control.deadline(world.now).unwrap_or(world.now);
+        rounds += 1;
+        assert!(rounds < 100, "{:#?}", world.journal());
+    }
+    assert_eq!(world.control.status(), Some(Status::ServerLost));
+    assert!(world.has("33 conversations lost soon after they began; at last: "), "{:#?}", world.journal());
+    assert!((SECOND..SERVER_PATIENCE).contains(&world.now), "a second between two at most: {}", world.now);
+    assert!(!world.control.is_to_connect(u64::MAX));
 }
 
 proptest! {

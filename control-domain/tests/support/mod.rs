@@ -422,7 +422,11 @@ impl<'a> World<'a> {
     /// Lets everybody do what can be done now; says whether anything moved.
     pub fn step(&mut self) -> bool {
         let mut moved = false;
-        if !self.linked && self.reachable {
+        let is_due = !self.linked && self.control.is_to_connect(self.now);
+        if is_due && !self.reachable {
+            self.control.not_connected(&"nobody is there", self.now);
+            moved = true;
+        } else if is_due {
             if self.wire.broken.get() {
                 let (near, far) = Wire::pair(self.room);
                 self.wire = near;
@@ -448,7 +452,7 @@ impl<'a> World<'a> {
             if let Ok(some) = self.control.turn_client(index, &mut client.near, self.now) {
                 moved |= some;
             } else {
-                self.control.client_gone(index);
+                self.control.client_gone(index, self.now);
                 let (near, far) = Wire::pair(1000);
                 (client.near, client.far, client.stream) = (near, far, Stream::new());
             }
