@@ -3,9 +3,9 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use log::Level;
 use protocols::message::{
-    ControlReply, ControlRequest, ControlVm, Failure, MAX_ENTRIES, Reason, VERSION, VmState,
+    ControlReply, ControlRequest, ControlVm, Failure, MAX_ENTRIES, MAX_JOURNAL_ENTRIES, Reason, VERSION,
+    VmState,
 };
 use protocols::order::disorders;
 use protocols::{BootSpec, PlatformSpec, control};
@@ -68,7 +68,7 @@ impl Control<'_> {
             ControlRequest::CreateVm { platform, spec } => self.create_vm(client, &platform, &spec, now),
             ControlRequest::List { platform, skip } => {
                 let vms = &self.visible(client, &platform)?.vms;
-                let (vms, more) = page(vms.iter().map(member), skip);
+                let (vms, more) = page(vms.iter().map(member), skip, MAX_ENTRIES);
                 Ok(Reaction::Now(ControlReply::Vms { vms, more }))
             }
             ControlRequest::MeasurePlatform { platform, skip } => {
@@ -77,8 +77,12 @@ impl Control<'_> {
                         .map(|platform| platform.vms.iter().filter_map(|vm| vm.measurement.as_ref()))
                 };
                 let total = total(measured()?);
-                let (measurements, more) = page(measured()?.cloned(), skip);
+                let (measurements, more) = page(measured()?.cloned(), skip, MAX_ENTRIES);
                 Ok(Reaction::Now(ControlReply::Measured { measurements, more, total }))
+            }
+            ControlRequest::ReadJournal { first } => {
+                let (entries, more) = page(self.journal.since(first), 0, MAX_JOURNAL_ENTRIES);
+                Ok(Reaction::Now(ControlReply::Journal { entries, more }))
             }
             ControlRequest::ShutdownVm { platform, vm } => {
                 let found = self.visible(client, &platform)?.find(&vm);
@@ -117,6 +121,7 @@ impl Control<'_> {
             ControlRequest::ShutdownVm { .. } => ("shutdown", session.may.shutdown),
             ControlRequest::TerminatePlatform { .. } => ("terminate", session.may.terminate),
             ControlRequest::MeasurePlatform { .. } => ("measure", session.may.measure),
+            ControlRequest::ReadJournal { .. } => ("journal", session.may.journal),
         };
         if !session.is_greeted {
             return Err(failure(Reason::NoHello, format_args!("the first request has to be a hello")));
@@ -273,7 +278,7 @@ impl Control<'_> {
     /// Enters what a client does.
     pub(crate) fn note(&mut self, now: u64, client: usize, what: core::fmt::Arguments<'_>) {
         let vm = self.sessions.get(client).map_or("", |session| session.vm.as_str());
-        self.journal.enter(now, Level::Info, format_args!("client={vm} {what}"));
+        self.journal.enter_for_client(now, format_args!("client={vm} {what}"));
     }
 }
 
@@ -341,9 +346,9 @@ fn member(vm: &Vm) -> ControlVm {
     ControlVm { name: vm.name().into(), domid: vm.domid, state, restarts: vm.restarts }
 }
 
-/// As many entries behind the first `skip` as one message holds, and whether more follow.
-fn page<T>(entries: impl Iterator<Item = T>, skip: u32) -> (Vec<T>, bool) {
+/// At most `most` entries behind the first `skip`, and whether more follow.
+fn page<T>(entries: impl Iterator<Item = T>, skip: u32, most: usize) -> (Vec<T>, bool) {
     let mut entries = entries.skip(usize::try_from(skip).unwrap_or(usize::MAX));
-    let page: Vec<T> = entries.by_ref().take(MAX_ENTRIES).collect();
+    let page: Vec<T> = entries.by_ref().take(most).collect();
     (page, entries.next().is_some())
 }

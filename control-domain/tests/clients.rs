@@ -11,14 +11,17 @@ mod support;
 use control_domain::{Status, total};
 use proptest::prelude::*;
 use protocols::control::{ClientRights, ControlClient, ControlSpec};
-use protocols::message::{ControlNotice, ControlReply, ControlRequest, EndReason, Reason, VmState};
+use protocols::message::{
+    ControlNotice, ControlReply, ControlRequest, EndReason, JournalEntry, JournalLevel, MAX_JOURNAL_ENTRIES,
+    Reason, VmState,
+};
 use protocols::platform::Ends;
 use protocols::{BootSpec, PlatformSpec};
 use support::{World, after, kernel, ramdisk, spec};
 use trust::sha256;
 
 const ALL: ClientRights =
-    ClientRights { list: true, create: true, shutdown: true, terminate: true, measure: true };
+    ClientRights { list: true, create: true, shutdown: true, terminate: true, measure: true, journal: true };
 
 /// A platform with two clients, one that may do everything and one that may do nothing, and a VM that is none.
 fn disk() -> Vec<u8> {
@@ -50,6 +53,7 @@ fn requests() -> Vec<ControlRequest> {
         ControlRequest::List { platform: platform(), skip: 0 },
         ControlRequest::ShutdownVm { platform: platform(), vm: "web".into() },
         ControlRequest::MeasurePlatform { platform: platform(), skip: 0 },
+        ControlRequest::ReadJournal { first: 0 },
         ControlRequest::TerminatePlatform { platform: platform() },
     ]
 }
@@ -98,6 +102,44 @@ fn vms_are_listed_shut_down_and_measured() {
     assert_eq!(measurements[2].spec, sha256(&spec("web").encode().unwrap()));
     assert_eq!(measurements[2].kernel, sha256(&kernel()));
     assert_eq!(*sum, total(measurements.iter()));
+}
+
+#[test]
+fn the_journal_is_read_in_parts_and_read_on() {
+    let disk = disk();
+    let mut world = world(&disk);
+    let mut known = vec![];
+    let mut read_on = |world: &mut World<'_>, ids: std::ops::Range<u32>| {
+        let mut parts = 0;
+        for id in ids {
+            let first = known.last().map_or(0, |entry: &JournalEntry| entry.number + 1);
+            world.clients[0].say(id, &ControlRequest::ReadJournal { first });
+            world.settle();
+            let Some(ControlReply::Journal { entries, more }) = world.clients[0].answer(id) else { panic!() };
+            assert!(entries.len() <= MAX_JOURNAL_ENTRIES);
+            known.extend(entries.iter().cloned());
+            parts += 1;
+            if !more {
+                return (parts, known.clone());
+            }
+        }
+        panic!("it has no end")
+    };
+    let (_, before) = read_on(&mut world, 100..110);
+    let said: Vec<String> = before.iter().map(|entry| entry.text.clone()).collect();
+    let shown: Vec<String> = world.control.journal().entries().map(|entry| entry.text.clone()).collect();
+    assert_eq!(said, shown);
+    assert!(said.iter().any(|text| text == "client=slave says hello as c"), "{said:#?}");
+    for _ in 0..100 {
+        world.cut();
+        world.until_running("master");
+        world.now += 20 * support::SECOND;
+    }
+    let (parts, after) = read_on(&mut world, 110..200);
+    assert!(parts > 3, "{parts}");
+    let lost: Vec<_> = after.iter().filter(|entry| entry.text.starts_with("event=disconnected")).collect();
+    assert!(!lost.is_empty() && lost.iter().all(|entry| entry.level == JournalLevel::Warn));
+    assert!(after.is_sorted_by(|one, next| one.number < next.number));
 }
 
 #[test]
@@ -265,7 +307,7 @@ proptest! {
     ) {
         let disk = disk();
         let mut world = world(&disk);
-        let valid: Vec<u8> = (2..).zip(requests()).take(5)
+        let valid: Vec<u8> = (2..).zip(requests()).take(6)
             .flat_map(|(id, request)| protocols::message::encode(id, &request).unwrap()).collect();
         let mut damaged = valid;
         if let Some(byte) = damaged.get_mut(at) { *byte = value; }

@@ -126,6 +126,23 @@ impl<'m> Session<'m> {
         }
     }
 
+    /// Reads the whole journal: each entry's text.
+    pub(crate) fn journal(&mut self) -> Result<Vec<String>, Verdict> {
+        let (mut first, mut texts) = (0, Vec::new());
+        loop {
+            match self.ask(&ControlRequest::ReadJournal { first })? {
+                ControlReply::Journal { entries, more } => {
+                    first = entries.last().map_or(first, |entry| entry.number.saturating_add(1));
+                    texts.extend(entries.into_iter().map(|entry| entry.text));
+                    if !more {
+                        return Ok(texts);
+                    }
+                }
+                other => return Err(Verdict::Failure(format!("the journal: {other:?}"))),
+            }
+        }
+    }
+
     /// Waits until a VM of a platform is as `wanted`, and gives it.
     pub(crate) fn until(
         &mut self,

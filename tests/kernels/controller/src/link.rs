@@ -50,9 +50,4 @@ impl Machine {
         channel.wait(self.words, Some(deadline), now)?;
         Ok(now() >= deadline)
     }
-
-    /// Sleeps for so many nanoseconds.
-    pub(crate) fn pause(&self, nanos: u64) -> Result<(), Verdict> {
-        self.xen.poll(&[], Some(now().saturating_add(nanos))).map_err(Verdict::error)
-    }
 }
