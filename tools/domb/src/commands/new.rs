@@ -32,9 +32,9 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
         files::write_whole(&folder.join(name), |out| out.write_all(text.as_bytes()))?;
     }
     let shown = folder.display().to_string();
-    let next: String =
-        start.next.iter().map(|command| format!("    domb {}\n", command.replace('@', &shown))).collect();
-    messages::result(&format!("{shown} is ready. Next:\n{next}"));
+    let commands = start.next.iter().map(|command| format!("\n    domb {}", command.replace('@', &shown)));
+    let next: Vec<String> = commands.collect();
+    messages::result(&format!("{shown} is ready. Next:{}\n", next.concat()));
     Ok(ExitCode::SUCCESS)
 }
 
