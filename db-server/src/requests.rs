@@ -192,7 +192,8 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         vms.0.insert(domid, Vm { owner, name, memory_kib, vcpus, state });
         let console = request.console.map(DomId::new);
         // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
-        let own_store = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
+        let may_have = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
+        let own_store = may_have || spec.store == StoreRole::Own;
         let vm = Rc::new(PlannedVm { console, own_store, ..PlannedVm::from(spec) });
         let (paused, measured, elf, building) = (request.paused, request.measured, None, None);
         self.jobs.push_back(Job { id, domid, paused, measured, vm, kernel, ramdisk, elf, building });

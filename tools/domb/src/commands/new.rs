@@ -158,6 +158,9 @@ const PLATFORM: &str = "\
 # ready_timeout = 10000
 # on_late = \"give-up\"
 
+# How long a VM with `xenstore = 1` in its VM file gets to power off when it is asked to, in milliseconds.
+# shutdown = 10000
+
 # How much db-boot says: \"error\", \"warn\", \"info\" or \"debug\".
 # loglevel = \"info\"
 
