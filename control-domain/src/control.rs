@@ -1,6 +1,6 @@
 //! The control domain as a state machine.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -94,6 +94,8 @@ pub struct Control<'a> {
     server: Option<Server>,
     /// The tries to have a conversation with db-server: one begins when it is known what db-server has.
     attempts: Attempts,
+    /// When db-server has said something, or there was nothing that it had to answer.
+    heard: u64,
     /// VMs that db-server has of this controller and that belong to nothing, to be destroyed before anything is built; those that are
     /// asked for are counted.
     leftovers: Vec<u16>,
@@ -122,6 +124,7 @@ impl<'a> Control<'a> {
             uploads: Uploads::default(),
             server: None,
             attempts: Attempts::new(RECONNECT, now),
+            heard: now,
             leftovers: Vec::new(),
             leaving: 0,
             fault: None,
@@ -144,6 +147,7 @@ impl<'a> Control<'a> {
     /// There is a new stream to db-server, on which nothing was said yet.
     pub fn connected(&mut self, now: u64) {
         self.journal.enter(now, Level::Info, format_args!("event=connected: to db-server"));
+        self.heard = now;
         match Server::new(&self.name) {
             Ok(server) => self.server = Some(server),
             Err(error) => {
@@ -159,6 +163,7 @@ impl<'a> Control<'a> {
         let Some(server) = &mut self.server else { return Err(Lost) };
         let mut result = server.client.turn(transport);
         while let Some(event) = self.server.as_mut().and_then(|server| server.client.next_event()) {
+            self.heard = now;
             self.hear(event, now);
         }
         self.pass(now);
@@ -169,6 +174,10 @@ impl<'a> Control<'a> {
             }
         }
         match (result, self.fault.take()) {
+            (Ok(_), None) if self.answer_deadline().is_some_and(|time| time <= now) => {
+                let seconds = SERVER_PATIENCE / 1_000_000_000;
+                Err(self.lose(format_args!("db-server has not answered for {seconds} s"), now))
+            }
             (Ok(moved), None) => Ok(moved),
             (Err(error), _) => Err(self.lose(format_args!("{error}"), now)),
             (Ok(_), Some(fault)) => Err(self.lose(format_args!("{fault}"), now)),
@@ -203,7 +212,17 @@ impl<'a> Control<'a> {
     pub fn deadline(&self, now: u64) -> Option<u64> {
         let connect = self.server.is_none().then(|| self.attempts.due());
         let vms = self.platforms.values().flat_map(PlatformState::deadlines);
-        vms.chain(connect).chain(self.attempts.deadline()).filter(|time| *time > now).min()
+        vms.chain(connect)
+            .chain(self.attempts.deadline())
+            .chain(self.answer_deadline())
+            .filter(|time| *time > now)
+            .min()
+    }
+
+    /// When db-server is taken for dead although its stream is open, if it has something to answer.
+    fn answer_deadline(&self) -> Option<u64> {
+        let server = self.server.as_ref().filter(|server| !server.client.is_idle())?;
+        server.is_settled.then(|| self.heard.saturating_add(SERVER_PATIENCE))
     }
 
     /// How it ended, once nothing is left to do.
@@ -264,6 +283,8 @@ impl<'a> Control<'a> {
         if let Some(session) = self.sessions.get_mut(index) {
             session.renew(now);
         }
+        // Nobody is left to be answered.
+        self.jobs.retain(|job| job.client != index);
     }
 
     /// From when on client `index` may have a new stream: one that comes and goes without pause has to wait, so that it takes neither
@@ -353,11 +374,16 @@ impl<'a> Control<'a> {
     /// Puts right what was not heard, and finds out what db-server has that belongs to nothing.
     fn reconcile(&mut self, entries: &[VmEntry], now: u64) {
         self.attempts.began(now);
+        // A name alone says little: a client may have asked for a VM that is called like one which runs.
+        let vms = self.platforms.values().flat_map(|platform| &platform.vms);
+        let known: BTreeSet<u16> = vms.filter_map(|vm| vm.domid).collect();
         for platform in self.platforms.values_mut() {
             for index in 0..platform.vms.len() {
                 let Some((vm, mut scene)) = platform.scene(index, now, &mut self.journal) else { continue };
                 let by_domid = |domid| entries.iter().find(|entry| entry.domid == domid);
-                let by_name = |name: &str| entries.iter().find(|entry| entry.name == name);
+                let by_name = |name: &str| {
+                    entries.iter().find(|entry| entry.name == name && !known.contains(&entry.domid))
+                };
                 vm.reconcile(by_domid, by_name, &mut scene);
             }
         }
@@ -393,8 +419,9 @@ impl<'a> Control<'a> {
 
     /// Asks db-server for what is wanted, as much as it takes.
     fn ask(&mut self, now: u64) {
-        if !self.server.as_ref().is_some_and(|server| server.is_settled) {
-            return;
+        let Some(server) = self.server.as_ref().filter(|server| server.is_settled) else { return };
+        if server.client.is_idle() {
+            self.heard = now;
         }
         while let Some(server) = self.server.as_mut().filter(|server| server.client.room() > 0) {
             let Some(domid) = self.leftovers.pop() else { break };

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use log::Level;
 use protocols::message::{
     ControlReply, ControlRequest, ControlVm, Failure, MAX_ENTRIES, MAX_JOURNAL_ENTRIES, Reason, VERSION,
     VmState,
@@ -17,8 +18,11 @@ use crate::source::Blueprint;
 use crate::total;
 use crate::vm::{State, Vm};
 
-/// The most VMs of all platforms together: bounds the memory that clients can have used for specs.
+/// The most VMs of all platforms together.
 const MAX_VMS: usize = 512;
+/// The most bytes that boot specs may have with those of clients. Each is kept three times in some form: a control domain of the usual size
+/// has room for that beside its RAM disk.
+const MAX_SPEC_BYTES: usize = 1 << 20;
 
 /// What a client waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +181,7 @@ impl Control<'_> {
         if self.platforms.contains_key(&name) {
             return Err(failure(Reason::Taken, format_args!("there is a platform {name} already")));
         }
-        self.check_room(specs.len())?;
+        self.check_room(specs.iter().map(Vec::as_slice))?;
         let mut blueprints: Vec<Blueprint> = Vec::new();
         for bytes in specs {
             let blueprint = self.draw(bytes)?;
@@ -207,7 +211,7 @@ impl Control<'_> {
         if !matches!(platform.phase, Phase::Building | Phase::Running) {
             return Err(failure(Reason::WrongState, format_args!("platform {name} is ending")));
         }
-        self.check_room(1)?;
+        self.check_room([bytes].into_iter())?;
         let blueprint = self.draw(bytes)?;
         let Some(platform) = self.platforms.get_mut(name) else {
             return Err(failure(Reason::NoSuchVm, format_args!("there is no platform {name}")));
@@ -229,15 +233,25 @@ impl Control<'_> {
         Ok(Reaction::Later(Awaited::VmCreated(name.into(), index)))
     }
 
-    /// Whether there may be so many VMs more.
-    fn check_room(&self, more: usize) -> Result<(), Failure> {
+    /// Whether there may be VMs of these specs besides.
+    fn check_room<'s>(&self, specs: impl Iterator<Item = &'s [u8]>) -> Result<(), Failure> {
         if self.own_phase() != Some(Phase::Running) {
             let detail = format_args!("the control domain's own platform does not run yet, or is ending");
             return Err(failure(Reason::WrongState, detail));
         }
         let vms: usize = self.platforms.values().map(|platform| platform.vms.len()).sum();
+        let all = self.platforms.values().flat_map(|platform| &platform.vms);
+        let used: usize = all.map(|vm| vm.blueprint.wire.len()).sum();
+        let (more, bytes) = specs.fold((0, 0), |(count, bytes), spec| (count + 1, bytes + spec.len()));
         if vms.saturating_add(more) > MAX_VMS {
             let detail = format_args!("{vms} VMs and {more} more: the control domain has room for {MAX_VMS}");
+            return Err(failure(Reason::OverQuota, detail));
+        }
+        if used.saturating_add(bytes) > MAX_SPEC_BYTES {
+            let detail = format_args!(
+                "the boot specs of all VMs have {used} bytes, and {bytes} more are too many: the control domain keeps {MAX_SPEC_BYTES}; \
+                 terminate a platform"
+            );
             return Err(failure(Reason::OverQuota, detail));
         }
         Ok(())
@@ -278,7 +292,7 @@ impl Control<'_> {
     /// Enters what a client does.
     pub(crate) fn note(&mut self, now: u64, client: usize, what: core::fmt::Arguments<'_>) {
         let vm = self.sessions.get(client).map_or("", |session| session.vm.as_str());
-        self.journal.enter_for_client(now, format_args!("client={vm} {what}"));
+        self.journal.enter_of(true, now, Level::Info, format_args!("client={vm} {what}"));
     }
 }
 

@@ -9,8 +9,8 @@ use protocols::message::{JournalEntry, JournalLevel};
 
 /// The most entries that are kept; those before are counted.
 pub const JOURNAL_LENGTH: usize = 256;
-/// The most of them that are about what clients did: a client that does something without pause makes itself and its like forgotten, and
-/// not what became of the platform.
+/// The most of them that are about clients and the platforms that they created: one that does something without pause makes itself and its like
+/// forgotten, and not what became of the own platform.
 const CLIENTS_LENGTH: usize = JOURNAL_LENGTH / 4;
 /// The longest text of an entry in bytes: what is longer was said by somebody else, and is cut.
 const MAX_ENTRY: usize = 400;
@@ -26,7 +26,7 @@ pub struct Entry {
     pub level: Level,
     /// What it was.
     pub text: String,
-    /// Whether a client did it.
+    /// Whether a client did it, or it is about a client's platform.
     is_clients: bool,
 }
 
@@ -61,15 +61,11 @@ pub struct Journal {
 impl Journal {
     /// Enters and logs that something happened at `time`.
     pub(crate) fn enter(&mut self, time: u64, level: Level, what: fmt::Arguments<'_>) {
-        self.push(time, level, what, false);
+        self.enter_of(false, time, level, what);
     }
 
-    /// Enters and logs what a client did at `time`.
-    pub(crate) fn enter_for_client(&mut self, time: u64, what: fmt::Arguments<'_>) {
-        self.push(time, Level::Info, what, true);
-    }
-
-    fn push(&mut self, time: u64, level: Level, what: fmt::Arguments<'_>, is_clients: bool) {
+    /// The same of what a client did, or of a platform that it has created, if `is_clients`.
+    pub(crate) fn enter_of(&mut self, is_clients: bool, time: u64, level: Level, what: fmt::Arguments<'_>) {
         let mut text = what.to_string();
         let cut = (0..=MAX_ENTRY.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(cut.unwrap_or(0));
@@ -129,7 +125,7 @@ mod tests {
             if time % 100 == 0 {
                 journal.enter(time, Level::Warn, format_args!("event=restarting"));
             }
-            journal.enter_for_client(time, format_args!("client=web says hello"));
+            journal.enter_of(true, time, Level::Info, format_args!("client=web says hello"));
         }
         let of_clients = journal.entries().filter(|entry| entry.is_clients).count();
         assert_eq!((of_clients, journal.entries().count() - of_clients), (CLIENTS_LENGTH, 10));

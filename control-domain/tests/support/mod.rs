@@ -152,6 +152,8 @@ pub struct FakeServer {
     pub fail: Box<Fail>,
     /// The stream is cut at the request of this number, before or after it is done.
     pub cut: Option<(usize, bool)>,
+    /// Nothing is read or answered, and the stream stays open.
+    pub mute: bool,
 }
 
 impl FakeServer {
@@ -170,6 +172,7 @@ impl FakeServer {
             count: 0,
             fail: Box::new(|_, _| None),
             cut: None,
+            mute: false,
         }
     }
 
@@ -184,6 +187,9 @@ impl FakeServer {
 
     /// Answers everything that came; says whether that was anything.
     fn serve(&mut self) -> bool {
+        if self.mute {
+            return false;
+        }
         let mut stream = std::mem::take(&mut self.stream);
         let frames = self.wire.frames(&mut stream);
         self.stream = stream;
