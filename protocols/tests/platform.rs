@@ -102,7 +102,7 @@ fn what_is_around_the_body_is_checked() {
     assert_eq!(PlatformSpec::decode(&longer), Err(PlatformSpecError::NotCanonical));
     let mut wordy = GOLDEN.to_vec();
     // Three vCPUs in two bytes, where the limit of VMs and the byte behind it are.
-    wordy.splice(GOLDEN.len() - 9..GOLDEN.len() - 8, [0x83, 0]);
+    wordy.splice(GOLDEN.len() - 12..GOLDEN.len() - 11, [0x83, 0]);
     wordy[12] += 1;
     assert_eq!(PlatformSpec::decode(&wordy), Err(PlatformSpecError::NotCanonical));
 }
