@@ -58,6 +58,9 @@ impl<'x> Clients<'x> {
         let mut moved = false;
         for (index, Channel { server, is_over }) in self.channels.iter_mut().enumerate() {
             if *is_over {
+                if now < control.renewal(index) {
+                    continue;
+                }
                 let renewed = self.table.as_mut().map(|table| server.renew(table));
                 *is_over = !matches!(renewed, Some(Ok(true)));
                 continue;
@@ -68,7 +71,7 @@ impl<'x> Clients<'x> {
             match turned {
                 Ok(some) if !is_gone => moved |= some,
                 _ => {
-                    control.client_gone(index);
+                    control.client_gone(index, now);
                     *is_over = true;
                 }
             }
@@ -79,6 +82,12 @@ impl<'x> Clients<'x> {
     /// The ports to wait for.
     pub(crate) fn ports(&self) -> impl Iterator<Item = Port> {
         self.channels.iter().map(|channel| channel.server.port())
+    }
+
+    /// When the next of those whose client is gone is to be made new.
+    pub(crate) fn renewal(&self, control: &Control<'_>, now: u64) -> Option<u64> {
+        let over = self.channels.iter().enumerate().filter(|(_, channel)| channel.is_over);
+        over.map(|(index, _)| control.renewal(index)).filter(|time| *time > now).min()
     }
 
     /// Finds out who is gone.

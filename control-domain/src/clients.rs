@@ -5,7 +5,7 @@ use core::fmt;
 
 use protocols::control::{ClientRights, ControlClient};
 use protocols::message::{ControlNotice, ControlReply, Failure, MAX_TEXT_LEN, Message, Reason};
-use server_client::Messages;
+use server_client::{Attempts, Messages, Patience};
 
 /// Answers that wait to be read by a client from which on nothing more is read of it.
 pub(crate) const ENOUGH: usize = 128 << 10;
@@ -13,6 +13,10 @@ pub(crate) const ENOUGH: usize = 128 << 10;
 pub(crate) const MAX_JOBS: usize = 8;
 /// Messages of a client that one turn takes: the others have their turn then.
 pub(crate) const TURN: usize = 8;
+
+/// How a client may come back: as often as it likes, but not without pause. Times in nanoseconds.
+const COMING_BACK: Patience =
+    Patience { pause: 20_000_000, longest: 1_000_000_000, time: u64::MAX, losses: u32::MAX };
 
 /// A client's channel, settled before the client exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +41,12 @@ pub(crate) struct Session {
     pub(crate) is_dropped: bool,
     /// Which of its conversations this is: an answer goes to the one that asked.
     pub(crate) life: u32,
+    /// Its conversations: one begins with the hello.
+    pub(crate) attempts: Attempts,
 }
 
 impl Session {
-    pub(crate) fn new(client: &ControlClient) -> Self {
+    pub(crate) fn new(client: &ControlClient, now: u64) -> Self {
         Self {
             vm: client.vm.clone(),
             may: client.may,
@@ -48,11 +54,13 @@ impl Session {
             is_greeted: false,
             is_dropped: false,
             life: 0,
+            attempts: Attempts::new(COMING_BACK, now),
         }
     }
 
     /// It is gone, and may come back.
-    pub(crate) fn renew(&mut self) {
+    pub(crate) fn renew(&mut self, now: u64) {
+        self.attempts.lost(&"gone", now);
         self.messages = Messages::default();
         self.is_greeted = false;
         self.is_dropped = false;

@@ -1,6 +1,6 @@
 //! The control domain as a state machine.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,7 +9,7 @@ use log::Level;
 use protocols::message::{
     BuildRequest, ControlNotice, ControlRequest, Failure, Reason, ServerReply, ServerRequest, VmEntry,
 };
-use server_client::{Event, MessagesError, Transport};
+use server_client::{Attempts, Event, MessagesError, Patience, Transport};
 
 use crate::clients::{ENOUGH, Session, TURN, failure};
 use crate::jobs::Job;
@@ -22,6 +22,10 @@ use crate::{Journal, Terms};
 
 /// How long the control domain goes on without db-server: 60 s, in nanoseconds.
 pub const SERVER_PATIENCE: u64 = 60_000_000_000;
+
+/// How db-server is reached again: it renews the channel when it has noticed the end of the conversation before.
+const RECONNECT: Patience =
+    Patience { pause: 20 * MILLISECOND, longest: 1000 * MILLISECOND, time: SERVER_PATIENCE, losses: 32 };
 
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
@@ -88,8 +92,10 @@ pub struct Control<'a> {
     pub(crate) shutdown_time: u64,
     uploads: Uploads,
     server: Option<Server>,
-    /// Since when db-server could not be asked.
-    lost_since: Option<u64>,
+    /// The tries to have a conversation with db-server: one begins when it is known what db-server has.
+    attempts: Attempts,
+    /// When db-server has said something, or there was nothing that it had to answer.
+    heard: u64,
     /// VMs that db-server has of this controller and that belong to nothing, to be destroyed before anything is built; those that are
     /// asked for are counted.
     leftovers: Vec<u16>,
@@ -111,13 +117,14 @@ impl<'a> Control<'a> {
             platforms: BTreeMap::from([(own.clone(), platform)]),
             own,
             drawing,
-            sessions: control.clients.iter().map(Session::new).collect(),
+            sessions: control.clients.iter().map(|client| Session::new(client, now)).collect(),
             jobs: Vec::new(),
             journal: Journal::default(),
             shutdown_time,
             uploads: Uploads::default(),
             server: None,
-            lost_since: Some(now),
+            attempts: Attempts::new(RECONNECT, now),
+            heard: now,
             leftovers: Vec::new(),
             leaving: 0,
             fault: None,
@@ -125,12 +132,28 @@ impl<'a> Control<'a> {
         })
     }
 
+    /// Whether to try to reach db-server now: what comes of it is told by [`connected`](Self::connected) or
+    /// [`not_connected`](Self::not_connected).
+    pub fn is_to_connect(&self, now: u64) -> bool {
+        self.server.is_none() && self.status.is_none() && now >= self.attempts.due()
+    }
+
+    /// db-server could not be reached.
+    pub fn not_connected(&mut self, why: &impl fmt::Display, now: u64) {
+        log::debug!("event=not-connected: {why}");
+        self.attempts.lost(why, now);
+    }
+
     /// There is a new stream to db-server, on which nothing was said yet.
     pub fn connected(&mut self, now: u64) {
         self.journal.enter(now, Level::Info, format_args!("event=connected: to db-server"));
+        self.heard = now;
         match Server::new(&self.name) {
             Ok(server) => self.server = Some(server),
-            Err(error) => self.journal.enter(now, Level::Error, format_args!("event=mute: {error}")),
+            Err(error) => {
+                self.journal.enter(now, Level::Error, format_args!("event=mute: {error}"));
+                self.attempts.lost(&error, now);
+            }
         }
     }
 
@@ -140,6 +163,7 @@ impl<'a> Control<'a> {
         let Some(server) = &mut self.server else { return Err(Lost) };
         let mut result = server.client.turn(transport);
         while let Some(event) = self.server.as_mut().and_then(|server| server.client.next_event()) {
+            self.heard = now;
             self.hear(event, now);
         }
         self.pass(now);
@@ -150,6 +174,10 @@ impl<'a> Control<'a> {
             }
         }
         match (result, self.fault.take()) {
+            (Ok(_), None) if self.answer_deadline().is_some_and(|time| time <= now) => {
+                let seconds = SERVER_PATIENCE / 1_000_000_000;
+                Err(self.lose(format_args!("db-server has not answered for {seconds} s"), now))
+            }
             (Ok(moved), None) => Ok(moved),
             (Err(error), _) => Err(self.lose(format_args!("{error}"), now)),
             (Ok(_), Some(fault)) => Err(self.lose(format_args!("{fault}"), now)),
@@ -160,7 +188,7 @@ impl<'a> Control<'a> {
     fn lose(&mut self, why: fmt::Arguments<'_>, now: u64) -> Lost {
         self.journal.enter(now, Level::Warn, format_args!("event=disconnected: {why}"));
         self.server = None;
-        self.lost_since.get_or_insert(now);
+        self.attempts.lost(&why, now);
         self.uploads.disconnected();
         self.leftovers.clear();
         self.leaving = 0;
@@ -172,9 +200,9 @@ impl<'a> Control<'a> {
     pub fn tick(&mut self, now: u64) {
         self.pass(now);
         if self.status.is_none()
-            && self.lost_since.is_some_and(|since| now >= since.saturating_add(SERVER_PATIENCE))
+            && let Some(given_up) = self.attempts.given_up(now)
         {
-            let what = format_args!("event=given-up: no db-server for {} s", SERVER_PATIENCE / 1_000_000_000);
+            let what = format_args!("event=given-up: db-server: {given_up}");
             self.journal.enter(now, Level::Error, what);
             self.status = Some(Status::ServerLost);
         }
@@ -182,9 +210,19 @@ impl<'a> Control<'a> {
 
     /// When [`tick`](Self::tick) is to be called although nothing has moved.
     pub fn deadline(&self, now: u64) -> Option<u64> {
-        let patience = self.lost_since.map(|since| since.saturating_add(SERVER_PATIENCE));
+        let connect = self.server.is_none().then(|| self.attempts.due());
         let vms = self.platforms.values().flat_map(PlatformState::deadlines);
-        vms.chain(patience).filter(|time| *time > now).min()
+        vms.chain(connect)
+            .chain(self.attempts.deadline())
+            .chain(self.answer_deadline())
+            .filter(|time| *time > now)
+            .min()
+    }
+
+    /// When db-server is taken for dead although its stream is open, if it has something to answer.
+    fn answer_deadline(&self) -> Option<u64> {
+        let server = self.server.as_ref().filter(|server| !server.client.is_idle())?;
+        server.is_settled.then(|| self.heard.saturating_add(SERVER_PATIENCE))
     }
 
     /// How it ended, once nothing is left to do.
@@ -240,11 +278,19 @@ impl<'a> Control<'a> {
         self.sessions.get(index).is_some_and(|session| session.is_dropped)
     }
 
-    /// Client `index` is gone, or has closed its channel; it may come back on a new stream.
-    pub fn client_gone(&mut self, index: usize) {
+    /// Client `index` is gone, or has closed its channel; it may come back on a new stream, from [`renewal`](Self::renewal) on.
+    pub fn client_gone(&mut self, index: usize, now: u64) {
         if let Some(session) = self.sessions.get_mut(index) {
-            session.renew();
+            session.renew(now);
         }
+        // Nobody is left to be answered.
+        self.jobs.retain(|job| job.client != index);
+    }
+
+    /// From when on client `index` may have a new stream: one that comes and goes without pause has to wait, so that it takes neither
+    /// the control domain's time nor its journal from others.
+    pub fn renewal(&self, index: usize) -> u64 {
+        self.sessions.get(index).map_or(u64::MAX, |session| session.attempts.due())
     }
 
     /// Stops listening to a client that does not keep to the protocol.
@@ -327,12 +373,17 @@ impl<'a> Control<'a> {
 
     /// Puts right what was not heard, and finds out what db-server has that belongs to nothing.
     fn reconcile(&mut self, entries: &[VmEntry], now: u64) {
-        self.lost_since = None;
+        self.attempts.began(now);
+        // A name alone says little: a client may have asked for a VM that is called like one which runs.
+        let vms = self.platforms.values().flat_map(|platform| &platform.vms);
+        let known: BTreeSet<u16> = vms.filter_map(|vm| vm.domid).collect();
         for platform in self.platforms.values_mut() {
             for index in 0..platform.vms.len() {
                 let Some((vm, mut scene)) = platform.scene(index, now, &mut self.journal) else { continue };
                 let by_domid = |domid| entries.iter().find(|entry| entry.domid == domid);
-                let by_name = |name: &str| entries.iter().find(|entry| entry.name == name);
+                let by_name = |name: &str| {
+                    entries.iter().find(|entry| entry.name == name && !known.contains(&entry.domid))
+                };
                 vm.reconcile(by_domid, by_name, &mut scene);
             }
         }
@@ -368,8 +419,9 @@ impl<'a> Control<'a> {
 
     /// Asks db-server for what is wanted, as much as it takes.
     fn ask(&mut self, now: u64) {
-        if !self.server.as_ref().is_some_and(|server| server.is_settled) {
-            return;
+        let Some(server) = self.server.as_ref().filter(|server| server.is_settled) else { return };
+        if server.client.is_idle() {
+            self.heard = now;
         }
         while let Some(server) = self.server.as_mut().filter(|server| server.client.room() > 0) {
             let Some(domid) = self.leftovers.pop() else { break };

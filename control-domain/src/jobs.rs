@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use log::Level;
 use protocols::message::{
-    ControlReply, ControlRequest, ControlVm, Failure, MAX_ENTRIES, Reason, VERSION, VmState,
+    ControlReply, ControlRequest, ControlVm, Failure, MAX_ENTRIES, MAX_JOURNAL_ENTRIES, Reason, VERSION,
+    VmState,
 };
 use protocols::order::disorders;
 use protocols::{BootSpec, PlatformSpec, control};
@@ -17,8 +18,11 @@ use crate::source::Blueprint;
 use crate::total;
 use crate::vm::{State, Vm};
 
-/// The most VMs of all platforms together: bounds the memory that clients can have used for specs.
+/// The most VMs of all platforms together.
 const MAX_VMS: usize = 512;
+/// The most bytes that boot specs may have with those of clients. Each is kept three times in some form: a control domain of the usual size
+/// has room for that beside its RAM disk.
+const MAX_SPEC_BYTES: usize = 1 << 20;
 
 /// What a client waits for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ impl Control<'_> {
             ControlRequest::CreateVm { platform, spec } => self.create_vm(client, &platform, &spec, now),
             ControlRequest::List { platform, skip } => {
                 let vms = &self.visible(client, &platform)?.vms;
-                let (vms, more) = page(vms.iter().map(member), skip);
+                let (vms, more) = page(vms.iter().map(member), skip, MAX_ENTRIES);
                 Ok(Reaction::Now(ControlReply::Vms { vms, more }))
             }
             ControlRequest::MeasurePlatform { platform, skip } => {
@@ -77,8 +81,12 @@ impl Control<'_> {
                         .map(|platform| platform.vms.iter().filter_map(|vm| vm.measurement.as_ref()))
                 };
                 let total = total(measured()?);
-                let (measurements, more) = page(measured()?.cloned(), skip);
+                let (measurements, more) = page(measured()?.cloned(), skip, MAX_ENTRIES);
                 Ok(Reaction::Now(ControlReply::Measured { measurements, more, total }))
+            }
+            ControlRequest::ReadJournal { first } => {
+                let (entries, more) = page(self.journal.since(first), 0, MAX_JOURNAL_ENTRIES);
+                Ok(Reaction::Now(ControlReply::Journal { entries, more }))
             }
             ControlRequest::ShutdownVm { platform, vm } => {
                 let found = self.visible(client, &platform)?.find(&vm);
@@ -117,6 +125,7 @@ impl Control<'_> {
             ControlRequest::ShutdownVm { .. } => ("shutdown", session.may.shutdown),
             ControlRequest::TerminatePlatform { .. } => ("terminate", session.may.terminate),
             ControlRequest::MeasurePlatform { .. } => ("measure", session.may.measure),
+            ControlRequest::ReadJournal { .. } => ("journal", session.may.journal),
         };
         if !session.is_greeted {
             return Err(failure(Reason::NoHello, format_args!("the first request has to be a hello")));
@@ -149,6 +158,7 @@ impl Control<'_> {
         }
         if let Some(session) = self.sessions.get_mut(client) {
             session.is_greeted = true;
+            session.attempts.began(now);
         }
         self.note(now, client, format_args!("says hello as {name}"));
         Ok(Reaction::Now(ControlReply::Hello { version: VERSION, name: control::NAME.into() }))
@@ -171,7 +181,7 @@ impl Control<'_> {
         if self.platforms.contains_key(&name) {
             return Err(failure(Reason::Taken, format_args!("there is a platform {name} already")));
         }
-        self.check_room(specs.len())?;
+        self.check_room(specs.iter().map(Vec::as_slice))?;
         let mut blueprints: Vec<Blueprint> = Vec::new();
         for bytes in specs {
             let blueprint = self.draw(bytes)?;
@@ -201,7 +211,7 @@ impl Control<'_> {
         if !matches!(platform.phase, Phase::Building | Phase::Running) {
             return Err(failure(Reason::WrongState, format_args!("platform {name} is ending")));
         }
-        self.check_room(1)?;
+        self.check_room([bytes].into_iter())?;
         let blueprint = self.draw(bytes)?;
         let Some(platform) = self.platforms.get_mut(name) else {
             return Err(failure(Reason::NoSuchVm, format_args!("there is no platform {name}")));
@@ -223,15 +233,25 @@ impl Control<'_> {
         Ok(Reaction::Later(Awaited::VmCreated(name.into(), index)))
     }
 
-    /// Whether there may be so many VMs more.
-    fn check_room(&self, more: usize) -> Result<(), Failure> {
+    /// Whether there may be VMs of these specs besides.
+    fn check_room<'s>(&self, specs: impl Iterator<Item = &'s [u8]>) -> Result<(), Failure> {
         if self.own_phase() != Some(Phase::Running) {
             let detail = format_args!("the control domain's own platform does not run yet, or is ending");
             return Err(failure(Reason::WrongState, detail));
         }
         let vms: usize = self.platforms.values().map(|platform| platform.vms.len()).sum();
+        let all = self.platforms.values().flat_map(|platform| &platform.vms);
+        let used: usize = all.map(|vm| vm.blueprint.wire.len()).sum();
+        let (more, bytes) = specs.fold((0, 0), |(count, bytes), spec| (count + 1, bytes + spec.len()));
         if vms.saturating_add(more) > MAX_VMS {
             let detail = format_args!("{vms} VMs and {more} more: the control domain has room for {MAX_VMS}");
+            return Err(failure(Reason::OverQuota, detail));
+        }
+        if used.saturating_add(bytes) > MAX_SPEC_BYTES {
+            let detail = format_args!(
+                "the boot specs of all VMs have {used} bytes, and {bytes} more are too many: the control domain keeps {MAX_SPEC_BYTES}; \
+                 terminate a platform"
+            );
             return Err(failure(Reason::OverQuota, detail));
         }
         Ok(())
@@ -272,7 +292,7 @@ impl Control<'_> {
     /// Enters what a client does.
     pub(crate) fn note(&mut self, now: u64, client: usize, what: core::fmt::Arguments<'_>) {
         let vm = self.sessions.get(client).map_or("", |session| session.vm.as_str());
-        self.journal.enter(now, Level::Info, format_args!("client={vm} {what}"));
+        self.journal.enter_of(true, now, Level::Info, format_args!("client={vm} {what}"));
     }
 }
 
@@ -340,9 +360,9 @@ fn member(vm: &Vm) -> ControlVm {
     ControlVm { name: vm.name().into(), domid: vm.domid, state, restarts: vm.restarts }
 }
 
-/// As many entries behind the first `skip` as one message holds, and whether more follow.
-fn page<T>(entries: impl Iterator<Item = T>, skip: u32) -> (Vec<T>, bool) {
+/// At most `most` entries behind the first `skip`, and whether more follow.
+fn page<T>(entries: impl Iterator<Item = T>, skip: u32, most: usize) -> (Vec<T>, bool) {
     let mut entries = entries.skip(usize::try_from(skip).unwrap_or(usize::MAX));
-    let page: Vec<T> = entries.by_ref().take(MAX_ENTRIES).collect();
+    let page: Vec<T> = entries.by_ref().take(most).collect();
     (page, entries.next().is_some())
 }

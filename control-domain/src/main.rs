@@ -17,14 +17,11 @@ use protocols::server;
 use pv_runtime::{Boot, Ending, GrantPage, Hypervisor, clock, events, println};
 use vchan::{CHECK_INTERVAL, Client};
 use xen_abi::event_channel::PortState;
-use xen_abi::{DomId, GrantRef, Port};
+use xen_abi::{DomId, Port};
 
 use channels::Clients;
 
 pv_runtime::entry!(kernel);
-
-/// Between two tries to reach db-server: 20 ms, in nanoseconds.
-const RETRY: u64 = 20_000_000;
 
 /// The exit status when there is nothing to control: no db-server, or no platform.
 const REFUSED: u8 = 4;
@@ -63,7 +60,7 @@ fn run(boot: &mut Boot, options: &Options) -> Option<Status> {
     let config = Config { name: control::NAME.into(), domid, clients: terms };
     let control = Control::new(source, config, now()).map_err(|error| log::error!("step=spec {error}"));
     let mut control = control.ok()?;
-    let mut link = Link { xen: &xen, word: server, channel: None, next_try: 0 };
+    let mut link = Link { xen: &xen, word: server, channel: None };
     let status = drive(&mut control, &mut link, &mut clients, words);
     link.close();
     tell(&control, status);
@@ -105,27 +102,20 @@ struct Link<'x> {
     xen: &'x Xen<Hypervisor>,
     word: ChannelWord,
     channel: Option<Client<'x, Hypervisor, GrantPage>>,
-    /// When to try to connect.
-    next_try: u64,
 }
 
 impl Link<'_> {
     /// Connects, if it is time for that.
     fn connect(&mut self, control: &mut Control<'_>) {
-        if self.channel.is_some() || now() < self.next_try {
+        if self.channel.is_some() || !control.is_to_connect(now()) {
             return;
         }
-        self.next_try = now().saturating_add(RETRY);
-        let ChannelWord { domid, reference, port, .. } = self.word;
-        let slot = || GrantPage::new().ok();
-        let (domid, reference, port) = (DomId::new(domid), GrantRef::new(reference), Port::new(port));
-        match Client::connect(self.xen, domid, reference, port, slot) {
+        match server_client::try_connect(self.xen, &self.word, || GrantPage::new().ok()) {
             Ok(channel) => {
                 self.channel = Some(channel);
                 control.connected(now());
             }
-            // db-server renews the channel when it has noticed the end of the one before.
-            Err(error) => log::debug!("event=not-connected {error}"),
+            Err(error) => control.not_connected(&error, now()),
         }
     }
 
@@ -141,7 +131,6 @@ impl Link<'_> {
         let Some(channel) = &mut self.channel else { return false };
         control.turn(channel, now()).unwrap_or_else(|Lost| {
             self.close();
-            self.next_try = now().saturating_add(RETRY);
             true
         })
     }
@@ -169,8 +158,8 @@ fn drive(
         let mut ports: Vec<Port> = link.channel.iter().map(vchan::Channel::port).collect();
         ports.extend(clients.ports());
         let check = now().saturating_add(CHECK_INTERVAL);
-        let retry = link.channel.is_none().then_some(link.next_try);
-        let until = control.deadline(now()).into_iter().chain(retry).fold(check, u64::min);
+        let renewal = clients.renewal(control, now());
+        let until = control.deadline(now()).into_iter().chain(renewal).fold(check, u64::min);
         match event_channel::wait(link.xen, words, &ports, Some(until), now) {
             Ok(woken) => {
                 for port in &ports {

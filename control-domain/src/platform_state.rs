@@ -88,8 +88,9 @@ impl PlatformState {
         now: u64,
         journal: &'s mut Journal,
     ) -> Option<(&'s mut Vm, Scene<'s>)> {
-        let Self { vms, tally, ends, shutdown_time, .. } = self;
-        let scene = Scene { now, journal, tally, ends, shutdown_time: *shutdown_time };
+        let Self { vms, tally, ends, shutdown_time, owner, .. } = self;
+        let is_clients = owner.is_some();
+        let scene = Scene { now, journal, tally, ends, shutdown_time: *shutdown_time, is_clients };
         Some((vms.get_mut(index)?, scene))
     }
 
@@ -165,7 +166,8 @@ impl PlatformState {
             };
             let preserved = self.vms.iter().filter(|vm| vm.state == State::Preserved).count();
             let (name, vms) = (&self.name, self.vms.len());
-            journal.enter(
+            journal.enter_of(
+                self.owner.is_some(),
                 now,
                 level,
                 format_args!("platform={name} event=ended status={word} vms={vms} preserved={preserved}"),
@@ -183,7 +185,8 @@ impl PlatformState {
             self.phase = Phase::Running;
             let (name, vms) = (&self.name, self.vms.len());
             let missing = self.tally.missing;
-            journal.enter(
+            journal.enter_of(
+                self.owner.is_some(),
                 now,
                 Level::Info,
                 format_args!("platform={name} event=built vms={vms} missing={missing}"),
@@ -224,9 +227,11 @@ impl PlatformState {
         }
     }
 
-    /// Enters that the VM `vm`, if it is one of this platform, has asked for its end.
+    /// Enters that the VM `vm`, if it is one of this platform, has asked for its end. Who asks while the first that has asked is still
+    /// there is stopped like the others.
     pub(crate) fn is_ended_by(&mut self, vm: &str) {
-        if self.phase == Phase::Ending && self.find(vm).is_some() {
+        let has_asker = self.vms.iter().any(|vm| vm.remains() && self.is_asker(vm));
+        if self.phase == Phase::Ending && !has_asker && self.find(vm).is_some() {
             self.asker = Some(vm.into());
         }
     }
@@ -286,7 +291,8 @@ impl PlatformState {
             return;
         }
         if self.phase != Phase::Ending {
-            journal.enter(now, Level::Info, format_args!("platform={} event=ending: {why}", self.name));
+            let what = format_args!("platform={} event=ending: {why}", self.name);
+            journal.enter_of(self.owner.is_some(), now, Level::Info, what);
             self.phase = Phase::Ending;
         }
         for vm in &mut self.vms {

@@ -84,6 +84,8 @@ pub(crate) struct Scene<'s> {
     pub(crate) ends: &'s mut alloc::vec::Vec<End>,
     /// Nanoseconds that a VM gets to power off.
     pub(crate) shutdown_time: u64,
+    /// Whether the platform is a client's.
+    pub(crate) is_clients: bool,
 }
 
 /// A VM of a platform.
@@ -453,6 +455,11 @@ impl Vm {
     /// Enters something about it.
     fn note(&self, scene: &mut Scene<'_>, level: Level, what: core::fmt::Arguments<'_>) {
         let domid = self.domid.map_or(String::new(), |domid| format!(" domid={domid}"));
-        scene.journal.enter(scene.now, level, format_args!("vm={}{domid} {what}", self.name()));
+        scene.journal.enter_of(
+            scene.is_clients,
+            scene.now,
+            level,
+            format_args!("vm={}{domid} {what}", self.name()),
+        );
     }
 }

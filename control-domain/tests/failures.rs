@@ -172,6 +172,50 @@ fn without_db_server_it_gives_up_after_its_patience() {
     world.reachable = false;
     assert_eq!(world.until_end(), Status::ServerLost);
     assert_eq!(world.now, SECOND + SERVER_PATIENCE);
+    let last = world.journal().pop().unwrap();
+    assert!(last.contains("event=given-up: db-server: no conversation for 60000 ms, "), "{last}");
+    assert!(last.ends_with("at last: nobody is there"), "{last}");
+}
+
+#[test]
+fn a_db_server_that_is_silent_with_an_open_stream_is_taken_for_lost() {
+    let disk = disk();
+    let mut world = World::new(&disk);
+    world.until_running("db");
+    // It has nothing to answer: silence means nothing.
+    world.now += 10 * SERVER_PATIENCE;
+    world.settle();
+    assert!(!world.has("event=disconnected"), "{:#?}", world.journal());
+    world.server.end_vm("web", EndReason::Crash);
+    let begin = world.now;
+    world.step();
+    world.server.mute = true;
+    world.until("the loss", |world| world.has("event=disconnected: db-server has not answered for 60 s"));
+    // The restart is due after a second, and its build is what gets no answer.
+    let took = world.now - begin;
+    assert!((SERVER_PATIENCE..=SERVER_PATIENCE + SECOND).contains(&took), "{took} {:#?}", world.journal());
+    world.server.mute = false;
+    world.until("web again", |world| world.server.runs("web"));
+}
+
+/// Time passes as fast as the pauses allow.
+#[test]
+fn a_db_server_that_drops_each_conversation_soon_is_given_up() {
+    let disk = disk();
+    let mut world = World::new(&disk);
+    world.until_running("db");
+    let mut rounds = 0;
+    while world.control.status().is_none() {
+        world.cut();
+        world.settle();
+        world.now = world.control.deadline(world.now).unwrap_or(world.now);
+        rounds += 1;
+        assert!(rounds < 100, "{:#?}", world.journal());
+    }
+    assert_eq!(world.control.status(), Some(Status::ServerLost));
+    assert!(world.has("33 conversations lost soon after they began; at last: "), "{:#?}", world.journal());
+    assert!((SECOND..SERVER_PATIENCE).contains(&world.now), "a second between two at most: {}", world.now);
+    assert!(!world.control.is_to_connect(u64::MAX));
 }
 
 proptest! {

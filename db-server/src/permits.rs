@@ -39,7 +39,7 @@ pub(crate) fn admit(
         admit_image(controller, source)?;
     }
     let store = match spec.store {
-        StoreRole::None => None,
+        StoreRole::None | StoreRole::Own => None,
         StoreRole::Client { server } => Some(server),
         StoreRole::Server => {
             let detail = format!(

@@ -198,7 +198,8 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         vms.0.insert(domid, Vm { owner, name, memory_kib, vcpus, state });
         let console = request.console.map(DomId::new);
         // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
-        let own_store = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
+        let may_have = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
+        let own_store = may_have || spec.store == StoreRole::Own;
         let vm = Rc::new(PlannedVm { console, own_store, ..PlannedVm::from(spec) });
         let (paused, measured) = (request.paused, request.measured);
         let (unpacking, elf, building) = (None, None, None);

@@ -21,7 +21,7 @@ pub const MAX_CHANNELS: usize = 6;
 const FIRST_REFERENCE: u32 = 2;
 /// The port of the first channel of a VM that has to do with a XenStore in this way.
 pub const fn first_channel_port(store: StoreRole) -> u32 {
-    if store.is_client() { STORE_PORT.saturating_add(1) } else { STORE_PORT }
+    if store.has_ring() { STORE_PORT.saturating_add(1) } else { STORE_PORT }
 }
 
 /// The channels that a VM serves. The order of the fields is the wire format.

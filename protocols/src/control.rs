@@ -16,7 +16,7 @@ use crate::spec::{BootSpec, MAX_COMMAND_LINE_LEN, SpecError, check_name};
 /// The first eight bytes of an encoded control spec.
 pub const MAGIC: [u8; 8] = *b"DBCTRL\0\0";
 /// The format version that this crate writes, and the only one that it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The longest body: more than the bounds of the fields add up to.
 pub const MAX_BODY_LEN: usize = 1 << 13;
 
@@ -47,6 +47,8 @@ pub struct ClientRights {
     pub terminate: bool,
     /// What a platform was built of.
     pub measure: bool,
+    /// What the control domain did, for this client and for all others.
+    pub journal: bool,
 }
 
 /// A VM of the platform that may ask the control domain. The order of the fields is the wire format.
@@ -255,9 +257,9 @@ mod tests {
 
     #[test]
     fn the_bytes_are_pinned() {
-        let body = b"\x04shop\xac\x02\x02\x03web\x01\x00\x00\x01\x00\x01b\x00\x00\x00\x00\x00";
+        let body = b"\x04shop\xac\x02\x02\x03web\x01\x00\x00\x01\x00\x00\x01b\x00\x00\x00\x00\x00\x00";
         let bytes = sample().encode().unwrap();
-        assert!(bytes.starts_with(b"DBCTRL\0\0\x01\0") && bytes.ends_with(body), "{bytes:02x?}");
+        assert!(bytes.starts_with(b"DBCTRL\0\0\x02\0") && bytes.ends_with(body), "{bytes:02x?}");
         assert_eq!(ControlSpec::decode(&bytes), Ok(sample()));
     }
 

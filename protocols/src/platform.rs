@@ -11,6 +11,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::control::{DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS};
 use crate::header::{Header, HeaderError};
 use crate::server::{self, ServerSpec, ServerSpecError};
 use crate::spec::{BootSpec, MAX_COMMAND_LINE_LEN, MAX_MEMORY_KIB, SpecError, check_name};
@@ -117,6 +118,9 @@ pub struct PlatformSpec {
     pub log_level: Option<LogLevel>,
     /// What db-server serves, and to whom; db-boot serves nothing.
     pub server: Option<ServerSpec>,
+    /// Milliseconds that a VM gets to power itself off when it is asked to, `0..=`[`MAX_SHUTDOWN_MS`]; without,
+    /// [`DEFAULT_SHUTDOWN_MS`].
+    pub shutdown_ms: Option<u32>,
 }
 
 /// Why a platform spec is not valid, or bytes are not a platform spec.
@@ -173,6 +177,12 @@ pub enum PlatformSpecError {
         /// The time in milliseconds.
         timeout_ms: u32,
     },
+    /// More time than anybody waits.
+    #[error("{shutdown_ms} ms to power off: must be at most {MAX_SHUTDOWN_MS} ms (ten minutes)")]
+    BadShutdown {
+        /// The time in milliseconds.
+        shutdown_ms: u32,
+    },
     /// What db-server is to serve is not valid.
     #[error(transparent)]
     Server(#[from] ServerSpecError),
@@ -191,7 +201,15 @@ impl PlatformSpec {
             }
             _ => {}
         }
+        if let Some(shutdown_ms) = self.shutdown_ms.filter(|time| *time > MAX_SHUTDOWN_MS) {
+            return Err(PlatformSpecError::BadShutdown { shutdown_ms });
+        }
         Ok(self.server.as_ref().map_or(Ok(()), ServerSpec::validate)?)
+    }
+
+    /// Milliseconds that a VM gets to power itself off when it is asked to.
+    pub fn shutdown_time_ms(&self) -> u32 {
+        self.shutdown_ms.unwrap_or(DEFAULT_SHUTDOWN_MS)
     }
 
     /// The bytes of the spec, header included; a spec that is not valid is not encoded.

@@ -29,13 +29,15 @@ pub enum StoreRole {
     },
     /// It serves the others, and hears of their ends. Its own domain id is fixed.
     Server,
+    /// It has a ring of a small store of its own, which the builder serves: by it, it can be asked to power off.
+    Own,
 }
 
 impl StoreRole {
     /// Checks the role of a VM whose own domain id is `domid`.
     pub(crate) fn validate(self, domid: Option<u16>) -> Result<(), SpecError> {
         match self {
-            Self::None => Ok(()),
+            Self::None | Self::Own => Ok(()),
             Self::Server if domid.is_some() => Ok(()),
             Self::Server => Err(SpecError::StoreWithoutDomid),
             Self::Client { server } => {
@@ -46,8 +48,8 @@ impl StoreRole {
     }
 
     /// Whether the VM has a ring of a XenStore, hence the port [`STORE_PORT`].
-    pub const fn is_client(self) -> bool {
-        matches!(self, Self::Client { .. })
+    pub const fn has_ring(self) -> bool {
+        matches!(self, Self::Client { .. } | Self::Own)
     }
 }
 

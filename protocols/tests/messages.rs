@@ -14,9 +14,10 @@ use proptest::prelude::*;
 use protocols::SpecError;
 use protocols::digest::Digest;
 use protocols::message::{
-    BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource, Kind,
-    MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message,
-    MessageError, Reason, ServerNotice, ServerReply, ServerRequest, Stream, VmState, encode,
+    BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource,
+    JournalEntry, JournalLevel, Kind, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_JOURNAL_ENTRIES,
+    MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message, MessageError, Reason, ServerNotice, ServerReply,
+    ServerRequest, Stream, VmState, encode,
 };
 use samples::{all, encode_again, golden_folder, read_again, spec, to_hex};
 
@@ -214,6 +215,14 @@ fn what_is_out_of_bounds_is_refused_at_both_ends() {
     let vms = |count| ControlReply::Vms { vms: vec![vm.clone(); count], more: false };
     assert!(encode(1, &vms(MAX_ENTRIES)).is_ok());
     refused(&vms(MAX_ENTRIES + 1), "message: a list of VMs of 257");
+    let journal = |count, length: usize| {
+        let (number, time, level) = (u64::MAX, u64::MAX, JournalLevel::Warn);
+        let entry = JournalEntry { number, time, level, text: "x".repeat(length) };
+        ControlReply::Journal { entries: vec![entry; count], more: false }
+    };
+    assert!(encode(1, &journal(MAX_JOURNAL_ENTRIES, MAX_TEXT_LEN)).is_ok(), "the longest fit");
+    refused(&journal(MAX_JOURNAL_ENTRIES + 1, 0), "message: a part of the journal of 49");
+    refused(&journal(1, MAX_TEXT_LEN + 1), "message: an entry of the journal of 1025");
     let platform = |count| ControlRequest::CreatePlatform { name: "p".into(), specs: vec![spec(); count] };
     assert!(encode(1, &platform(MAX_PLATFORM_VMS)).is_ok());
     refused(&platform(MAX_PLATFORM_VMS + 1), "message: a platform's list of VMs of 65");

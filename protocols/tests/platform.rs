@@ -19,18 +19,20 @@ fn sample() -> PlatformSpec {
         readiness: Some(Readiness { timeout_ms: 300, late: LateAction::End }),
         log_level: Some(LogLevel::Debug),
         server: None,
+        shutdown_ms: Some(300),
     }
 }
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'P', b'L', b'A', b'T', 0, 0,   1, 0,   0, 0,   24, 0, 0, 0,
+    b'D', b'B', b'P', b'L', b'A', b'T', 0, 0,   1, 0,   0, 0,   27, 0, 0, 0,
     1,                                              // policy
     2, 2, 2, b'd', b'b', 3, b'w', b'e', b'b',       // ends
     1, 0x80, 0x80, 0x04, 1, 3, 0,                   // limits
     1, 0xac, 0x02, 2,                               // readiness
     1, 3,                                           // log level
     0,                                              // server
+    1, 0xac, 0x02,                                  // time to power off
 ];
 
 #[test]
@@ -38,7 +40,7 @@ fn the_bytes_are_pinned() {
     assert_eq!(sample().encode().unwrap(), GOLDEN);
     assert_eq!(PlatformSpec::decode(GOLDEN).unwrap(), sample());
     let usual = PlatformSpec::default().encode().unwrap();
-    assert_eq!(usual[HEADER_LEN..], [0; 8]);
+    assert_eq!(usual[HEADER_LEN..], [0; 9]);
 }
 
 #[test]
@@ -91,8 +93,8 @@ fn what_is_around_the_body_is_checked() {
     assert!(matches!(with(0, b'X'), PlatformSpecError::Header(HeaderError::BadMagic { .. })));
     assert_eq!(with(8, 2), HeaderError::UnknownVersion { found: 2, known: 1 }.into());
     assert_eq!(with(10, 1), HeaderError::ReservedNotZero { found: 1 }.into());
-    assert_eq!(with(14, 4), HeaderError::BodyTooLong { length: 0x40018, most: MAX_BODY_LEN }.into());
-    assert_eq!(with(12, 23), HeaderError::TrailingBytes { count: 1 }.into());
+    assert_eq!(with(14, 4), HeaderError::BodyTooLong { length: 0x4001b, most: MAX_BODY_LEN }.into());
+    assert_eq!(with(12, 26), HeaderError::TrailingBytes { count: 1 }.into());
     let mut longer = GOLDEN.to_vec();
     longer.push(0);
     assert_eq!(PlatformSpec::decode(&longer), Err(HeaderError::TrailingBytes { count: 1 }.into()));
@@ -100,7 +102,7 @@ fn what_is_around_the_body_is_checked() {
     assert_eq!(PlatformSpec::decode(&longer), Err(PlatformSpecError::NotCanonical));
     let mut wordy = GOLDEN.to_vec();
     // Three vCPUs in two bytes, where the limit of VMs and the byte behind it are.
-    wordy.splice(GOLDEN.len() - 9..GOLDEN.len() - 8, [0x83, 0]);
+    wordy.splice(GOLDEN.len() - 12..GOLDEN.len() - 11, [0x83, 0]);
     wordy[12] += 1;
     assert_eq!(PlatformSpec::decode(&wordy), Err(PlatformSpecError::NotCanonical));
 }
@@ -127,6 +129,7 @@ fn every_field_has_its_range() {
             bad(|spec| spec.readiness = Some(Readiness { timeout_ms: 0, late: LateAction::End })),
             "0 ms to become",
         ),
+        (bad(|spec| spec.shutdown_ms = Some(600_001)), "600001 ms to power off: must be at most 600000"),
     ] {
         assert!(error.contains(expected), "{error}");
     }
@@ -202,10 +205,11 @@ proptest! {
         vcpus in prop::option::of(1..=u32::MAX),
         vms in prop::option::of(1..=2000_u32),
         timeout_ms in prop::option::of(1..=MAX_READY_TIMEOUT_MS),
+        shutdown_ms in prop::option::of(0..=600_000_u32),
     ) {
         let readiness = timeout_ms.map(|timeout_ms| Readiness { timeout_ms, late: LateAction::Start });
         let limits = Limits { memory_kib, vcpus, vms };
-        let spec = PlatformSpec { policy, ends, limits, readiness, log_level: None, server: None };
+        let spec = PlatformSpec { policy, ends, limits, readiness, log_level: None, server: None, shutdown_ms };
         prop_assert_eq!(PlatformSpec::decode(&spec.encode().unwrap()), Ok(spec));
     }
 }

@@ -74,6 +74,7 @@ const GOLDEN: &[u8] = &[
     0,
     0,
     0,
+    0,                                              // no time to power off: the last field of the platform
 ];
 
 #[test]

@@ -126,6 +126,19 @@ fn the_bytes_are_pinned() {
     assert_eq!(BootSpec::decode(GOLDEN).unwrap(), sample());
 }
 
+#[test]
+fn the_numbers_of_roles_are_pinned() {
+    let roles = [StoreRole::None, StoreRole::Client { server: 9 }, StoreRole::Server, StoreRole::Own];
+    assert_eq!(roles.map(|role| postcard::to_allocvec(&role).unwrap()[0]), [0, 1, 2, 3]);
+    let first = |store| {
+        let channels = Channels { clients: vec![7] };
+        let spec = BootSpec { store, domid: Some(5), channels, ..BootSpec::new("web", "k", 4096) };
+        assert_eq!(BootSpec::decode(&spec.encode().unwrap()), Ok(spec.clone()));
+        spec.channel_ports().next()
+    };
+    assert_eq!(roles.map(first), [2, 3, 2, 3].map(|port| Some((7, port))), "behind the ring of a store");
+}
+
 /// The list of modules ends the spec: each has its bytes and its command line.
 #[test]
 fn the_bytes_of_modules_are_pinned() {
@@ -562,6 +575,7 @@ prop_compose! {
             store: match (store, domid) {
                 (Some(server), own) if own != Some(server) => StoreRole::Client { server },
                 (None, Some(_)) => StoreRole::Server,
+                (Some(_), _) => StoreRole::Own,
                 _ => StoreRole::None,
             },
             modules: Vec::new(),

@@ -8,7 +8,8 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use protocols::message::{
-    HEADER_LEN, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN,
+    HEADER_LEN, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_JOURNAL_ENTRIES, MAX_PLATFORM_VMS,
+    MAX_SPEC_LEN, MAX_TEXT_LEN,
 };
 use protocols::spec::{MAX_NAME_LEN, NAME_PUNCTUATION};
 
@@ -68,6 +69,8 @@ fn the_bounds_are_those_of_the_code() {
         (format!("(at most {MAX_TEXT_LEN} bytes)"), "ServerReply"),
         (format!("(at most {MAX_PLATFORM_VMS})"), "ControlRequest"),
         (format!("(at most {MAX_ENTRIES})"), "ControlReply"),
+        (format!("(at most {MAX_JOURNAL_ENTRIES})"), "ControlReply"),
+        (format!("(at most {MAX_TEXT_LEN} bytes)"), "ControlReply"),
     ];
     for (bound, heading) in bounds {
         let section = section(&text, heading).replace('\n', " ");

@@ -119,11 +119,12 @@ static const struct schema create_vm[] = { { "platform", TEXT, NULL }, { "spec",
 static const struct schema of_platform[] = { { "platform", TEXT, NULL }, { "skip", U32, NULL }, END };
 static const struct schema shutdown_vm[] = { { "platform", TEXT, NULL }, { "vm", TEXT, NULL }, END };
 static const struct schema terminate[] = { { "platform", TEXT, NULL }, END };
+static const struct schema read_journal[] = { { "first", U64, NULL }, END };
 static const struct schema control_request[] = {
     { "Hello", FIELDS, hello },               { "CreatePlatform", FIELDS, create_platform },
     { "CreateVm", FIELDS, create_vm },        { "List", FIELDS, of_platform },
     { "ShutdownVm", FIELDS, shutdown_vm },    { "TerminatePlatform", FIELDS, terminate },
-    { "MeasurePlatform", FIELDS, of_platform }, END
+    { "MeasurePlatform", FIELDS, of_platform }, { "ReadJournal", FIELDS, read_journal }, END
 };
 
 static const struct schema control_hello[] = { { "version", U16, NULL }, { "name", TEXT, NULL }, END };
@@ -140,11 +141,20 @@ static const struct schema a_measurement = { "measurement", FIELDS, measurement 
 static const struct schema measured[] = {
     { "measurements", LIST, &a_measurement }, { "more", BOOL, NULL }, { "total", DIGEST, NULL }, END
 };
+static const struct schema levels[] = {
+    { "Error", FIELDS, NULL }, { "Warn", FIELDS, NULL }, { "Info", FIELDS, NULL }, END
+};
+static const struct schema journal_entry[] = {
+    { "number", U64, NULL }, { "time", U64, NULL }, { "level", VARIANT, levels }, { "text", TEXT, NULL }, END
+};
+static const struct schema a_journal_entry = { "entry", FIELDS, journal_entry };
+static const struct schema journal[] = { { "entries", LIST, &a_journal_entry }, { "more", BOOL, NULL }, END };
 static const struct schema control_reply[] = {
     { "Hello", FIELDS, control_hello }, { "PlatformCreated", FIELDS, platform_created },
     { "VmCreated", FIELDS, only_domid }, { "Vms", FIELDS, control_vms },
     { "Done", FIELDS, NULL },           { "Measured", FIELDS, measured },
-    { "Failed", FIELDS, failure },      END
+    { "Failed", FIELDS, failure },      { "Journal", FIELDS, journal },
+    END
 };
 
 static const struct schema vm_ended[] = {

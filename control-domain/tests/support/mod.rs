@@ -152,6 +152,8 @@ pub struct FakeServer {
     pub fail: Box<Fail>,
     /// The stream is cut at the request of this number, before or after it is done.
     pub cut: Option<(usize, bool)>,
+    /// Nothing is read or answered, and the stream stays open.
+    pub mute: bool,
 }
 
 impl FakeServer {
@@ -170,6 +172,7 @@ impl FakeServer {
             count: 0,
             fail: Box::new(|_, _| None),
             cut: None,
+            mute: false,
         }
     }
 
@@ -184,6 +187,9 @@ impl FakeServer {
 
     /// Answers everything that came; says whether that was anything.
     fn serve(&mut self) -> bool {
+        if self.mute {
+            return false;
+        }
         let mut stream = std::mem::take(&mut self.stream);
         let frames = self.wire.frames(&mut stream);
         self.stream = stream;
@@ -422,7 +428,11 @@ impl<'a> World<'a> {
     /// Lets everybody do what can be done now; says whether anything moved.
     pub fn step(&mut self) -> bool {
         let mut moved = false;
-        if !self.linked && self.reachable {
+        let is_due = !self.linked && self.control.is_to_connect(self.now);
+        if is_due && !self.reachable {
+            self.control.not_connected(&"nobody is there", self.now);
+            moved = true;
+        } else if is_due {
             if self.wire.broken.get() {
                 let (near, far) = Wire::pair(self.room);
                 self.wire = near;
@@ -448,7 +458,7 @@ impl<'a> World<'a> {
             if let Ok(some) = self.control.turn_client(index, &mut client.near, self.now) {
                 moved |= some;
             } else {
-                self.control.client_gone(index);
+                self.control.client_gone(index, self.now);
                 let (near, far) = Wire::pair(1000);
                 (client.near, client.far, client.stream) = (near, far, Stream::new());
             }

@@ -10,6 +10,7 @@ use protocols::platform::Ends;
 use crate::PlannedVm;
 use crate::running::Running;
 use crate::service::{Fate, News};
+use crate::shutdown::Stopping;
 use crate::supervisor::Supervisor;
 
 impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
@@ -51,7 +52,12 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
             self.destroy_unknown(vm);
             return self.count(&planned, ending);
         }
-        match ending.action(spec) {
+        let action = match ending.action(spec) {
+            // What was asked to power off is not wanted back.
+            ExitAction::Restart if vm.asked.is_some() || self.stopping != Stopping::No => ExitAction::Destroy,
+            action => action,
+        };
+        match action {
             ExitAction::Destroy => {
                 self.destroy(vm);
                 self.count(&planned, ending);

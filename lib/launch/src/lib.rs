@@ -3,7 +3,7 @@
 //! The life of a platform has five parts, each a module: `trust` finds out whether the RAM disk may be used at all;
 //! [`Platform`] reads it and plans every VM before any is built; `build` builds them paused and starts them together; `supervisor` relays their consoles, sees them end, and starts
 //! those again that are to come back (`restart` keeps those meanwhile, `held` VMs that start after others, `readiness` those late that
-//! they wait for, `ends` knows when it is over);
+//! they wait for, `ends` knows when it is over, `shutdown` stops in order those that can be asked, by `guest_store`);
 //! `operator` lets somebody at Xen's console type for them and command the builder (`keyboard`, `prompt` and `screen` know how).
 //! [`launch`] puts these in order and says how it all ended; with [`launch_serving`] a [`Service`] takes part in it, which may have VMs
 //! built while the platform runs, a step at a time. [`power_off`] switches the machine off after that.
@@ -38,6 +38,7 @@ mod running;
 mod screen;
 mod service;
 mod settings;
+mod shutdown;
 mod store;
 mod supervisor;
 mod terminal;

@@ -18,6 +18,7 @@ use xen_abi::event_channel::VIRQ_CONSOLE;
 use crate::keyboard::{EscapeKey, Keyboard, Press, Typed};
 use crate::prompt::{Command, PROMPT, help};
 use crate::running::{Running, View};
+use crate::shutdown::Stopping;
 use crate::supervisor::Supervisor;
 use crate::{Cursor, LineBuffer, Options};
 
@@ -332,10 +333,19 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             Command::Help => help().lines().for_each(|line| self.say(line)),
             Command::List => self.list(),
             Command::Console(name) if self.is_known(name) => self.give_keyboard(name),
+            Command::Shutdown(None) => {
+                let said = self.shut_down_all();
+                self.say(&said);
+            }
+            Command::Shutdown(Some(name)) if self.is_known(name) => {
+                let said = self.shut_down(name);
+                self.say(&said);
+            }
             Command::Destroy(name) if self.is_known(name) => self.destroy_named(name),
             Command::Pause(name) if self.is_known(name) => self.pause(name, true),
             Command::Unpause(name) if self.is_known(name) => self.pause(name, false),
             Command::Console(name)
+            | Command::Shutdown(Some(name))
             | Command::Destroy(name)
             | Command::Pause(name)
             | Command::Unpause(name) => {
@@ -347,6 +357,10 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
             }
             Command::Next => self.next_vm(),
             Command::Dmesg => self.dmesg(),
+            Command::Poweroff if self.stopping != Stopping::No => {
+                self.say("db-boot: the VMs that still run are destroyed");
+                self.stopping = Stopping::AtOnce;
+            }
             Command::Poweroff => {
                 self.say("db-boot: platform=ending: asked for at the prompt");
                 if let Some(operator) = &mut self.operator {

@@ -238,13 +238,14 @@ pub struct PlannedVm {
     pub spec: BootSpec,
     /// Who serves its console, unless the builder does.
     pub console: Option<DomId>,
-    /// Whether the builder serves it a XenStore of its own. Its spec names none then.
+    /// Whether the builder serves it a XenStore of its own; its spec names no other then.
     pub own_store: bool,
 }
 
 impl From<BootSpec> for PlannedVm {
     fn from(spec: BootSpec) -> Self {
-        Self { spec, console: None, own_store: false }
+        let own_store = spec.store == StoreRole::Own;
+        Self { spec, console: None, own_store }
     }
 }
 
@@ -280,8 +281,8 @@ impl PlannedVm {
     fn store_server(&self) -> Option<DomId> {
         match self.spec.store {
             StoreRole::Client { server } => Some(DomId::new(server)),
-            StoreRole::None if self.own_store => Some(DomId::SELF),
-            StoreRole::None | StoreRole::Server => None,
+            StoreRole::None | StoreRole::Own if self.own_store => Some(DomId::SELF),
+            StoreRole::None | StoreRole::Server | StoreRole::Own => None,
         }
     }
 }

@@ -20,6 +20,8 @@ pub enum Command<'a> {
     Console(&'a str),
     /// Give it to the next one.
     Next,
+    /// Ask this VM to power off, or all.
+    Shutdown(Option<&'a str>),
     /// Destroy this VM.
     Destroy(&'a str),
     /// Stop this VM for a while.
@@ -66,6 +68,7 @@ pub enum CommandError {
 enum Make {
     Plain(Command<'static>),
     Named(for<'a> fn(&'a str) -> Command<'a>),
+    Optional(for<'a> fn(Option<&'a str>) -> Command<'a>),
 }
 
 /// A command as the user knows it.
@@ -83,17 +86,34 @@ const fn named(name: &'static str, make: for<'a> fn(&'a str) -> Command<'a>, hel
     Entry { name, make: Make::Named(make), help }
 }
 
+const fn optional(
+    name: &'static str,
+    make: for<'a> fn(Option<&'a str>) -> Command<'a>,
+    help: &'static str,
+) -> Entry {
+    Entry { name, make: Make::Optional(make), help }
+}
+
+const fn shutdown(name: Option<&str>) -> Command<'_> {
+    Command::Shutdown(name)
+}
+
 /// Every command, in the order in which `help` shows them.
-const COMMANDS: [Entry; 10] = [
+const COMMANDS: [Entry; 11] = [
     plain("help", Command::Help, "this"),
     plain("list", Command::List, "the VMs; * has the keyboard"),
     named("console", |name| Command::Console(name), "give a VM the keyboard"),
     plain("next", Command::Next, "give it to the next VM (Ctrl-N does so too)"),
+    optional("shutdown", shutdown, "ask a VM, or all, to power off; it is not restarted"),
     named("destroy", |name| Command::Destroy(name), "destroy a VM at once; it is not restarted"),
     named("pause", |name| Command::Pause(name), "stop a VM"),
     named("unpause", |name| Command::Unpause(name), "let it go on"),
     plain("dmesg", Command::Dmesg, "what Xen has said"),
-    plain("poweroff", Command::Poweroff, "destroy all VMs and end the platform"),
+    plain(
+        "poweroff",
+        Command::Poweroff,
+        "end the platform: VMs that can be asked power off, the others are destroyed",
+    ),
     plain("quit", Command::Quit, "back to the VM (Ctrl-D does so too)"),
 ];
 
@@ -109,6 +129,7 @@ impl<'a> Command<'a> {
         let (made, takes_name) = match entry.make {
             Make::Plain(made) => (made, false),
             Make::Named(make) => (make(words.next().ok_or(CommandError::NoName { command })?), true),
+            Make::Optional(make) => (make(words.next()), true),
         };
         match words.next() {
             Some(word) => Err(CommandError::TooMuch { command, takes_name, word: word.into() }),
@@ -121,9 +142,13 @@ impl<'a> Command<'a> {
 pub(crate) fn help() -> String {
     let mut text = String::new();
     for Entry { name, make, help } in &COMMANDS {
-        let argument = if matches!(make, Make::Named(_)) { " NAME" } else { "" };
+        let argument = match make {
+            Make::Plain(_) => "",
+            Make::Named(_) => " NAME",
+            Make::Optional(_) => " [NAME]",
+        };
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{:14} {help}", alloc::format!("{name}{argument}"));
+        let _ = writeln!(text, "{:15} {help}", alloc::format!("{name}{argument}"));
     }
     text
 }
@@ -138,7 +163,7 @@ mod tests {
         for entry in &COMMANDS {
             let line = match entry.make {
                 Make::Plain(_) => entry.name.to_string(),
-                Make::Named(_) => alloc::format!(" {}  vm ", entry.name),
+                Make::Named(_) | Make::Optional(_) => alloc::format!(" {}  vm ", entry.name),
             };
             let command = Command::parse(&line).unwrap().unwrap();
             let word = alloc::format!("{command:?}").to_lowercase();
@@ -146,6 +171,8 @@ mod tests {
             assert!(help().lines().any(|line| line.starts_with(entry.name)), "{}", help());
         }
         assert_eq!(Command::parse("destroy web"), Ok(Some(Command::Destroy("web"))));
+        assert_eq!(Command::parse("shutdown"), Ok(Some(Command::Shutdown(None))));
+        assert_eq!(Command::parse("shutdown web"), Ok(Some(Command::Shutdown(Some("web")))));
         assert_eq!(Command::parse("  "), Ok(None));
     }
 
@@ -156,6 +183,7 @@ mod tests {
             ("reboot", "there is no command \"reboot\"; `help` shows all"),
             ("console", "console which VM? `console NAME`; `list` shows the names"),
             ("console a b", "console takes one name: what is \"b\"?"),
+            ("shutdown a b", "shutdown takes one name: what is \"b\"?"),
             ("list all", "list takes no name: what is \"all\"?"),
         ] {
             assert_eq!(Command::parse(line).unwrap_err().to_string(), message);

@@ -12,6 +12,7 @@ use xen_abi::{DomId, Port};
 use crate::guest_store::GuestStore;
 use crate::keyboard::Typed;
 use crate::screen::{OpenLine, write};
+use crate::shutdown::Asked;
 use crate::{ConsoleRing, Cursor, LineBuffer, PlannedVm};
 
 /// How long a line without an end, such as a prompt, waits for the rest of it: 200 ms, in nanoseconds.
@@ -44,6 +45,8 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
     pub(crate) typed: Typed,
     /// Whether somebody has paused it.
     pub(crate) is_paused: bool,
+    /// Whether it was asked to power off, for the platform or at the prompt.
+    pub(crate) asked: Option<Asked>,
 }
 
 /// The builder's end of a VM's console.

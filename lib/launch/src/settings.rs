@@ -40,6 +40,9 @@ impl fmt::Display for Words<'_> {
             };
             write!(f, " ready-timeout={}ms on-late={late}", readiness.timeout_ms)?;
         }
+        if let Some(shutdown) = settings.shutdown_ms {
+            write!(f, " shutdown={shutdown}ms")?;
+        }
         if let Some(server) = &settings.server {
             write!(f, " controllers={}", server.controllers.len())?;
         }
@@ -64,11 +67,12 @@ mod tests {
             ends: Ends::With(vec!["web".into(), "db".into()]),
             limits: Limits { memory_kib: Some(4096), vcpus: Some(3), vms: Some(2) },
             readiness: Some(Readiness { timeout_ms: 500, late: LateAction::Start }),
+            shutdown_ms: Some(700),
             ..PlatformSpec::default()
         };
         assert_eq!(
             Words(&settings).to_string(),
-            "policy=each ends=web,db memory-limit=4096KiB vcpus-limit=3 vms-limit=2 ready-timeout=500ms on-late=start"
+            "policy=each ends=web,db memory-limit=4096KiB vcpus-limit=3 vms-limit=2 ready-timeout=500ms on-late=start shutdown=700ms"
         );
     }
 }

@@ -24,6 +24,7 @@ use crate::restart::Waiting;
 use crate::running::{Console, Owner, Running};
 use crate::screen::OpenLine;
 use crate::service::{Fate, News, Service};
+use crate::shutdown::Stopping;
 use crate::store::Store;
 use crate::usage::Usage;
 use crate::{ConsoleRing, Environment, LineBuffer, PlannedVm, VmError};
@@ -101,6 +102,8 @@ pub(crate) struct Supervisor<'e, 'x, H: RawHypercall, W: FrameWindow> {
     pub(crate) lost: bool,
     /// A VM has ended whose end ends the platform.
     pub(crate) ended: bool,
+    /// Whether the platform is over, and its VMs are being stopped.
+    pub(crate) stopping: Stopping,
 }
 
 impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
@@ -130,6 +133,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             lingering: 0,
             lost: false,
             ended: false,
+            stopping: Stopping::No,
         })
     }
 
@@ -178,6 +182,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             is_paused,
             owner,
             is_late: false,
+            asked: None,
         });
         self.usage.count(self.environment);
         Ok(domid)
@@ -219,37 +224,52 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.reap();
         self.release();
         while !self.is_over() {
-            self.relay_consoles();
-            let stores_wait = self.serve_stores();
-            self.hear();
-            self.release();
-            if self.is_over() {
-                break;
-            }
-            self.settle_keyboard();
-            let has_more = self.serve(service);
-            let ports = self.ports(service);
-            let events = self.environment.events;
-            let refresh = self.refresh_due();
-            let deadline = self.deadline().into_iter().chain(refresh).chain(service.deadline()).min();
-            if !has_more && !stores_wait {
-                wait(self.xen(), events, &ports, deadline, self.environment.now)?;
-            }
-            if refresh.is_some_and(|time| time <= self.time()) {
-                self.refresh();
-            }
-            self.show_prompts();
-            self.note_late();
-            let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
-            let announced = self.exits.as_ref().is_some_and(|exits| events.take(exits.port()));
-            if announced || asked_again {
-                self.reap();
-            }
-            self.restart_due();
-            self.release();
+            self.turn(service)?;
         }
         self.end_service(service);
+        self.stop()?;
         self.destroy_all();
+        Ok(())
+    }
+
+    /// Deals with what has happened, and waits for more unless that ends the platform.
+    pub(crate) fn turn(&mut self, service: &mut dyn Service<'x, H, W>) -> Result<(), CallError> {
+        self.relay_consoles();
+        let stores_wait = self.serve_stores();
+        self.hear();
+        self.release();
+        let is_done = match self.stopping {
+            Stopping::No => self.is_over(),
+            Stopping::InOrder => false,
+            Stopping::AtOnce => true,
+        };
+        if is_done {
+            return Ok(());
+        }
+        self.settle_keyboard();
+        let has_more = self.serve(service);
+        let ports = self.ports(service);
+        let events = self.environment.events;
+        let refresh = self.refresh_due();
+        let deadline = self.deadline().into_iter().chain(refresh).chain(service.deadline()).min();
+        if !has_more && !stores_wait {
+            wait(self.xen(), events, &ports, deadline, self.environment.now)?;
+        }
+        if refresh.is_some_and(|time| time <= self.time()) {
+            self.refresh();
+        }
+        self.show_prompts();
+        if self.stopping == Stopping::No {
+            self.note_late();
+        }
+        self.note_unheard();
+        let asked_again = self.ask_again.is_some_and(|time| time <= self.time());
+        let announced = self.exits.as_ref().is_some_and(|exits| events.take(exits.port()));
+        if announced || asked_again {
+            self.reap();
+        }
+        self.restart_due();
+        self.release();
         Ok(())
     }
 
@@ -257,15 +277,20 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     fn deadline(&self) -> Option<u64> {
         let restarts = self.waiting.iter().map(Waiting::due);
         let times = self.prompt_deadline().into_iter().chain(self.ask_again).chain(self.late_deadline());
-        times.chain(restarts).min()
+        times.chain(restarts).chain(self.power_off_deadline()).min()
     }
 
-    /// Destroys every VM that still runs, and starts none again.
-    pub(crate) fn destroy_all(&mut self) {
+    /// Starts none again of those that have ended, and none of those that have not started.
+    pub(crate) fn cancel_starts(&mut self) {
         for waiting in self.waiting.drain(..) {
             log::info!("vm={} event=restart-cancelled", waiting.vm.spec.name);
         }
         self.held.take_back();
+    }
+
+    /// Destroys every VM that still runs, and starts none again.
+    pub(crate) fn destroy_all(&mut self) {
+        self.cancel_starts();
         while let Some(vm) = self.running.pop() {
             self.destroy(vm);
         }

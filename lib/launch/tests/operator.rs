@@ -216,7 +216,7 @@ fn help_and_what_xen_said_are_shown() {
     then_end(&machine, 1, SHUTDOWN_POWEROFF);
     assert_eq!(interactive(&machine, &[spec("a")]), MachineStatus::Success);
     let console = machine.console();
-    assert!(console.contains("destroy NAME   destroy a VM at once"), "{console}");
+    assert!(console.contains("destroy NAME    destroy a VM at once"), "{console}");
     assert!(console.contains("db-boot> dmesg\n(XEN) Xen version 4.17\n(XEN) no tricks\n"), "{console:?}");
 }
 

@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Digest, EndReason, Failure, Kind, MAX_ENTRIES, MAX_PLATFORM_VMS, Message, MessageError, VmState, bytes,
-    check_len, check_names, check_spec,
+    Digest, EndReason, Failure, Kind, MAX_ENTRIES, MAX_JOURNAL_ENTRIES, MAX_PLATFORM_VMS, MAX_TEXT_LEN,
+    Message, MessageError, VmState, bytes, check_len, check_names, check_spec,
 };
 
 /// What is asked. The first request on a channel is [`Hello`](Self::Hello).
@@ -67,6 +67,12 @@ pub enum ControlRequest {
         /// How many entries to leave out from the front.
         skip: u32,
     },
+    /// What the control domain did, for whom ever. Answer: [`ControlReply::Journal`].
+    ReadJournal {
+        /// The number of the first entry that is wanted, 0 for the oldest that is kept. To go on reading, one more than that of the last
+        /// one read.
+        first: u64,
+    },
 }
 
 impl Message for ControlRequest {
@@ -88,6 +94,7 @@ impl Message for ControlRequest {
             Self::List { platform, .. }
             | Self::TerminatePlatform { platform }
             | Self::MeasurePlatform { platform, .. } => check_names([platform]),
+            Self::ReadJournal { .. } => Ok(()),
         }
     }
 }
@@ -116,6 +123,30 @@ pub struct Measurement {
     pub kernel: Digest,
     /// That of its RAM disk, if it has one.
     pub ramdisk: Option<Digest>,
+}
+
+/// How bad something in the journal is. The order of the variants is the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JournalLevel {
+    /// Something is lost.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// Something happened.
+    Info,
+}
+
+/// Something that the control domain did, or that happened to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Its number: 0 for the first since the control domain has started, and greater than that of the entry before it.
+    pub number: u64,
+    /// Xen's system time in nanoseconds.
+    pub time: u64,
+    /// How bad it is.
+    pub level: JournalLevel,
+    /// What it was: at most [`MAX_TEXT_LEN`] bytes.
+    pub text: String,
 }
 
 /// What is answered.
@@ -158,6 +189,13 @@ pub enum ControlReply {
     },
     /// It was not done.
     Failed(Failure),
+    /// A part of the journal.
+    Journal {
+        /// At most [`MAX_JOURNAL_ENTRIES`], the oldest first; numbers that are left out are of entries that were forgotten.
+        entries: Vec<JournalEntry>,
+        /// Whether there are more behind the last.
+        more: bool,
+    },
 }
 
 impl Message for ControlReply {
@@ -175,6 +213,11 @@ impl Message for ControlReply {
                 check_names(measurements.iter().map(|measurement| &measurement.vm))
             }
             Self::Failed(failure) => failure.validate(),
+            Self::Journal { entries, .. } => {
+                check_len("a part of the journal", entries.len(), MAX_JOURNAL_ENTRIES)?;
+                let mut texts = entries.iter().map(|entry| entry.text.len());
+                texts.try_for_each(|length| check_len("an entry of the journal", length, MAX_TEXT_LEN))
+            }
             Self::PlatformCreated { .. } | Self::VmCreated { .. } | Self::Done => Ok(()),
         }
     }

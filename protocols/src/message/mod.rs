@@ -18,7 +18,9 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use control::{ControlNotice, ControlReply, ControlRequest, ControlVm, Measurement};
+pub use control::{
+    ControlNotice, ControlReply, ControlRequest, ControlVm, JournalEntry, JournalLevel, Measurement,
+};
 pub use failure::{Failure, MessageError, Reason};
 pub use frame::{Frame, HEADER_LEN, Kind, MAGIC, MAX_BODY_LEN, Stream, VERSION};
 pub use server::{
@@ -33,6 +35,8 @@ use crate::spec::{self, check_name};
 pub const MAX_CHUNK_LEN: usize = 32 << 10;
 /// The most entries of a list in one message; the rest is asked for with another request.
 pub const MAX_ENTRIES: usize = 256;
+/// The most entries of the control domain's journal in one message: as many of the longest fit.
+pub const MAX_JOURNAL_ENTRIES: usize = 48;
 /// The longest explanation or label in bytes.
 pub const MAX_TEXT_LEN: usize = 1024;
 /// The longest encoded boot spec in bytes.

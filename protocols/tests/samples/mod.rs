@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use protocols::digest::Digest;
 use protocols::message::{
     BuildRequest, Built, ControlNotice, ControlReply, ControlRequest, ControlVm, EndReason, Facts, Failure,
-    Frame, ImageSource, Kind, Measurement, MessageError, Quota, Reason, RingPlace, ServerNotice, ServerReply,
-    ServerRequest, Stream, VmEntry, VmState, encode,
+    Frame, ImageSource, JournalEntry, JournalLevel, Kind, Measurement, MessageError, Quota, Reason,
+    RingPlace, ServerNotice, ServerReply, ServerRequest, Stream, VmEntry, VmState, encode,
 };
 
 const KERNEL: Digest = Digest([0xa1; 32]);
@@ -132,6 +132,7 @@ pub(crate) fn control_requests() -> Vec<(&'static str, ControlRequest)> {
         ("control-request-shutdown-vm", R::ShutdownVm { platform: platform(), vm: "web".into() }),
         ("control-request-terminate-platform", R::TerminatePlatform { platform: platform() }),
         ("control-request-measure-platform", R::MeasurePlatform { platform: platform(), skip: 0 }),
+        ("control-request-read-journal", R::ReadJournal { first: 300 }),
     ]
 }
 
@@ -142,6 +143,12 @@ pub(crate) fn control_replies() -> Vec<(&'static str, ControlReply)> {
     let waiting = ControlVm { name: "db".into(), domid: None, state: None, restarts: 0 };
     let measurement =
         Measurement { vm: "web".into(), spec: Digest([0xc3; 32]), kernel: KERNEL, ramdisk: None };
+    let entry =
+        |number, level, text: &str| JournalEntry { number, time: 1_500_000_000, level, text: text.into() };
+    let entries = vec![
+        entry(299, JournalLevel::Info, "event=connected"),
+        entry(301, JournalLevel::Error, "vm=web event=leaked"),
+    ];
     vec![
         ("control-reply-hello", R::Hello { version: 1, name: "control".into() }),
         ("control-reply-platform-created", R::PlatformCreated { vms: 2 }),
@@ -153,6 +160,7 @@ pub(crate) fn control_replies() -> Vec<(&'static str, ControlReply)> {
             R::Measured { measurements: vec![measurement], more: false, total: Digest([0xd4; 32]) },
         ),
         ("control-reply-failed", R::Failed(failure())),
+        ("control-reply-journal", R::Journal { entries, more: true }),
     ]
 }
 

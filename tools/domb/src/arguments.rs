@@ -234,10 +234,12 @@ Examples:
     domb new mine --linux                       a Linux with a RAM disk
     domb new mine --kernel my-kernel            two VMs with your kernel
     domb new mine --platform                    two VMs and a platform file that explains itself
+    domb new mine --control                     two VMs that a control domain brings up by asking db-server
 
 The folder must be new or empty. The kernel is copied into it, so that it can be moved. Without --kernel \
 it comes from $DOMB_HELLO or build/kernels/hello, with --linux from $DOMB_LINUX or \
-build/linux/debian12/vmlinuz and $DOMB_INITRAMFS or build/linux/initramfs.cpio.gz.")]
+build/linux/debian12/vmlinuz and $DOMB_INITRAMFS or build/linux/initramfs.cpio.gz. The control domain comes \
+from $DOMB_CONTROL_DOMAIN or build/kernels/control-domain.")]
 pub(crate) struct New {
     /// The folder to make
     #[arg(value_name = "FOLDER")]
@@ -248,12 +250,18 @@ pub(crate) struct New {
     /// Write a platform file too
     #[arg(long)]
     pub(crate) platform: bool,
+    /// Write two platforms: db-server with the control domain, and what that brings up
+    #[arg(long, conflicts_with_all = ["linux", "platform"])]
+    pub(crate) control: bool,
     /// The kernel to copy
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
     /// The RAM disk to copy
     #[arg(long, value_name = "FILE", requires = "linux")]
     pub(crate) ramdisk: Option<PathBuf>,
+    /// The control domain to copy
+    #[arg(long, value_name = "FILE", requires = "control")]
+    pub(crate) control_domain: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -46,6 +46,14 @@ const HELLO: Made = Made {
     target: "-C tests hello.run",
 };
 
+const CONTROL_DOMAIN: Made = Made {
+    what: "the control domain",
+    option: "--control-domain",
+    variable: "DOMB_CONTROL_DOMAIN",
+    below_checkout: "build/kernels/control-domain",
+    target: "control-domain",
+};
+
 const LINUX: Made = Made {
     what: "Linux",
     option: "--kernel",
@@ -65,6 +73,11 @@ const INITRAMFS: Made = Made {
 /// The kernel for `domb new`: the user's choice, `DOMB_HELLO`, or the checkout's.
 pub(crate) fn hello(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
     HELLO.find(chosen)
+}
+
+/// The control domain for `domb new --control`: the user's choice, `DOMB_CONTROL_DOMAIN`, or the checkout's.
+pub(crate) fn control_domain(chosen: Option<&Path>) -> Result<PathBuf, Failure> {
+    CONTROL_DOMAIN.find(chosen)
 }
 
 /// The kernel for `domb new --linux`: the user's choice, `DOMB_LINUX`, or the checkout's.

@@ -227,6 +227,33 @@ fn a_new_folder_passes_the_check_wherever_it_is_moved() {
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
 
+/// The commands that it prints are run as they are printed.
+#[test]
+fn a_new_folder_with_a_control_domain_does_what_it_says() {
+    let shop = Workshop::new();
+    shop.write("db-server", &support::kernel(b"db-server"));
+    shop.write("control-domain", &support::kernel(b"control-domain"));
+    let output =
+        shop.domb(&["new", "mine", "--control", "--kernel", "kernel", "--control-domain", "control-domain"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    std::fs::remove_file(shop.path("kernel")).unwrap();
+    let printed = stdout(&output);
+    let commands: Vec<_> = printed.lines().filter_map(|line| line.strip_prefix("    domb ")).collect();
+    assert_eq!(commands.len(), 3, "{printed}");
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').collect();
+        let output = shop.command(&words).env("DOMB_DB_SERVER", "db-server").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command}: {}{}", stdout(&output), stderr(&output));
+        assert!(!stderr(&output).contains("warning"), "{command}: {}", stderr(&output));
+    }
+    let inspected = stdout(&shop.domb(&["inspect", "mine/served.cpio"]));
+    assert!(inspected.contains("served") && inspected.contains("10000 ms"), "{inspected}");
+    for other in ["--linux", "--platform"] {
+        assert_eq!(shop.domb(&["new", "two", "--control", other]).status.code(), Some(1));
+    }
+    assert!(!shop.path("two").exists());
+}
+
 #[test]
 fn a_new_folder_overwrites_nothing() {
     let shop = Workshop::new();

@@ -47,7 +47,7 @@ fn a_spec_is_shown_field_by_field() {
             "on_poweroff": "destroy", "on_reboot": spec["on_reboot"], "on_crash": "destroy", "on_watchdog": "restart",
             "restart_limit": 3, "restart_delay_ms": 20, "critical": false, "after": ["db"], "ready": "serving",
             "channels": [{ "client": 9, "port": 2 }],
-            "xenstore": null, "serves_xenstore": false, "settings": settings,
+            "xenstore": null, "serves_xenstore": false, "own_xenstore": false, "settings": settings,
         })
     );
     assert!(spec["command_line"].as_str().unwrap().starts_with("vchan=server:db:9:"), "{spec}");

@@ -128,6 +128,7 @@ fn a_new_platform_passes_the_check() {
         "ends",
         "ready_timeout",
         "on_late",
+        "shutdown",
         "loglevel",
         "vcpus",
         "vms",
@@ -140,7 +141,7 @@ fn a_new_platform_passes_the_check() {
         _ => format!("{line}\n"),
     });
     let active = active.collect::<String>().replace("# after = [\"first\"] ", "after = [\"first\"] ");
-    assert_eq!(active.matches("\n# ").count() + 10, text.matches("\n# ").count() - 1, "{active}");
+    assert_eq!(active.matches("\n# ").count() + 11, text.matches("\n# ").count() - 1, "{active}");
     shop.write("mine/platform.toml", active.as_bytes());
     let output = shop.domb(&["check", "mine/platform.toml"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));

@@ -172,6 +172,7 @@ fn spec(spec: &BootSpec) -> String {
             field("XenStore", format!("that of domain {server}, by port {STORE_PORT}"));
         }
         StoreRole::Server => field("XenStore", "serves it to the others".into()),
+        StoreRole::Own => field("XenStore", "one of its own, by which it can be asked to power off".into()),
     }
     if !life.after.is_empty() {
         field("starts after", life.after.join(", "));

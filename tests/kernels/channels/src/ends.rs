@@ -9,6 +9,7 @@ use grant_table::GrantTable;
 use hypercall::Xen;
 use protocols::channel::{ChannelWord, End};
 use pv_runtime::{Boot, GrantPage, Hypervisor, OwnPage, SharedFrames, clock, events};
+use server_client::Patience;
 use vchan::{CHECK_INTERVAL, ChannelError, Client, Order, Peer, Server, Sizes, Terms};
 use verdict::Verdict;
 use xen_abi::{DomId, GrantRef, Port};
@@ -16,7 +17,7 @@ use xen_abi::{DomId, GrantRef, Port};
 /// How long to wait for anything: 20 s, in nanoseconds.
 const PATIENCE: u64 = 20_000_000_000;
 
-/// Between two tries to connect to a server that has not started yet: 5 ms, in nanoseconds.
+/// A moment: 5 ms, in nanoseconds.
 const PAUSE: u64 = 5_000_000;
 
 /// Frames of the grant table: enough for rings of a megabyte.
@@ -76,21 +77,9 @@ impl Machine {
     }
 
     fn connect(&self, word: &ChannelWord) -> Result<Channel<'_>, Verdict> {
-        let (server, reference, port) =
-            (DomId::new(word.domid), GrantRef::new(word.reference), Port::new(word.port));
-        let deadline = now() + PATIENCE;
-        loop {
-            let slot = || GrantPage::new().ok();
-            match Client::connect(&self.xen, server, reference, port, slot) {
-                Ok(client) => return Ok(Channel::Client(client)),
-                // The port is there from the start; the page is once the server has granted it, and it is this client's once the
-                // server has noticed the end of the one before.
-                Err(ChannelError::Grant { .. } | ChannelError::Taken { .. }) if now() < deadline => {
-                    self.pause()?;
-                }
-                Err(error) => return Err(Verdict::failure(error)),
-            }
-        }
+        let slot = || GrantPage::new().ok();
+        let client = server_client::connect(&self.xen, word, Patience::of(PATIENCE), now, slot);
+        client.map(Channel::Client).map_err(Verdict::failure)
     }
 
     fn serve(

@@ -1,5 +1,5 @@
 //! A client of the control domain: its channel is on the command line (`vchan=client:control:...`). It waits until the VM of `crashes=`
-//! was started again and the one of `runs=` runs, leaves that alone for `settle=` seconds, has it shut down, and then stops the whole platform of `platform=`, which it
+//! was started again and the one of `runs=` runs, reads the journal, leaves that alone for `settle=` seconds, has it shut down, and then stops the whole platform of `platform=`, which it
 //! is a part of itself: it is answered when it is the last that is left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -43,6 +43,15 @@ fn run(boot: &mut Boot) -> Outcome {
         return Err(Verdict::Failure(format!("measuring: {measured:?}")));
     };
     println!("{} VMs measured, all together {total}", measurements.len());
+    let journal = session.journal()?;
+    let crash =
+        journal.iter().find(|text| text.contains(&format!("vm={crashes} ")) && text.contains("restarting"));
+    require!(crash.is_some(), "the journal has no restart of {crashes}: {journal:?}");
+    println!(
+        "the journal has {} entries, and tells of the restart: {}",
+        journal.len(),
+        crash.map_or("", |text| text)
+    );
     let settle = boot.argument("settle").unwrap_or("0").parse::<u64>().map_err(Verdict::error)?;
     machine.sleep(settle.saturating_mul(1_000_000_000))?;
     let begin = now();

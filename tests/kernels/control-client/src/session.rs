@@ -10,10 +10,9 @@ use hypercall::Xen;
 use protocols::channel::ChannelWord;
 use protocols::message::{ControlNotice, ControlReply, ControlRequest, ControlVm, Kind, VERSION};
 use pv_runtime::{GrantPage, Hypervisor, clock, events};
-use server_client::Messages;
+use server_client::{Messages, Patience};
 use vchan::Client;
 use verdict::Verdict;
-use xen_abi::{DomId, GrantRef, Port};
 
 /// How long to wait for anything: 120 s, in nanoseconds. A Linux is unpacked and built on the way.
 const PATIENCE: u64 = 120_000_000_000;
@@ -58,9 +57,8 @@ pub(crate) struct Session<'m> {
 impl<'m> Session<'m> {
     /// Connects to the control domain, which offered the channel before this VM was built, and says hello.
     pub(crate) fn open(machine: &'m Machine, word: &ChannelWord) -> Result<Self, Verdict> {
-        let (server, reference) = (DomId::new(word.domid), GrantRef::new(word.reference));
         let slot = || GrantPage::new().ok();
-        let channel = Client::connect(&machine.xen, server, reference, Port::new(word.port), slot);
+        let channel = server_client::connect(&machine.xen, word, Patience::of(PATIENCE), now, slot);
         let mut session = Self {
             machine,
             channel: channel.map_err(Verdict::failure)?,
@@ -125,6 +123,23 @@ impl<'m> Session<'m> {
         match self.ask(&ControlRequest::List { platform: platform.into(), skip: 0 })? {
             ControlReply::Vms { vms, more: false } => Ok(vms),
             other => Err(Verdict::Failure(format!("a list: {other:?}"))),
+        }
+    }
+
+    /// Reads the whole journal: each entry's text.
+    pub(crate) fn journal(&mut self) -> Result<Vec<String>, Verdict> {
+        let (mut first, mut texts) = (0, Vec::new());
+        loop {
+            match self.ask(&ControlRequest::ReadJournal { first })? {
+                ControlReply::Journal { entries, more } => {
+                    first = entries.last().map_or(first, |entry| entry.number.saturating_add(1));
+                    texts.extend(entries.into_iter().map(|entry| entry.text));
+                    if !more {
+                        return Ok(texts);
+                    }
+                }
+                other => return Err(Verdict::Failure(format!("the journal: {other:?}"))),
+            }
         }
     }
 

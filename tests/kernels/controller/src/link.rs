@@ -5,15 +5,12 @@ use hypercall::Xen;
 use protocols::channel::{ChannelWord, End};
 use protocols::server;
 use pv_runtime::{Boot, GrantPage, Hypervisor, clock, events};
+use server_client::Patience;
 use vchan::{ChannelError, Client};
 use verdict::Verdict;
-use xen_abi::{DomId, GrantRef, Port};
 
 /// How long to wait for anything: 60 s, in nanoseconds.
 pub(crate) const PATIENCE: u64 = 60_000_000_000;
-
-/// Between two tries to connect: 5 ms, in nanoseconds.
-const PAUSE: u64 = 5_000_000;
 
 /// The channel as this end has it.
 pub(crate) type Channel<'x> = Client<'x, Hypervisor, GrantPage>;
@@ -42,29 +39,15 @@ impl Machine {
         })
     }
 
-    /// Connects to db-server, which may not have noticed yet that an earlier life of this VM is over.
+    /// Connects to db-server.
     pub(crate) fn connect(&self, word: &ChannelWord) -> Result<Channel<'_>, Verdict> {
-        let (domid, reference) = (DomId::new(word.domid), GrantRef::new(word.reference));
-        let deadline = now().saturating_add(PATIENCE);
-        loop {
-            let slot = || GrantPage::new().ok();
-            match Client::connect(&self.xen, domid, reference, Port::new(word.port), slot) {
-                Err(ChannelError::Grant { .. } | ChannelError::Taken { .. }) if now() < deadline => {
-                    self.pause(PAUSE)?;
-                }
-                other => return other.map_err(Verdict::failure),
-            }
-        }
+        let slot = || GrantPage::new().ok();
+        server_client::connect(&self.xen, word, Patience::of(PATIENCE), now, slot).map_err(Verdict::failure)
     }
 
     /// Sleeps until db-server has done something, until `deadline` at most; says whether that has passed.
     pub(crate) fn wait(&self, channel: &mut Channel<'_>, deadline: u64) -> Result<bool, ChannelError> {
         channel.wait(self.words, Some(deadline), now)?;
         Ok(now() >= deadline)
-    }
-
-    /// Sleeps for so many nanoseconds.
-    pub(crate) fn pause(&self, nanos: u64) -> Result<(), Verdict> {
-        self.xen.poll(&[], Some(now().saturating_add(nanos))).map_err(Verdict::error)
     }
 }

@@ -14,12 +14,7 @@ use crate::messages::{self, Failure};
 const MAX_LEN: u64 = 1 << 30;
 
 pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
-    let mut start = if arguments.linux { linux(arguments)? } else { hello(arguments)? };
-    let described = if arguments.platform { "platform.toml" } else { "*.cfg" };
-    if arguments.platform {
-        let text = platform(start.texts.iter().map(|(name, _)| *name));
-        start.texts.push((described, text));
-    }
+    let start = if arguments.control { control(arguments)? } else { plain(arguments)? };
     let folder = &arguments.folder;
     let fail = |path: &Path, cause| FileError::new("make the folder", path, cause);
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
@@ -36,10 +31,10 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
     for (name, text) in &start.texts {
         files::write_whole(&folder.join(name), |out| out.write_all(text.as_bytes()))?;
     }
-    let shown = folder.display();
-    messages::result(&format!(
-        "{shown} is ready. Next:\n    domb check {shown}/{described}\n    domb run {shown}/{described}\n"
-    ))?;
+    let shown = folder.display().to_string();
+    let commands = start.next.iter().map(|command| format!("\n    domb {}", command.replace('@', &shown)));
+    let next: Vec<String> = commands.collect();
+    messages::result(&format!("{shown} is ready. Next:{}\n", next.concat()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,14 +42,44 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
 struct Start {
     texts: Vec<(&'static str, String)>,
     images: Vec<(&'static str, Vec<u8>)>,
+    /// What to call domb with next, `@` standing for the folder.
+    next: &'static [&'static str],
 }
+
+/// VMs that db-boot starts.
+fn plain(arguments: &New) -> Result<Start, Failure> {
+    let mut start = if arguments.linux { linux(arguments)? } else { hello(arguments)? };
+    if arguments.platform {
+        let text = platform(start.texts.iter().map(|(name, _)| *name));
+        start.texts.push(("platform.toml", text));
+        start.next = &["check @/platform.toml", "run @/platform.toml"];
+    }
+    Ok(start)
+}
+
+/// db-server with the control domain, and a platform of two VMs for that.
+fn control(arguments: &New) -> Result<Start, Failure> {
+    let control_domain = defaults::control_domain(arguments.control_domain.as_deref())?;
+    let control_domain = files::read_bounded(&control_domain, MAX_LEN)?;
+    let Start { mut texts, mut images, .. } = hello(arguments)?;
+    texts.push(("control.cfg", vm("control", CONTROL)));
+    texts.push(("platform.toml", CONTROL_PLATFORM.into()));
+    texts.push(("served.toml", SERVED.into()));
+    images.push(("control-domain", control_domain));
+    let next =
+        &["pack @/served.toml --archive-only @/served.cpio", "check @/platform.toml", "run @/platform.toml"];
+    Ok(Start { texts, images, next })
+}
+
+/// For a folder of VM files.
+const VM_FILES: &[&str] = &["check @/*.cfg", "run @/*.cfg"];
 
 /// Two VMs with one small kernel.
 fn hello(arguments: &New) -> Result<Start, Failure> {
     let kernel = defaults::hello(arguments.kernel.as_deref())?;
     let kernel = files::read_bounded(&kernel, MAX_LEN)?;
     let texts = vec![("first.cfg", vm("first", FIRST)), ("second.cfg", vm("second", SECOND))];
-    Ok(Start { texts, images: vec![("kernel", kernel)] })
+    Ok(Start { texts, images: vec![("kernel", kernel)], next: VM_FILES })
 }
 
 /// One VM with Linux and a RAM disk.
@@ -62,7 +87,7 @@ fn linux(arguments: &New) -> Result<Start, Failure> {
     let kernel = files::read_bounded(&defaults::linux(arguments.kernel.as_deref())?, MAX_LEN)?;
     let ramdisk = files::read_bounded(&defaults::initramfs(arguments.ramdisk.as_deref())?, MAX_LEN)?;
     let texts = vec![("linux.cfg", vm("linux", LINUX))];
-    Ok(Start { texts, images: vec![("vmlinuz", kernel), ("initramfs", ramdisk)] })
+    Ok(Start { texts, images: vec![("vmlinuz", kernel), ("initramfs", ramdisk)], next: VM_FILES })
 }
 
 /// A platform file for the VM files called `files`.
@@ -133,6 +158,9 @@ const PLATFORM: &str = "\
 # ready_timeout = 10000
 # on_late = \"give-up\"
 
+# How long a VM with `xenstore = 1` in its VM file gets to power off when it is asked to, in milliseconds.
+# shutdown = 10000
+
 # How much db-boot says: \"error\", \"warn\", \"info\" or \"debug\".
 # loglevel = \"info\"
 
@@ -154,4 +182,66 @@ const PLATFORM_VM: &str = "
 # critical = true
 # on_poweroff, on_reboot, on_crash, on_watchdog, restart_limit, restart_delay
 # count = 3               # so many VMs of it, called NAME-1, NAME-2, NAME-3
+";
+
+const CONTROL: &str = "
+# The control domain: a VM without privilege that asks db-server for other VMs.
+kernel = \"images/control-domain\"
+
+# What it brings up: served.toml with all that its VMs are built of, as
+#     domb pack served.toml --archive-only served.cpio
+# makes it. Make it again when anything of that has changed.
+ramdisk = \"served.cpio\"
+
+# MiB: it holds the RAM disk and little more.
+memory = 48
+";
+
+const CONTROL_PLATFORM: &str = "\
+# The platform that Xen starts: db-server, which builds VMs on request, and the control domain, which asks it to. `domb run` and
+# `domb pack` take db-server in place of db-boot, because there is a [[controller]].
+
+[server]
+store = 64              # MiB that images take which controllers send
+
+# Who may ask db-server for VMs, and what those may have together.
+[[controller]]
+vm = \"control\"
+memory = 256            # MiB
+vms = 8
+domids = \"10-40\"
+store = 32              # MiB of the store
+orphans = \"destroy\"   # its VMs, when it has ended
+
+# More VMs can be here beside it; they are db-server's, and the control domain knows nothing of them.
+[[vm]]
+file = \"control.cfg\"
+domid = 1               # a controller's is fixed: its channel is there before it
+";
+
+const SERVED: &str = "\
+# What the control domain brings up, restarts and stops. It has this in its RAM disk: after a change
+#     domb pack served.toml --archive-only served.cpio
+
+# What ends this platform, and with it the control domain: the end of the \"last\" VM, of the last \"critical\" one, of any of a list such as
+# [\"first\"], or \"never\".
+# ends = \"last\"
+
+[control]
+platform = \"served\"     # what it is called in the control domain's log
+shutdown = 10000        # milliseconds that a VM gets to power off when it is asked to
+
+# A VM that may ask the control domain for things; it needs a `domid`.
+# [[client]]
+# vm = \"second\"
+# may = [\"list\", \"create\", \"shutdown\", \"terminate\", \"measure\", \"journal\"]
+
+[[vm]]
+file = \"first.cfg\"
+on_crash = \"restart\"    # in place of what the file says
+restart_limit = 3
+
+[[vm]]
+file = \"second.cfg\"
+after = [\"first\"]       # starts once that has started
 ";

@@ -58,6 +58,8 @@ pub enum Key {
     RestartDelay,
     /// `critical = 0 or 1` (ours)
     Critical,
+    /// `xenstore = 0 or 1` (ours)
+    XenStore,
     /// `after = ["NAME", ...]` (ours)
     After,
     /// `ready = "TEXT"` (ours)
@@ -135,6 +137,7 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("restart_limit", Key::RestartLimit),
     ("restart_delay", Key::RestartDelay),
     ("critical", Key::Critical),
+    ("xenstore", Key::XenStore),
     ("after", Key::After),
     ("ready", Key::Ready),
     ("channels", Key::Channels),

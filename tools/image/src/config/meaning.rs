@@ -50,6 +50,7 @@ pub(super) fn read(
     let after = reader.after();
     let life = reader.life(&after);
     let channels = reader.channels();
+    let has_store = reader.boolean(Key::XenStore).unwrap_or(false);
     let kernel_hash = reader.hash(Key::KernelHash, Key::Kernel);
     let ramdisk_hash = reader.hash(Key::RamdiskHash, Key::Ramdisk);
     let mut settings = reader.settings(kind, vcpus);
@@ -81,7 +82,7 @@ pub(super) fn read(
         life,
         channels,
         settings,
-        store: StoreRole::None,
+        store: if has_store { StoreRole::Own } else { StoreRole::None },
     })
 }
 

@@ -21,7 +21,7 @@ pub struct ControlFacts {
 pub struct ClientFacts {
     /// Its name.
     pub vm: String,
-    /// What it may do: `list`, `create`, `shutdown`, `terminate`, `measure`.
+    /// What it may do: `list`, `create`, `shutdown`, `terminate`, `measure`, `journal`.
     pub may: Vec<String>,
 }
 
@@ -34,13 +34,14 @@ impl From<&ControlSpec> for ControlFacts {
 }
 
 fn words(may: ClientRights) -> Vec<String> {
-    let ClientRights { list, create, shutdown, terminate, measure } = may;
+    let ClientRights { list, create, shutdown, terminate, measure, journal } = may;
     let all = [
         ("list", list),
         ("create", create),
         ("shutdown", shutdown),
         ("terminate", terminate),
         ("measure", measure),
+        ("journal", journal),
     ];
     all.into_iter().filter(|(_, may)| *may).map(|(word, _)| word.to_owned()).collect()
 }

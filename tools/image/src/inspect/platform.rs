@@ -27,6 +27,8 @@ pub struct PlatformFacts {
     pub ready_timeout_ms: Option<u32>,
     /// What happens when one does not: `give-up`, `start` or `end`.
     pub on_late: Option<String>,
+    /// How long a VM gets to power itself off when it is asked to, in milliseconds.
+    pub shutdown_ms: u32,
     /// How much db-boot says: `error`, `warn`, `info` or `debug`.
     pub loglevel: Option<String>,
     /// What db-server serves; none: nothing, db-boot will do.
@@ -65,6 +67,7 @@ impl From<&PlatformSpec> for PlatformFacts {
             vms_limit: spec.limits.vms,
             ready_timeout_ms: spec.readiness.map(|readiness| readiness.timeout_ms),
             on_late: spec.readiness.map(|readiness| late(readiness.late).into()),
+            shutdown_ms: spec.shutdown_time_ms(),
             loglevel: spec.log_level.map(|it| level(it).into()),
             server: spec.server.as_ref().map(ServerFacts::from),
         }
@@ -105,6 +108,9 @@ pub(crate) fn describe(spec: &PlatformSpec) -> String {
             LateAction::End => "the platform ends",
         };
         field("ready timeout", format!("{} ms; then {late}", readiness.timeout_ms));
+    }
+    if let Some(time) = spec.shutdown_ms {
+        field("shutdown", format!("{time} ms for a VM to power itself off"));
     }
     if let Some(level) = facts.loglevel {
         field("loglevel", level);

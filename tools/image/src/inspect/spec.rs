@@ -53,6 +53,8 @@ pub struct SpecFacts {
     pub serves_xenstore: bool,
     /// The domain id of the VM that serves its XenStore, if it has one.
     pub xenstore: Option<u16>,
+    /// Whether the builder serves it a XenStore of its own.
+    pub own_xenstore: bool,
     /// What it may do and get besides.
     pub settings: SettingsFacts,
     /// The modules that its RAM disk consists of; none: it is one.
@@ -229,8 +231,9 @@ impl From<&BootSpec> for SpecFacts {
             serves_xenstore: *store == StoreRole::Server,
             xenstore: match store {
                 StoreRole::Client { server } => Some(*server),
-                StoreRole::None | StoreRole::Server => None,
+                StoreRole::None | StoreRole::Server | StoreRole::Own => None,
             },
+            own_xenstore: *store == StoreRole::Own,
             settings: settings.into(),
             modules: modules
                 .iter()

@@ -11,7 +11,7 @@ use super::fields::{Fields, span_of};
 use crate::source::{Span, Spanned, nearest};
 
 /// What a client may do, by the words for it.
-const RIGHTS: [&str; 5] = ["list", "create", "shutdown", "terminate", "measure"];
+const RIGHTS: [&str; 6] = ["list", "create", "shutdown", "terminate", "measure", "journal"];
 
 /// Reads all of them; none, if there is none.
 pub(super) fn read(fields: &mut Fields<'_, '_>, places: &mut Places) -> Option<ControlSpec> {
@@ -100,6 +100,7 @@ fn rights(fields: &mut Fields<'_, '_>, place: Span) -> ClientRights {
             "shutdown" => &mut may.shutdown,
             "terminate" => &mut may.terminate,
             "measure" => &mut may.measure,
+            "journal" => &mut may.journal,
             other => {
                 let help = match nearest(other, RIGHTS) {
                     Some(near) => format!("did you mean {near:?}?"),

@@ -153,6 +153,14 @@ impl Handoff {
                 _ if matches!(self.start, Start::All) || at_once.contains(config.name.value.as_str()) => None,
                 _ => Some(&self.control.value),
             };
+            if config.store == StoreRole::Own {
+                let name = &config.name.value;
+                let message = format!(
+                    "VM {name:?} asks for a XenStore of its own, and [handoff] gives all VMs that of one of them"
+                );
+                return Err(Diagnostic::error(self.place, message)
+                    .with_help("take `xenstore = 1` out of its VM file"));
+            }
             if index == store {
                 config.store = StoreRole::Server;
             } else {

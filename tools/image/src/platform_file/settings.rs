@@ -1,6 +1,7 @@
 //! What holds for all VMs: the keys at the top of the file, and the table `[limits]`.
 
 use protocols::PlatformSpec;
+use protocols::control::MAX_SHUTDOWN_MS;
 use protocols::platform::{
     Ends, LateAction, Limited, Limits, LogLevel, MAX_READY_TIMEOUT_MS, MAX_VMS, Policy, Readiness, check_ends,
 };
@@ -34,6 +35,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, places: &mut Places) -> Platform
         readiness: readiness(fields),
         log_level: fields.word("loglevel", &LEVELS),
         server: None,
+        shutdown_ms: shutdown(fields),
     }
 }
 
@@ -102,6 +104,12 @@ fn limits(fields: &mut Fields<'_, '_>, places: &mut Places) -> Limits {
     }
     let small = |limit: Option<Spanned<u64>>| limit.and_then(|limit| u32::try_from(limit.value).ok());
     Limits { memory_kib: memory.map(|memory| memory.value * 1024), vcpus: small(vcpus), vms: small(vms) }
+}
+
+/// `shutdown`: how long a VM gets to power itself off.
+fn shutdown(fields: &mut Fields<'_, '_>) -> Option<u32> {
+    let time = fields.number("shutdown", 0..=u64::from(MAX_SHUTDOWN_MS), " milliseconds")?;
+    u32::try_from(time.value).ok()
 }
 
 /// `ready_timeout` and `on_late`.

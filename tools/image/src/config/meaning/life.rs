@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// A number that is 0 or 1, as xl writes what is true or not.
-    fn boolean(&mut self, key: Key) -> Option<bool> {
+    pub(super) fn boolean(&mut self, key: Key) -> Option<bool> {
         Some(self.number_in(key, 0..=1, " (1 is yes, 0 is no)")?.value == 1)
     }
 }
