@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use hypercall::{SharedMemory, Xen};
 use protocols::message::{Built, EndReason, Reason, ServerNotice, ServerReply, ServerRequest};
-use protocols::{BootSpec, Channels, MachineStatus};
+use protocols::{BootSpec, Channels, MachineStatus, StoreRole};
 use support::{Script, build, controller, logged, platform, serve, spec};
 use xen_abi::sched::SHUTDOWN_POWEROFF;
 use xen_abi::{DomId, Mfn, Port};
@@ -195,6 +195,22 @@ fn a_guest_that_does_not_read_is_not_heard_any_more() {
     leave(&script, &asker);
     script.ask(ServerRequest::Facts);
     script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Facts(_))));
+    script.end();
+    run(&machine);
+}
+
+#[test]
+fn a_vm_with_channels_has_a_store_if_its_ports_are_counted_with_it() {
+    let machine = Machine::builder().build();
+    let (script, asker) = worker(&machine, |spec| {
+        (spec.domid, spec.channels) = (Some(100), Channels { clients: vec![1] });
+        spec.store = StoreRole::Own;
+    });
+    act(&script, &asker, |asker| asker.ask(Kind::Read, &["domid", ""]));
+    act(&script, &asker, |asker| assert_eq!(asker.take(), [(Kind::Read, "100".into())]));
+    script.ask(ServerRequest::Shutdown { domid: 100 });
+    script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
+    leave(&script, &asker);
     script.end();
     run(&machine);
 }
