@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use protocols::control::ControlSpec;
 use protocols::platform::{Disagreement, Limited, PlatformSpecError};
-use protocols::{BootSpec, PlatformSpec};
+use protocols::{BootSpec, PlatformSpec, StoreRole};
 use toml::de::DeTable;
 
 use self::fields::Fields;
@@ -81,6 +81,8 @@ struct Places {
     control: Option<Span>,
     /// The names of the control domain's clients, where they are written.
     clients: Vec<Spanned<String>>,
+    /// The key `shutdown`.
+    shutdown: Option<Span>,
 }
 
 /// Everything that is wrong with a platform file and the VM files that it names.
@@ -231,6 +233,10 @@ fn read(source: SourceFile, folder: &Path) -> Result<PlatformFile, PlatformFileE
         && !diagnostics.iter().any(is_error)
     {
         handoff.apply(&mut vms, &mut diagnostics);
+    }
+    if let Some(span) = places.shutdown.filter(|_| !vms.iter().any(|vm| vm.config.store == StoreRole::Own)) {
+        let warning = Diagnostic::warning(span, "this has no effect: no VM can be asked to power off");
+        diagnostics.push(warning.with_help("write xenstore = 1 in the files of VMs that can"));
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span);
     let own = diagnostics.iter().map(|diagnostic| (diagnostic.severity, diagnostic.render(&source)));

@@ -35,7 +35,7 @@ pub(super) fn read(fields: &mut Fields<'_, '_>, places: &mut Places) -> Platform
         readiness: readiness(fields),
         log_level: fields.word("loglevel", &LEVELS),
         server: None,
-        shutdown_ms: shutdown(fields),
+        shutdown_ms: shutdown(fields, places),
     }
 }
 
@@ -107,8 +107,9 @@ fn limits(fields: &mut Fields<'_, '_>, places: &mut Places) -> Limits {
 }
 
 /// `shutdown`: how long a VM gets to power itself off.
-fn shutdown(fields: &mut Fields<'_, '_>) -> Option<u32> {
+fn shutdown(fields: &mut Fields<'_, '_>, places: &mut Places) -> Option<u32> {
     let time = fields.number("shutdown", 0..=u64::from(MAX_SHUTDOWN_MS), " milliseconds")?;
+    places.shutdown = Some(time.span);
     u32::try_from(time.value).ok()
 }
 
