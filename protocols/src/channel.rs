@@ -12,11 +12,11 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{SpecError, check_domid, check_name};
+pub use crate::limits::MAX_CHANNELS;
+use crate::names::{check_domid, check_name};
+use crate::spec_error::SpecError;
 use crate::store::{STORE_PORT, StoreRole};
 
-/// The most channels that one VM serves: as many references are reserved and not in use otherwise.
-pub const MAX_CHANNELS: usize = 6;
 /// The reference of a VM's first channel.
 const FIRST_REFERENCE: u32 = 2;
 /// The port of the first channel of a VM that has to do with a XenStore in this way.

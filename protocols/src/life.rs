@@ -5,21 +5,16 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{ExitAction, SpecError, check_name};
+use crate::kind::ExitAction;
+pub use crate::limits::{MAX_AFTER, MAX_READY_LEN, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
+use crate::names::check_name;
+use crate::spec_error::SpecError;
 
 /// Restarts of a VM in a row unless its file says otherwise: with the default delay, five minutes of
 /// trying.
 pub const DEFAULT_RESTART_LIMIT: u32 = 10;
-/// The most restarts in a row that can be asked for: enough for every VM that is restarted on purpose.
-pub const MAX_RESTART_LIMIT: u32 = 1_000_000;
 /// The time before the first restart unless the VM file says otherwise, in milliseconds.
 pub const DEFAULT_RESTART_DELAY_MS: u32 = 1000;
-/// The longest time before the first restart that can be asked for, in milliseconds: an hour.
-pub const MAX_RESTART_DELAY_MS: u32 = 3_600_000;
-/// The most VMs that one VM can be started after.
-pub const MAX_AFTER: usize = 32;
-/// The longest text in bytes by which a VM shows that it is ready.
-pub const MAX_READY_LEN: usize = 255;
 
 /// How a VM lives. The order of the fields is the wire format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

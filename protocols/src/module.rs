@@ -4,12 +4,10 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{GuestKind, SpecError};
+use crate::kind::GuestKind;
+pub use crate::limits::{MAX_MODULE_LINE_LEN, MAX_MODULES};
+use crate::spec_error::SpecError;
 
-/// The most modules of a VM.
-pub const MAX_MODULES: usize = 12;
-/// The longest command line of a module in bytes.
-pub const MAX_MODULE_LINE_LEN: usize = 255;
 /// Where modules begin in a RAM disk: at multiples of so many bytes, a page.
 pub const MODULE_ALIGNMENT: u64 = 4096;
 /// The largest module: a RAM disk is a file of the archive, whose sizes have 32 bits.

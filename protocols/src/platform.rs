@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::control::{DEFAULT_SHUTDOWN_MS, MAX_SHUTDOWN_MS};
 use crate::header::{Header, HeaderError};
+pub use crate::limits::MAX_VMS;
 use crate::server::{self, ServerSpec, ServerSpecError};
 use crate::spec::{BootSpec, MAX_COMMAND_LINE_LEN, MAX_MEMORY_KIB, SpecError, check_name};
 use crate::store::StoreRole;
@@ -24,8 +25,6 @@ pub const VERSION: u16 = 1;
 /// The longest body. The bounds of the fields add up to less; the rest is room to grow within the version.
 pub const MAX_BODY_LEN: usize = 1 << 18;
 
-/// The most VMs of a platform: db-boot keeps the console page of every running VM mapped, and has room for so many.
-pub const MAX_VMS: usize = 2000;
 /// The most names that [`Ends::With`] holds.
 pub const MAX_ENDS: usize = 32;
 /// The longest time that a VM can be given to become ready, in milliseconds: an hour.

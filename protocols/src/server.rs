@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::channel::{ChannelWord, End};
+use crate::limits::MAX_VMS;
 use crate::message::Quota;
-use crate::platform::MAX_VMS;
 use crate::settings::{Access, Placement, Settings, SettingsError, check_label};
 use crate::spec::{ImageRole, MAX_MEMORY_KIB, SpecError, check_domid, check_image_name, check_name};
 

@@ -11,7 +11,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{SpecError, check_domid};
+use crate::names::check_domid;
+use crate::spec_error::SpecError;
 
 /// The port of its XenStore in a VM that is a client: the first is its console's, and Xen gives them out in order.
 pub const STORE_PORT: u32 = 2;
