@@ -12,7 +12,7 @@ use protocols::{BootSpec, ExitAction};
 use xen_abi::PageCount;
 
 use crate::event_log::SharedLog;
-use crate::platform::{VmError, parse_kernel, plan_image};
+use crate::planned::{VmError, parse_kernel, plan_image};
 use crate::{PlannedVm, Recipe};
 
 /// An image that may be needed again.
