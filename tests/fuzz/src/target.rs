@@ -1,13 +1,14 @@
 //! The parsers and decoders, each with what must hold of its answers.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use domain_plan::{GuestPlan, GuestRequest};
 use faults::Scenario;
 use image::config::VmFile;
 use image::platform_file::PlatformFile;
 use image::source::SourceFile;
-use kernel_image::{KernelImage, PackedArchive, unwrap};
+use kernel_image::{KernelImage, PackedArchive, Unpacking, unwrap};
 use launch::{Command, Options};
 use protocols::message::{
     ControlNotice, ControlReply, ControlRequest, Message, ServerNotice, ServerReply, ServerRequest, Stream,
@@ -185,7 +186,24 @@ fn unpack(input: &[u8]) {
     {
         assert!(bytes.len() <= UNPACKED, "{} bytes are above the limit", bytes.len());
     }
-    let _kernel = unwrap(input, UNPACKED);
+    let at_once = unwrap(input, UNPACKED).map(|kernel| kernel.elf.into_owned());
+    // Steps of a size that the input chooses.
+    let budget =
+        input.iter().fold(1, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte))) % 5000;
+    match Unpacking::new(Rc::new(input.to_vec()), UNPACKED) {
+        Ok(None) => assert_eq!(at_once.as_deref(), Ok(input), "a file that is not packed stays as it is"),
+        Ok(Some(mut unpacking)) => {
+            let ended = loop {
+                match unpacking.step(budget) {
+                    Ok(false) => {}
+                    Ok(true) => break unpacking.into_elf(),
+                    Err(error) => break Err(error),
+                }
+            };
+            assert_eq!(ended, at_once, "steps come to the same");
+        }
+        Err(error) => assert_eq!(at_once, Err(error), "steps come to the same"),
+    }
 }
 
 /// What can be decoded is valid, and is encoded to the same bytes.
