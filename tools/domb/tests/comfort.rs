@@ -126,7 +126,7 @@ fn what_is_in_a_file_can_be_read_by_programs() {
     assert_eq!(output.status.code(), Some(1));
     let result = object(&stdout(&output));
     assert_eq!((&result["schema"], &result["ok"]), (&json!("domb-inspect-1"), &json!(false)));
-    assert!(result["messages"][0]["text"].as_str().unwrap().starts_with("text: not an archive"));
+    assert!(result["messages"][0]["text"].as_str().unwrap().starts_with("text: a text: `domb check` reads"));
     let found = result["files"].as_array().unwrap();
     let kinds: Vec<_> = found.iter().map(|file| file["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["kernel", "boot-spec", "archive", "disk-image", "xen"]);

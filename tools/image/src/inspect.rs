@@ -61,6 +61,9 @@ pub enum InspectError {
     /// It is a compressed archive, but a damaged one.
     #[error(transparent)]
     Packed(#[from] PackedError),
+    /// People wrote it.
+    #[error("a text: `domb check` reads VM files and platform files, `domb chart` and `domb explain` logs")]
+    Text,
     /// It is taken for a kernel, but is none.
     #[error("not an archive, boot, platform or control spec or disk image, and as a kernel: {0}")]
     Kernel(#[from] ImageError),
@@ -74,6 +77,7 @@ enum FileKind {
     Disk,
     Archive,
     Xen,
+    Text,
     /// A kernel, or nothing known.
     Other,
 }
@@ -92,10 +96,23 @@ impl FileKind {
             Self::Archive
         } else if bytes.starts_with(b"\x7fELF") && xen::has_multiboot1(bytes) && xen::has_multiboot2(bytes) {
             Self::Xen
+        } else if is_text(bytes) {
+            Self::Text
         } else {
             Self::Other
         }
     }
+}
+
+/// Whether the start of a file is what people write. Nothing that is known to be binary starts with so much text.
+fn is_text(bytes: &[u8]) -> bool {
+    const SEEN: usize = 1024;
+    let start = bytes.get(..SEEN).unwrap_or(bytes);
+    // A character may be cut off at the end of what is seen.
+    let is_utf8 = str::from_utf8(start).map_or_else(|error| error.error_len().is_none(), |_| true);
+    !start.is_empty()
+        && is_utf8
+        && start.iter().all(|byte| !byte.is_ascii_control() || byte.is_ascii_whitespace())
 }
 
 /// Whether something compressed is an archive. What cannot be unpacked is left for a kernel's refusal.
@@ -121,6 +138,7 @@ pub fn describe(bytes: &[u8]) -> Result<String, InspectError> {
         FileKind::Disk => describe_disk(bytes),
         FileKind::Archive => archive(bytes),
         FileKind::Xen => Ok(format!("Xen, {} bytes, starts by Multiboot 1 and 2\n", bytes.len())),
+        FileKind::Text => Err(InspectError::Text),
         FileKind::Other => Ok(kernel::describe(bytes)?),
     }
 }

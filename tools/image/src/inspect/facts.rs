@@ -171,6 +171,7 @@ pub fn facts(bytes: &[u8]) -> Result<Facts, InspectError> {
             KindFacts::Archive { compression, signed: is_signed(&entries), entries }
         }
         FileKind::Xen => KindFacts::Xen,
+        FileKind::Text => return Err(InspectError::Text),
         FileKind::Other => KindFacts::Kernel(kernel_facts(bytes)?),
     };
     Ok(Facts { contents: Contents::of(bytes), kind })
