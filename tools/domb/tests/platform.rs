@@ -143,6 +143,9 @@ fn a_new_platform_passes_the_check() {
     let active = active.collect::<String>().replace("# after = [\"first\"] ", "after = [\"first\"] ");
     assert_eq!(active.matches("\n# ").count() + 11, text.matches("\n# ").count() - 1, "{active}");
     shop.write("mine/platform.toml", active.as_bytes());
+    // `shutdown` is for VMs that can be asked.
+    let first = std::fs::read_to_string(shop.path("mine/first.cfg")).unwrap();
+    shop.write("mine/first.cfg", format!("{first}xenstore = 1\n").as_bytes());
     let output = shop.domb(&["check", "mine/platform.toml"]);
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
