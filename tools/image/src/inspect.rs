@@ -311,12 +311,25 @@ mod tests {
 
     #[test]
     fn what_is_nothing_known_says_so() {
-        let error = describe(b"hello, I am a text file").unwrap_err().to_string();
+        let error = describe(b"\x01hello, I am no text file").unwrap_err().to_string();
         assert!(
             error.starts_with(
                 "not an archive, boot, platform or control spec or disk image, and as a kernel: "
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_text_is_called_one() {
+        for text in ["name = \"web\"\n".as_bytes(), "# gr\u{fc}n".as_bytes(), &[b'a'; 2000]] {
+            assert!(matches!(describe(text), Err(InspectError::Text)));
+        }
+        // What is cut off in the middle of a character, where no more is looked at.
+        let long = ["a".repeat(1023), "\u{fc}".into()].concat();
+        assert!(matches!(describe(long.as_bytes()), Err(InspectError::Text)));
+        for other in [&b""[..], b"\x7fELF", b"\xff\xfe"] {
+            assert!(!matches!(describe(other), Err(InspectError::Text)), "{other:?}");
+        }
     }
 }
