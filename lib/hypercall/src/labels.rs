@@ -9,7 +9,7 @@ use xen_abi::{DomId, Errno};
 use zerocopy::FromBytes;
 
 use crate::calls::{address, address_mut};
-use crate::{CallError, Interface, RawHypercall, Xen};
+use crate::{CallError, Interface, ProbeError, RawHypercall, Xen};
 
 /// What a Xen with FLASK does about its policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +21,18 @@ pub enum Enforcement {
 }
 
 impl Interface {
-    /// Asks whether there is FLASK. Any error says no: a Xen that has it answers this to every domain.
-    pub(crate) fn probe_labels(raw: &impl RawHypercall) -> Option<Enforcement> {
+    /// Asks whether there is FLASK. ENOSYS says no: a Xen that has it answers this to every domain. Another error says nothing, and a domain
+    /// without a label must not be created where domains have labels.
+    pub(crate) fn probe_labels(raw: &impl RawHypercall) -> Result<Option<Enforcement>, ProbeError> {
         let mut op = FlaskOp::new(FLASK_GETENFORCE, &[0_u8; 0]);
         // SAFETY: takes the address of one `FlaskOp`, which lives on this stack; this operation has no argument.
         match unsafe { raw.hypercall(HypercallNumber::XSM_OP, [address_mut(&mut op), 0, 0, 0, 0]) } {
-            0 => Some(Enforcement::Permissive),
-            1 => Some(Enforcement::Enforced),
-            _ => None,
+            0 => Ok(Some(Enforcement::Permissive)),
+            1 => Ok(Some(Enforcement::Enforced)),
+            result => match Errno::from_result(result) {
+                Some(Errno::ENOSYS) => Ok(None),
+                errno => Err(ProbeError::Labels { errno: errno.unwrap_or(Errno::ERANGE) }),
+            },
         }
     }
 

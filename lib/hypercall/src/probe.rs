@@ -60,6 +60,15 @@ pub enum ProbeError {
         /// The release that was found.
         xen: XenVersion,
     },
+    /// Xen did not say whether domains have security labels.
+    #[error(
+        "FLASK_GETENFORCE: {errno}; a Xen without security labels (FLASK) answers ENOSYS and one with them how it enforces its policy: \
+         this one is in doubt, and no VM is built without the label that it might need"
+    )]
+    Labels {
+        /// What Xen answered.
+        errno: Errno,
+    },
     /// The calling domain may not control others.
     #[error(
         "XEN_DOMCTL_getdomaininfo: {errno}; this domain may not control others: start it as Dom0, \
@@ -76,7 +85,7 @@ impl Interface {
     pub(crate) fn probe(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
         let xen = Self::probe_xen(raw)?;
         let domctl = Self::probe_domctl(raw, xen)?;
-        Ok(Self { xen, domctl, sysctl: Self::probe_sysctl(raw), labels: Self::probe_labels(raw) })
+        Ok(Self { xen, domctl, sysctl: Self::probe_sysctl(raw), labels: Self::probe_labels(raw)? })
     }
 
     /// Asks the Xen behind `raw` for its release only.

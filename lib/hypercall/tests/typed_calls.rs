@@ -1,7 +1,7 @@
 //! The probe and the typed calls over a simulated Xen.
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-use hypercall::{ProbeError, Xen};
+use hypercall::{Enforcement, ProbeError, Xen};
 use xen_abi::domctl::{CreateDomain, CreateFlags};
 use xen_abi::{DomId, Errno, PageCount, Port};
 use xen_sim::{Effect, Fault, Machine, Release};
@@ -48,6 +48,21 @@ fn a_domain_without_privilege_is_told_so() {
     machine.inject(Fault::named("XEN_DOMCTL_getdomaininfo", Effect::Fail(Errno::EPERM)));
     let error = Xen::probe(machine.dom0()).unwrap_err();
     assert_eq!(error, ProbeError::NotPrivileged { errno: Errno::EPERM });
+}
+
+#[test]
+fn only_one_answer_says_that_there_are_no_labels() {
+    for flask in [None, Some(true), Some(false)] {
+        let builder = Machine::builder();
+        let machine = flask.map_or(builder, |enforced| builder.flask(enforced)).build();
+        let expected =
+            flask.map(|enforced| if enforced { Enforcement::Enforced } else { Enforcement::Permissive });
+        assert_eq!(Xen::probe(machine.dom0()).unwrap().interface().labels, expected);
+        machine.inject(Fault::named("FLASK_GETENFORCE", Effect::Fail(Errno::EFAULT)));
+        let error = Xen::probe(machine.dom0()).unwrap_err();
+        assert_eq!(error, ProbeError::Labels { errno: Errno::EFAULT });
+        assert!(error.to_string().starts_with("FLASK_GETENFORCE: EFAULT"), "{error}");
+    }
 }
 
 #[test]
