@@ -2,7 +2,7 @@
 //! seen, then by Huffman codes. Each block has a checksum, and each stream one of all its blocks.
 //!
 //! The crates for it are C in another syntax, or need `std`; what a kernel takes is these few functions.
-use super::{Job, Output};
+use super::{Decode, Job, Output};
 use crate::ImageError;
 use alloc::vec::Vec;
 
@@ -77,15 +77,6 @@ impl<'a> Decoder<'a> {
         decoder.start_stream()?;
         job.guess(output)?;
         Ok(decoder)
-    }
-
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
-        job.fill(output, budget, |room| self.read(room))
     }
 
     /// Unpacks up to `room.len()` bytes; 0 at the end.
@@ -256,6 +247,12 @@ impl<'a> Decoder<'a> {
         }
         self.block.resize(size, u32::from(byte));
         Ok(())
+    }
+}
+
+impl Decode for Decoder<'_> {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
+        job.fill(output, budget, |room| self.read(room))
     }
 }
 

@@ -1,5 +1,5 @@
 //! gzip (RFC 1952) around deflate.
-use super::{Job, Output, zeros};
+use super::{Decode, Job, Output, zeros};
 use crate::{
     ImageError,
     bytes::{array, u16_at, u32_at},
@@ -60,13 +60,19 @@ impl Decoder {
         Ok(Self { state: DecompressorOxide::new(), body: body_start..body_end, read: 0, computed, stored })
     }
 
+    fn compare(&self, job: &Job<'_>) -> Result<(), ImageError> {
+        let computed = self.computed.clone().finalize();
+        if computed == self.stored {
+            return Ok(());
+        }
+        let (stored, computed) = (u64::from(self.stored), u64::from(computed));
+        Err(ImageError::BadChecksum { compression: job.compression, stored, computed })
+    }
+}
+
+impl Decode for Decoder {
     /// Goes on with the body, which must fill the output exactly and leave nothing over.
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         let (compression, declared) = (job.compression, output.size);
         let body = job.input.bytes().get(self.body.clone()).unwrap_or_default();
         let rest = body.get(self.read..).unwrap_or_default();
@@ -93,15 +99,6 @@ impl Decoder {
             TINFLStatus::FailedCannotMakeProgress | TINFLStatus::NeedsMoreInput => Err(job.cut_off()),
             _ => Err(job.corrupt("its deflate stream is damaged")),
         }
-    }
-
-    fn compare(&self, job: &Job<'_>) -> Result<(), ImageError> {
-        let computed = self.computed.clone().finalize();
-        if computed == self.stored {
-            return Ok(());
-        }
-        let (stored, computed) = (u64::from(self.stored), u64::from(computed));
-        Err(ImageError::BadChecksum { compression: job.compression, stored, computed })
     }
 }
 

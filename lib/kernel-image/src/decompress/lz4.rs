@@ -1,5 +1,5 @@
 //! lz4's legacy frame: a magic number, then blocks of at most 8 MiB, each behind its packed size.
-use super::{Job, Output};
+use super::{Decode, Job, Output};
 use crate::{ImageError, bytes::u32_at};
 
 /// Size of the magic number and of each block's size field.
@@ -23,13 +23,10 @@ impl Decoder {
         output.reserve(job, size)?;
         Ok(Self { blocks: Blocks::new() })
     }
+}
 
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+impl Decode for Decoder {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         let target = output.filled.saturating_add(budget);
         while output.filled < target {
             let Some(block) = self.blocks.next(job)? else { return job.finish(output.filled) };

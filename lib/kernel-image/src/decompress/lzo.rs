@@ -1,5 +1,5 @@
 //! lzop's container (magic, header, blocks with their sizes and checksums, all big-endian) around LZO1X.
-use super::{Job, Output};
+use super::{Decode, Job, Output};
 use crate::{ImageError, bytes::array};
 
 /// Size of the magic number.
@@ -31,13 +31,10 @@ impl Decoder {
         output.reserve(job, size)?;
         Ok(Self { reader })
     }
+}
 
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+impl Decode for Decoder {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         let target = output.filled.saturating_add(budget);
         while output.filled < target {
             let Some(block) = self.reader.next(job)? else {

@@ -34,7 +34,7 @@ const APPENDED_SIZE: usize = 4;
 pub(crate) struct Stream<'a> {
     job: Job<'a>,
     output: Output,
-    decoder: Decoder<'a>,
+    decoder: Box<dyn Decode + 'a>,
 }
 
 /// What has come out so far.
@@ -47,14 +47,10 @@ struct Output {
     size: usize,
 }
 
-enum Decoder<'a> {
-    Gzip(Box<gzip::Decoder>),
-    Xz(Box<xz::Xz<'a>>),
-    Lzma(Box<xz::Lzma<'a>>),
-    Lz4(lz4::Decoder),
-    Zstd(Box<zstd::Decoder<'a>>),
-    Lzo(lzo::Decoder),
-    Bzip2(Box<bzip2::Decoder<'a>>),
+/// What unpacks one format.
+trait Decode {
+    /// Unpacks about `budget` bytes more, which is 1 at least; says whether that was all, with everything checked.
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError>;
 }
 
 impl<'a> Stream<'a> {
@@ -89,14 +85,14 @@ impl<'a> Stream<'a> {
 
     fn new(mut job: Job<'a>) -> Result<Self, ImageError> {
         let mut output = Output::default();
-        let decoder = match job.compression {
-            Compression::Gzip => Decoder::Gzip(Box::new(gzip::Decoder::new(&mut job, &mut output)?)),
-            Compression::Xz => Decoder::Xz(Box::new(xz::Xz::new(&job, &mut output)?)),
-            Compression::Lzma => Decoder::Lzma(Box::new(xz::Lzma::new(&job, &mut output)?)),
-            Compression::Lz4 => Decoder::Lz4(lz4::Decoder::new(&job, &mut output)?),
-            Compression::Zstd => Decoder::Zstd(Box::new(zstd::Decoder::new(&job)?)),
-            Compression::Lzo => Decoder::Lzo(lzo::Decoder::new(&job, &mut output)?),
-            Compression::Bzip2 => Decoder::Bzip2(Box::new(bzip2::Decoder::new(&job, &mut output)?)),
+        let decoder: Box<dyn Decode + 'a> = match job.compression {
+            Compression::Gzip => Box::new(gzip::Decoder::new(&mut job, &mut output)?),
+            Compression::Xz => Box::new(xz::Xz::new(&job, &mut output)?),
+            Compression::Lzma => Box::new(xz::Lzma::new(&job, &mut output)?),
+            Compression::Lz4 => Box::new(lz4::Decoder::new(&job, &mut output)?),
+            Compression::Zstd => Box::new(zstd::Decoder::new(&job)?),
+            Compression::Lzo => Box::new(lzo::Decoder::new(&job, &mut output)?),
+            Compression::Bzip2 => Box::new(bzip2::Decoder::new(&job, &mut output)?),
         };
         Ok(Self { job, output, decoder })
     }
@@ -104,17 +100,7 @@ impl<'a> Stream<'a> {
     /// Unpacks about `budget` bytes more: a byte at least, and a block more than asked for at most, which is 8 MiB in lz4's format and less than
     /// one in all others. Says whether that was all, with everything checked.
     pub(crate) fn step(&mut self, budget: usize) -> Result<bool, ImageError> {
-        let Self { job, output, decoder } = self;
-        let budget = budget.max(1);
-        match decoder {
-            Decoder::Gzip(decoder) => decoder.step(job, output, budget),
-            Decoder::Xz(decoder) => decoder.step(job, output, budget),
-            Decoder::Lzma(decoder) => decoder.step(job, output, budget),
-            Decoder::Lz4(decoder) => decoder.step(job, output, budget),
-            Decoder::Zstd(decoder) => decoder.step(job, output, budget),
-            Decoder::Lzo(decoder) => decoder.step(job, output, budget),
-            Decoder::Bzip2(decoder) => decoder.step(job, output, budget),
-        }
+        self.decoder.step(&self.job, &mut self.output, budget.max(1))
     }
 
     /// What has come out.

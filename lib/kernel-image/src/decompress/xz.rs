@@ -1,5 +1,5 @@
 //! xz (with the filter for x86 code that Linux uses) and its forerunner lzma.
-use super::{Job, MAX_WINDOW, Output, Source};
+use super::{Decode, Job, MAX_WINDOW, Output, Source};
 use crate::ImageError;
 use alloc::format;
 use lzma_rust2::{LzmaReader, Read, XzReader};
@@ -40,13 +40,10 @@ impl<'a> Xz<'a> {
         job.guess(output)?;
         Ok(Self(XzReader::new_mem_limit(Feed::new(job), false, memory_limit_kib())))
     }
+}
 
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+impl Decode for Xz<'_> {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         if !job.fill(output, budget, |room| self.0.read(room).map_err(|error| explain(job, &error)))? {
             return Ok(false);
         }
@@ -65,13 +62,10 @@ impl<'a> Lzma<'a> {
         job.guess(output)?;
         Ok(Self(reader))
     }
+}
 
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'_>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+impl Decode for Lzma<'_> {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         job.fill(output, budget, |room| self.0.read(room).map_err(|error| explain(job, &error)))
     }
 }

@@ -1,5 +1,5 @@
 //! One Zstandard frame.
-use super::{Job, MAX_WINDOW, Output};
+use super::{Decode, Job, MAX_WINDOW, Output};
 use crate::ImageError;
 use alloc::format;
 use ruzstd::{
@@ -38,13 +38,10 @@ impl<'a> Decoder<'a> {
         }
         Ok(Self { frame: Frame::new(job.clone())?, collecting: None })
     }
+}
 
-    pub(super) fn step(
-        &mut self,
-        job: &Job<'a>,
-        output: &mut Output,
-        budget: usize,
-    ) -> Result<bool, ImageError> {
+impl Decode for Decoder<'_> {
+    fn step(&mut self, job: &Job<'_>, output: &mut Output, budget: usize) -> Result<bool, ImageError> {
         let Self { frame, collecting } = self;
         let mut spent = 0usize;
         while collecting.is_none() && !frame.is_readable() {
@@ -55,11 +52,12 @@ impl<'a> Decoder<'a> {
             spent = spent.saturating_add(STEP);
         }
         if collecting.is_none() {
-            let sized = Job { declared: job.declared.or_else(|| frame.whole_size()), ..job.clone() };
+            let declared = job.declared.or_else(|| frame.whole_size());
+            let sized = Job { declared, ..frame.job.clone() };
             sized.guess(output)?;
             *collecting = Some(sized);
         }
-        let sized = collecting.as_ref().unwrap_or(job);
+        let Some(sized) = collecting else { return Ok(false) };
         let ended = sized.fill(output, budget, |room| {
             while !frame.is_readable() {
                 frame.decode()?;
