@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use domain_builder::Ring;
 use hypercall::{FrameWindow, RawHypercall};
@@ -117,15 +118,30 @@ impl Input {
 
 /// Where kernels are unpacked, one at a time: db-server has the memory for one. Whoever else has a packed kernel waits for it.
 #[derive(Default)]
-pub(crate) struct Bench(Rc<()>);
+pub(crate) struct Bench(Rc<Cell<Option<usize>>>);
 
 /// The seat at the bench, which is free again when this is dropped.
-pub(crate) struct Seat(#[expect(dead_code, reason = "it is held, not looked at")] Rc<()>);
+pub(crate) struct Seat(Rc<Cell<Option<usize>>>);
 
 impl Bench {
     /// The seat, if it is free.
     fn take(&self) -> Option<Seat> {
-        (Rc::strong_count(&self.0) == 1).then(|| Seat(Rc::clone(&self.0)))
+        if self.0.get().is_some() {
+            return None;
+        }
+        self.0.set(Some(0));
+        Some(Seat(Rc::clone(&self.0)))
+    }
+
+    /// Bytes that who has the seat may take before it is done; 0 when the seat is free.
+    pub(crate) fn reserved(&self) -> usize {
+        self.0.get().unwrap_or_default()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(None);
     }
 }
 
@@ -210,7 +226,10 @@ impl<'x, H: RawHypercall> Job<'x, H> {
             let Some(seat) = bench.take() else { return Ok(false) };
             let file = self.kernel.kept(host)?;
             let begun = UnpackingKernel::new(self.kernel.name(), file, host.spare_memory());
-            self.unpacking = begun.map_err(|error| not_planned(&error))?.map(|unpacking| (unpacking, seat));
+            self.unpacking = begun.map_err(|error| not_planned(&error))?.map(|unpacking| {
+                seat.0.set(Some(unpacking.needed()));
+                (unpacking, seat)
+            });
         }
         let Some((mut unpacking, seat)) = self.unpacking.take() else { return Ok(true) };
         if !unpacking.step(|| host.time() >= until).map_err(|error| not_planned(&error))? {

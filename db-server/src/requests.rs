@@ -106,7 +106,8 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         match request {
             ServerRequest::Hello { .. } => Ok(None),
             ServerRequest::PutImageBegin { digest, size } => {
-                let spare = host.spare_memory();
+                // What a kernel that is being unpacked may still want is not there to be stored in.
+                let spare = host.spare_memory().saturating_sub(shared.bench.reserved());
                 store.begin(owner, digest, size, quota.store_bytes, spare).map(|at| image(digest, at))
             }
             ServerRequest::PutImageChunk { digest, offset, bytes } => {
@@ -188,7 +189,9 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         if vms.has_name(&spec.name) || host.has_vm(&spec.name) || spec.name == NAME {
             return Err(failure(Reason::Taken, format!("vm {}: a VM has this name", spec.name)));
         }
-        let is_taken = |domid| vms.0.contains_key(&domid) || host.is_reserved(domid);
+        // A controller's own id stays its own when its VM is gone: its channel goes by it.
+        let is_taken =
+            |domid| vms.0.contains_key(&domid) || domids.contains(&domid) || host.is_reserved(domid);
         let domid = self.choose(controllers, spec.domid, is_taken)?;
         let kernel = input(store, host, request.kernel)?;
         let ramdisk = request.ramdisk.map(|source| input(store, host, source)).transpose()?;

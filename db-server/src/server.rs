@@ -114,7 +114,7 @@ impl<'x, H: RawHypercall, P: Pages, S: SharedMemory> DbServer<'x, H, P, S> {
             return false;
         };
         host.events().take(client.session.port());
-        if client.session.renew(&mut self.table, host.time()) {
+        if !client.desk.is_lost && client.session.renew(&mut self.table, host.time()) {
             log::info!("vm={} event=channel-renewed", controller.vm);
         }
         if !client.session.is_open() {
@@ -320,7 +320,9 @@ where
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.clients.iter().filter_map(|client| client.session.deadline()).chain(self.look).min()
+        // Nobody comes back to the channel of a controller that is gone for good.
+        let clients = self.clients.iter().filter(|client| !client.desk.is_lost || client.session.is_open());
+        clients.filter_map(|client| client.session.deadline()).chain(self.look).min()
     }
 
     fn turn(&mut self, host: &mut Host<'_, '_, 'x, H, W>) -> bool {

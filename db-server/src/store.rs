@@ -18,6 +18,9 @@ use crate::failure::failure;
 /// Heap that is left alone when an image is to be stored, in bytes: for plans, messages and everything else.
 const RESERVE: usize = 4 << 20;
 
+/// The most images of one controller's, complete or not: what the store keeps of each costs heap too, also of one without bytes.
+const MOST_IMAGES: usize = 256;
+
 /// An image that is complete, and was checked.
 struct Complete {
     bytes: Rc<Vec<u8>>,
@@ -197,8 +200,28 @@ impl Store {
         self.partial.retain(|(by, _), _| *by != owner);
     }
 
-    /// Makes room for `size` bytes of a controller's.
+    /// How many images count against the quota of `owner`.
+    fn count_of(&self, owner: usize) -> usize {
+        let complete = self.complete.values().filter(|image| image.owner == Some(owner)).count();
+        complete.saturating_add(self.partial.keys().filter(|(by, _)| *by == owner).count())
+    }
+
+    /// Makes room for one more image of a controller's, of `size` bytes.
     fn make_room(&mut self, owner: usize, size: u64, quota: u64) -> Result<(), Failure> {
+        if quota == 0 {
+            return Err(failure(
+                Reason::OverQuota,
+                "an image: the platform gives this controller no part of the store",
+            ));
+        }
+        while self.count_of(owner) >= MOST_IMAGES {
+            if !self.evict_one(|image| image.owner == Some(owner)) {
+                let detail = alloc::format!(
+                    "one more image: the controller has {MOST_IMAGES} in use or begun, the most there may be"
+                );
+                return Err(failure(Reason::OverQuota, detail));
+            }
+        }
         while self.stored_by(owner).saturating_add(size) > quota {
             if size > quota || !self.evict_one(|image| image.owner == Some(owner)) {
                 let detail = alloc::format!(
@@ -331,6 +354,22 @@ mod tests {
         drop((used, also_used, unpacked));
         send(&mut store, 1, &[6; 30], 30).unwrap();
         assert_eq!(store.stored(), 30);
+    }
+
+    #[test]
+    fn images_without_bytes_are_counted() {
+        let mut store = Store::new(1000);
+        let name = |number: usize| digest(&number.to_le_bytes());
+        for number in 0..MOST_IMAGES {
+            store.begin(0, name(number), 0, 100, SPARE).unwrap();
+        }
+        let refused =
+            |store: &mut Store, owner, quota| reason(store.begin(owner, name(9999), 0, quota, SPARE));
+        assert_eq!(refused(&mut store, 0, 100), Reason::OverQuota);
+        assert_eq!(refused(&mut store, 1, 0), Reason::OverQuota, "it has no part of the store");
+        assert!(store.begin(1, name(9999), 0, 100, SPARE).is_ok());
+        store.forget_partial(0);
+        assert!(store.begin(0, name(9998), 0, 100, SPARE).is_ok());
     }
 
     #[test]

@@ -290,6 +290,18 @@ fn ids_that_were_fixed_once_are_given_to_others_last() {
 }
 
 #[test]
+fn the_id_of_a_controller_that_is_gone_is_nobody_elses() {
+    let machine = Machine::builder().build();
+    let (first, second) = (Script::greeted(&machine, 1), Script::greeted(&machine, 2));
+    first.end();
+    second.ask(ServerRequest::Build(build(&asked("worker"))));
+    // 1 would be free, and with it the channel and the rights of the one that had it.
+    second.act(|ctl| assert_eq!(ctl.built().domid, 3));
+    second.end();
+    run(&machine, &[controller("first", 0, 0), controller("second", 0, 0)]);
+}
+
+#[test]
 fn orphans_run_on_or_go_as_the_platform_says() {
     for (orphans, stays) in [(Orphans::Keep, true), (Orphans::Destroy, false)] {
         let machine = Machine::builder().build();

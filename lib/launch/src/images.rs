@@ -47,6 +47,7 @@ fn unpacking_limit(file: &[u8], spare: usize) -> Result<usize, Unusable> {
 pub struct UnpackingKernel {
     name: String,
     unpacking: Unpacking,
+    needed: usize,
 }
 
 impl UnpackingKernel {
@@ -55,12 +56,14 @@ impl UnpackingKernel {
 
     /// Begins with the kernel `file`, called `name`, into at most the `spare` bytes that can still be allocated; `None` if it is not packed.
     pub fn new(name: &str, file: Rc<Vec<u8>>, spare: usize) -> Result<Option<Self>, VmError> {
+        // Where the file does not say what will come out, all there is may be needed.
+        let needed = UnpackingCost::declared(&file).map_or(spare, UnpackingCost::total);
         let begin = |file: Rc<Vec<u8>>| {
             let limit = unpacking_limit(&file, spare)?;
             Unpacking::new(file, limit).map_err(Unusable::Image)
         };
         let unpacking = begin(file).map_err(|error| error.of(name))?;
-        Ok(unpacking.map(|unpacking| Self { name: name.to_string(), unpacking }))
+        Ok(unpacking.map(|unpacking| Self { name: name.to_string(), unpacking, needed }))
     }
 
     /// Goes on by a piece, and further until `is_over`; says whether that was all.
@@ -76,9 +79,14 @@ impl UnpackingKernel {
         }
     }
 
+    /// The most bytes of heap that it takes in all.
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
     /// The ELF file, once all of it is there.
     pub fn into_elf(self) -> Result<Vec<u8>, VmError> {
-        let Self { name, unpacking } = self;
+        let Self { name, unpacking, .. } = self;
         unpacking.into_elf().map_err(|error| Unusable::Image(error).of(&name))
     }
 }
