@@ -29,7 +29,10 @@ pub(crate) fn not_built(error: &AttachError) -> Failure {
         },
         AttachError::Plan(error) => return not_planned(error),
         AttachError::Build(
-            BuildError::NoPvh { .. } | BuildError::TooOld { .. } | BuildError::NoShares { .. },
+            BuildError::NoPvh { .. }
+            | BuildError::NoShadow
+            | BuildError::TooOld { .. }
+            | BuildError::NoShares { .. },
         ) => Reason::BadSpec,
         AttachError::Build(_) | AttachError::Window(_) | AttachError::Store(_) => Reason::Xen,
     };

@@ -5,6 +5,7 @@
 //! not say.
 
 mod access;
+mod claims;
 mod labels;
 mod limits;
 mod placement;
@@ -16,13 +17,14 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use access::{Access, IoMemory, IoPorts, MAX_FRAME, MAX_INTERRUPT, MAX_RANGES, check_interrupt};
+pub use claims::Claims;
 pub use labels::{Labels, MAX_LABEL_LEN, check_label};
 pub use limits::{
     DEFAULT_EVENT_CHANNELS, DEFAULT_GRANT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Limits, MAX_EVENT_CHANNELS,
     MAX_TABLE_FRAMES,
 };
 pub use placement::{Affinity, CpuRange, CpuSet, MAX_CAP, MAX_CPU, MAX_CPU_RANGES, MAX_WEIGHT, Placement};
-pub use processor::{CpuidChange, MAX_CPUID_CHANGES, NO_SUBLEAF, Processor, Register, TscMode};
+pub use processor::{CpuidChange, MAX_CPUID_CHANGES, NO_SUBLEAF, Paging, Processor, Register, TscMode};
 
 /// Settings of a VM. The order of the fields is the wire format: additions go last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct Settings {
     pub labels: Labels,
     /// What it sees of the processor.
     pub processor: Processor,
+    /// What it is told that it is.
+    pub claims: Claims,
 }
 
 /// Why settings are not valid.

@@ -24,7 +24,7 @@ use crate::module::{self, Module};
 pub use crate::names::{
     check_command_line, check_domid, check_image_name, check_memory, check_name, is_time_stamp,
 };
-use crate::settings::Settings;
+use crate::settings::{Paging, Settings};
 pub use crate::spec_error::{ImageRole, SpecError};
 use crate::store::StoreRole;
 
@@ -129,7 +129,21 @@ impl BootSpec {
         self.channels.validate(self.domid)?;
         self.settings.validate()?;
         self.store.validate(self.domid)?;
+        self.check_kind_of_settings()?;
         module::validate(&self.modules, self.kind, self.ramdisk.is_some())?;
+        Ok(())
+    }
+
+    /// Checks the settings that only some guests can have.
+    fn check_kind_of_settings(&self) -> Result<(), SpecError> {
+        let Settings { claims, processor, .. } = &self.settings;
+        if claims.module_list && (self.kind != GuestKind::Pv || self.ramdisk.is_none()) {
+            return Err(SpecError::BadModuleList);
+        }
+        let any_paging = processor.paging == Paging::Any && !processor.shadows_in_sync;
+        if self.kind != GuestKind::Pvh && !any_paging {
+            return Err(SpecError::PagingOfPv);
+        }
         Ok(())
     }
 

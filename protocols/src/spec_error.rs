@@ -211,6 +211,15 @@ pub enum SpecError {
         /// Which, from 0 on.
         index: usize,
     },
+    /// A list of modules where there can be none.
+    #[error(
+        "RAM disk: `multiboot_mod` says that it is a list of modules, which only a PV guest with a RAM disk can be told: a PVH guest \
+         has `modules`"
+    )]
+    BadModuleList,
+    /// Shadow paging of a PV guest.
+    #[error("`hap` and `oos` are for PVH guests: a PV guest's page tables are its own")]
+    PagingOfPv,
     /// What it may do or get is out of range.
     #[error(transparent)]
     Settings(#[from] SettingsError),

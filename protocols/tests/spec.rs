@@ -7,9 +7,9 @@ use protocols::header::HeaderError;
 use protocols::life::{MAX_AFTER, MAX_RESTART_DELAY_MS, MAX_RESTART_LIMIT};
 use protocols::module::{MAX_MODULES, Module};
 use protocols::settings::{
-    Access, Affinity, CpuRange, CpuSet, CpuidChange, IoMemory, IoPorts, Labels, Limits, MAX_CAP,
+    Access, Affinity, Claims, CpuRange, CpuSet, CpuidChange, IoMemory, IoPorts, Labels, Limits, MAX_CAP,
     MAX_CPU_RANGES, MAX_CPUID_CHANGES, MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN,
-    MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Placement, Processor, Register, TscMode,
+    MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Paging, Placement, Processor, Register, TscMode,
 };
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
 use protocols::{
@@ -66,7 +66,10 @@ fn sample() -> BootSpec {
                 relaxed_msrs: false,
                 cpuid: vec![change()],
                 online: Some(1),
+                paging: Paging::Any,
+                shadows_in_sync: false,
             },
+            claims: Claims { privileged: true, initial_domain: true, module_list: false },
         },
         store: StoreRole::Client { server: 0x345 },
         modules: Vec::new(),
@@ -87,7 +90,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   139, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   144, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -116,6 +119,8 @@ const GOLDEN: &[u8] = &[
     2, 1, 0,                                        // time-stamp counter, stays, relaxed registers
     1, 7, 0, 2, 1, 0x80, 0x01, 2,                   // changes of CPUID: leaf, subleaf, register, ones, zeros, host
     1, 1,                                           // vCPUs that are on at the start
+    0, 0,                                           // paging, shadows in sync
+    1, 1, 0,                                        // claims: privileged, initial domain, module list
     1, 0xc5, 0x06,                                  // store: a client of domain 0x345
     0,                                              // modules
 ];
@@ -154,6 +159,8 @@ fn the_bytes_of_modules_are_pinned() {
 fn variant_numbers_are_pinned() {
     let number = |bytes: Vec<u8>| bytes[0];
     assert_eq!(number(postcard::to_allocvec(&GuestKind::Pv).unwrap()), 0);
+    let pagings = [Paging::Any, Paging::Nested, Paging::Shadow];
+    assert_eq!(pagings.map(|paging| number(postcard::to_allocvec(&paging).unwrap())), [0, 1, 2]);
     assert_eq!(number(postcard::to_allocvec(&ExitAction::Destroy).unwrap()), 0);
     assert_eq!(number(postcard::to_allocvec(&ExitAction::Preserve).unwrap()), 1);
     assert_eq!(number(postcard::to_allocvec(&ExitAction::Restart).unwrap()), 2);
@@ -260,6 +267,26 @@ const WRONG_FIELDS: &[WrongField] = &[
     ("no vCPU on", |s| s.settings.processor.online = Some(0), "0 of 2 vCPUs on at the start"),
     ("all vCPUs on, said twice", |s| s.settings.processor.online = Some(2), "2 of 2 vCPUs on at the start"),
     ("modules of a PV guest", |s| s.modules = modules(1), "modules: a PV guest is told of one RAM disk"),
+    (
+        "a list of modules of a PVH guest",
+        |s| (s.kind, s.settings.claims.module_list) = (GuestKind::Pvh, true),
+        "RAM disk: `multiboot_mod` says that it is a list",
+    ),
+    (
+        "a list of modules that is not there",
+        |s| (s.ramdisk, s.settings.claims.module_list) = (None, true),
+        "RAM disk: `multiboot_mod`",
+    ),
+    (
+        "shadow paging of a PV guest",
+        |s| s.settings.processor.paging = Paging::Shadow,
+        "`hap` and `oos` are for PVH guests",
+    ),
+    (
+        "shadows in sync of a PV guest",
+        |s| s.settings.processor.shadows_in_sync = true,
+        "`hap` and `oos` are for PVH guests",
+    ),
     (
         "modules of no RAM disk",
         |s| (s.kind, s.modules, s.ramdisk) = (GuestKind::Pvh, modules(1), None),
@@ -457,6 +484,7 @@ fn largest_settings() -> Settings {
             online: Some(MAX_VCPUS - 1),
             ..Processor::default()
         },
+        claims: Claims { privileged: true, initial_domain: true, module_list: false },
     }
 }
 
@@ -509,7 +537,7 @@ prop_compose! {
         pool in any::<u32>(),
         label in proptest::option::of("[a-z]{1,9}:[a-z]{1,9}:[a-zA-Z_]{1,20}(:s0)?"),
         build in any::<bool>(),
-        flags in any::<[bool; 2]>(),
+        flags in any::<[bool; 4]>(),
         masks in prop::collection::vec(any::<(u32, u32)>(), 0..5),
     ) -> Settings {
         let io_memory = io_memory.into_iter().map(|(first, pages)| IoMemory {
@@ -529,8 +557,9 @@ prop_compose! {
                 stays: flags[0],
                 relaxed_msrs: flags[1],
                 cpuid: (1..).zip(masks).map(|(leaf, (a, b))| any_change(leaf, a, b)).collect(),
-                online: None,
+                ..Processor::default()
             },
+            claims: Claims { privileged: flags[2], initial_domain: flags[3], module_list: false },
         }
     }
 }

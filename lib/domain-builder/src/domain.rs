@@ -11,6 +11,7 @@ use xen_abi::hvm::EMULATE_LAPIC;
 use xen_abi::{DomId, PageCount};
 
 use crate::Servers;
+use crate::paging::PvhPaging;
 
 /// What a domain is created with, besides its memory contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +41,12 @@ impl DomainSpec {
         self.request(label, CreateFlags::empty(), 0)
     }
 
-    /// The request for a PVH domain: nested paging, and no emulation but that of the local APIC.
-    pub(crate) fn pvh_request(&self, label: u32) -> CreateDomain {
-        self.request(label, CreateFlags::HVM | CreateFlags::HAP, EMULATE_LAPIC)
+    /// The request for a PVH domain: no emulation but that of the local APIC.
+    pub(crate) fn pvh_request(&self, label: u32, paging: PvhPaging) -> CreateDomain {
+        let mut flags = CreateFlags::HVM;
+        flags.set(CreateFlags::HAP, paging == PvhPaging::Nested);
+        flags.set(CreateFlags::OOS_OFF, self.settings.processor.shadows_in_sync);
+        self.request(label, flags, EMULATE_LAPIC)
     }
 
     fn request(&self, label: u32, flags: CreateFlags, emulation_flags: u32) -> CreateDomain {

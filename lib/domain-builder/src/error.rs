@@ -96,6 +96,11 @@ pub enum BuildError {
         /// What is missing.
         missing: &'static str,
     },
+    /// This Xen has no shadow paging.
+    #[error(
+        "step=create: this Xen has no shadow paging, it was built without CONFIG_SHADOW_PAGING: remove `hap = 0`, or use a Xen that has it"
+    )]
+    NoShadow,
     /// This Xen runs no 32-bit PV guests.
     #[error(
         "step=create: the kernel is a 32-bit PV kernel, and this Xen runs no such guests: it offers {offered}; use a 64-bit kernel, or \
@@ -231,7 +236,7 @@ impl BuildError {
             Self::Port { .. } => Step::Ports,
             Self::NoLabels => Step::Label,
             Self::Processor { .. } | Self::NoLeaf { .. } => Step::Processor,
-            Self::NoPvh { .. } | Self::NoPv32 { .. } | Self::TooOld { .. } => Step::Create,
+            Self::NoPvh { .. } | Self::NoShadow | Self::NoPv32 { .. } | Self::TooOld { .. } => Step::Create,
             Self::NoShares { .. } => Step::Place,
             Self::Over | Self::OutOfReach { .. } => Step::Load,
             Self::NoState { .. } => Step::Vcpu,

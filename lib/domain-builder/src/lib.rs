@@ -20,6 +20,7 @@ mod construction;
 mod domain;
 mod error;
 mod labels;
+mod paging;
 mod populate;
 mod processor;
 mod pv;

@@ -14,11 +14,11 @@ use xen_abi::hvm::{
     PARAM_TIMER_MODE, TIMER_NO_DELAY_FOR_MISSED_TICKS,
 };
 use xen_abi::memory::MapEntry;
-use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Mfn, PAGE_SHIFT, PAGE_SIZE};
 use zerocopy::IntoBytes;
 
 use crate::labels::find_labels;
+use crate::paging::choose_paging;
 use crate::populate::Supply;
 use crate::processor::Topology;
 use crate::rings::{Ring, RingPorts};
@@ -65,27 +65,13 @@ pub struct Loaded<'x, H: RawHypercall> {
     extents: usize,
 }
 
-/// Fails unless Xen says that it can run PVH guests. Where it does not say, creating the domain will show.
-fn check_machine<H: RawHypercall>(xen: &Xen<H>) -> Result<(), BuildError> {
-    let capabilities = xen.capabilities().map_err(BuildError::call(Step::Create))?;
-    let Some(capabilities) = capabilities else { return Ok(()) };
-    let needs = [
-        (Capabilities::HVM, "hardware-assisted guests (VT-x or AMD-V, and a Xen built with CONFIG_HVM)"),
-        (Capabilities::HAP, "nested paging (EPT or NPT)"),
-    ];
-    match needs.into_iter().find(|(needed, _)| !capabilities.contains(*needed)) {
-        Some((_, missing)) => Err(BuildError::NoPvh { missing }),
-        None => Ok(()),
-    }
-}
-
 impl<'x, H: RawHypercall> Created<'x, H> {
     /// Creates the domain, sets its limits, and gives Xen memory for its paging structures.
     pub fn new(xen: &'x Xen<H>, spec: &DomainSpec, plan: &PvhPlan<'_>) -> Result<Self, BuildError> {
-        check_machine(xen)?;
+        let paging = choose_paging(xen, spec.settings.processor.paging)?;
         check_release(xen, &spec.settings)?;
         let labels = find_labels(xen, &spec.settings.labels)?;
-        let request = spec.pvh_request(labels.creation);
+        let request = spec.pvh_request(labels.creation, paging);
         let domid = xen.create_domain(spec.domid, &request).map_err(BuildError::call(Step::Create))?;
         let domain = Guarded::new(xen, domid, labels);
         let limit = spec.max_memory.checked_add(plan.special_pages()).unwrap_or(spec.max_memory);

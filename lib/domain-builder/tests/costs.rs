@@ -73,7 +73,7 @@ fn costs(guest: &Guest) -> BTreeMap<String, u64> {
     let (bytes, ramdisk) = (vec![1; file], vec![2; if guest.linux { RAMDISK } else { 0 }]);
     let memory = PageCount::new(guest.mib << 8);
     let length = guest.linux.then_some(RAMDISK as u64);
-    let request = GuestRequest { memory, command_line: "console=hvc0", ramdisk: length, modules: &[] };
+    let request = GuestRequest { ramdisk: length, ..GuestRequest::new(memory, "console=hvc0") };
     let plan = if guest.pvh {
         GuestPlan::Pvh(pvh_plan(&bytes, guest, &request, memory_size))
     } else {

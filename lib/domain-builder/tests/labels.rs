@@ -26,8 +26,7 @@ fn plan() -> PvPlan<'static> {
         unmapped_ramdisk: false,
         hypercall_page: None,
     };
-    let request =
-        GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(PageCount::new(4 << 8), "");
     PvPlan::new(kernel, &request).unwrap()
 }
 

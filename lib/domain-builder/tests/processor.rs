@@ -23,8 +23,7 @@ enum Kind {
 
 fn build(machine: &Machine, kind: Kind, vcpus: u32, processor: Processor) -> Result<Guest, BuildError> {
     let load = Load { address: TEXT, bytes: CODE[..].into(), memory_size: 16 << 10 };
-    let request =
-        GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(PageCount::new(4 << 8), "");
     let max_memory = request.memory;
     let settings = Settings { processor, ..Settings::default() };
     let servers = Servers::default();
@@ -148,7 +147,7 @@ fn a_failure_of_any_call_names_it_and_leaves_nothing() {
         stays: true,
         relaxed_msrs: false,
         cpuid: vec![ecx(0, 1, 1 << 13)],
-        online: None,
+        ..Processor::default()
     };
     for release in [Release::V4_14, Release::V4_20] {
         let machine = Machine::with_release(release);

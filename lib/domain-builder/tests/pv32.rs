@@ -28,10 +28,8 @@ fn kernel(base: u64, extended_cr3: bool) -> PvKernel<'static> {
 
 fn plan(base: u64, ramdisk: &[u8]) -> PvPlan<'static> {
     let request = GuestRequest {
-        memory: PageCount::new(16 << 8),
-        command_line: "console=hvc0",
         ramdisk: (!ramdisk.is_empty()).then_some(ramdisk.len() as u64),
-        modules: &[],
+        ..GuestRequest::new(PageCount::new(16 << 8), "console=hvc0")
     };
     PvPlan::new(kernel(base, true), &request).unwrap()
 }
@@ -160,8 +158,7 @@ fn a_domain_with_memory_stays_what_it_is() {
 
 #[test]
 fn what_words_of_32_bits_cannot_name_is_found_out() {
-    let request =
-        GuestRequest { memory: PageCount::new(16 << 8), command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(PageCount::new(16 << 8), "");
     let mut high = domain_plan::P2m::new();
     high.push(Mfn::new(0x10_0000), PageCount::new(16 << 8));
     let near = xen_abi::MachineAddr::new(0xffff_f000);

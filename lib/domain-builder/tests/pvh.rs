@@ -9,7 +9,8 @@ use domain_builder::{BuildError, DomainSpec, Servers, Step, build_pvh};
 use domain_plan::{GuestRequest, Load, PvhKernel, PvhPlan};
 use hypercall::Xen;
 use protocols::Settings;
-use protocols::settings::{Access, IoMemory, IoPorts};
+use protocols::settings::{Access, IoMemory, IoPorts, Paging};
+use xen_abi::domctl::CreateFlags;
 use xen_abi::hvm::start_info::{MEMORY_ACPI, MEMORY_RAM, MEMORY_RESERVED};
 use xen_abi::sysctl::Capabilities;
 use xen_abi::{DomId, Errno, Mfn, PAGE_SIZE, PageCount, Pfn};
@@ -30,10 +31,8 @@ fn plan<'k>(bytes: &'k [u8], mib: u64, vcpus: u32, ramdisk: &[u8]) -> PvhPlan<'k
     let loads = vec![Load { address: ENTRY, bytes: bytes.into(), memory_size: 5 << 20 }];
     let kernel = PvhKernel { entry: u32::try_from(ENTRY).unwrap(), loads };
     let request = GuestRequest {
-        memory: PageCount::new(mib << 8),
-        command_line: "console=hvc0 quiet",
         ramdisk: Some(ramdisk.len() as u64).filter(|length| *length > 0),
-        modules: &[],
+        ..GuestRequest::new(PageCount::new(mib << 8), "console=hvc0 quiet")
     };
     PvhPlan::new(kernel, &request, vcpus).unwrap()
 }
@@ -287,6 +286,44 @@ fn a_machine_without_what_pvh_needs_says_what_is_missing() {
         assert!(text.contains(missing) && text.contains("-cpu qemu64,+svm,+npt"), "{text}");
         assert_eq!(error.step(), Step::Create);
         machine.assert_clean();
+    }
+}
+
+/// Nested paging where the machine has it, shadows where only Xen has them, and what the file wants if it says.
+#[test]
+fn paging_is_what_is_asked_for_and_there() {
+    let image = image();
+    let plan = plan(&image, 32, 1, &[]);
+    let hvm = Capabilities::PV | Capabilities::HVM;
+    let both = hvm | Capabilities::HAP | Capabilities::SHADOW;
+    for (capabilities, paging, expected) in [
+        (both, Paging::Any, Ok(CreateFlags::HAP)),
+        (both, Paging::Nested, Ok(CreateFlags::HAP)),
+        (both, Paging::Shadow, Ok(CreateFlags::empty())),
+        (hvm | Capabilities::SHADOW, Paging::Any, Ok(CreateFlags::empty())),
+        (hvm | Capabilities::SHADOW, Paging::Nested, Err("nested paging")),
+        (hvm | Capabilities::HAP, Paging::Shadow, Err("CONFIG_SHADOW_PAGING: remove `hap = 0`")),
+        (Capabilities::PV | Capabilities::SHADOW, Paging::Shadow, Err("VT-x or AMD-V")),
+    ] {
+        for in_sync in [false, true] {
+            let machine = Machine::builder().capabilities(capabilities).build();
+            let xen = Xen::probe(machine.dom0()).unwrap();
+            let mut spec = spec(&plan);
+            spec.settings.processor.paging = paging;
+            spec.settings.processor.shadows_in_sync = in_sync;
+            let sealed = build_pvh(&xen, &mut machine.window(), &spec, &plan, &[], |_, _| ());
+            match (sealed, expected) {
+                (Ok(sealed), Ok(mut flags)) => {
+                    let domain = sealed.start().unwrap().domid;
+                    flags.set(CreateFlags::OOS_OFF, in_sync);
+                    assert_eq!(machine.guest(domain).creation().unwrap().flags, CreateFlags::HVM | flags);
+                    destroy(&machine, domain);
+                }
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (sealed, expected) => panic!("{capabilities:?} {paging:?}: {sealed:?}, not {expected:?}"),
+            }
+            machine.assert_clean();
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const KERNEL: [u8; 64] = [0x90; 64];
 const ENTRY: u64 = 1 << 20;
 
 fn request() -> GuestRequest<'static> {
-    GuestRequest { memory: PageCount::new(8 << 8), command_line: "", ramdisk: None, modules: &[] }
+    GuestRequest::new(PageCount::new(8 << 8), "")
 }
 
 fn loads() -> Vec<Load<'static>> {

@@ -7,7 +7,7 @@ use domain_plan::{AddressSize, GuestRequest, Load, PvKernel, PvPlan};
 use hypercall::Xen;
 use protocols::Settings;
 use protocols::settings::{
-    Access, Affinity, CpuSet, IoMemory, IoPorts, Labels, Limits, Placement, Processor,
+    Access, Affinity, Claims, CpuSet, IoMemory, IoPorts, Labels, Limits, Placement, Processor,
 };
 use xen_abi::{DomId, Errno, GuestVirt, Mfn, PAGE_SIZE, PageCount, VcpuId};
 use xen_sim::{Effect, Fault, Guest, Machine, Release};
@@ -24,8 +24,7 @@ fn plan(image: &[u8]) -> PvPlan<'_> {
         unmapped_ramdisk: false,
         hypercall_page: None,
     };
-    let request =
-        GuestRequest { memory: PageCount::new(4 << 8), command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(PageCount::new(4 << 8), "");
     PvPlan::new(kernel, &request).unwrap()
 }
 
@@ -54,6 +53,7 @@ fn everything() -> Settings {
         },
         labels: Labels::default(),
         processor: Processor::default(),
+        claims: Claims::default(),
     }
 }
 

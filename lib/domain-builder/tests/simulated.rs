@@ -55,10 +55,8 @@ fn plain(bytes: &[u8]) -> PvKernel<'_> {
 
 fn plan<'k>(kernel: PvKernel<'k>, mib: u64, ramdisk: &[u8]) -> PvPlan<'k> {
     let request = GuestRequest {
-        memory: PageCount::new(mib << 8),
-        command_line: "console=hvc0 quiet",
         ramdisk: Some(ramdisk.len() as u64).filter(|length| *length > 0),
-        modules: &[],
+        ..GuestRequest::new(PageCount::new(mib << 8), "console=hvc0 quiet")
     };
     PvPlan::new(kernel, &request).unwrap()
 }

@@ -121,10 +121,8 @@ fn wishes() -> impl Strategy<Value = Wishes> {
 impl Wishes {
     fn request(&self) -> GuestRequest<'_> {
         GuestRequest {
-            memory: PageCount::new(self.pages),
-            command_line: &self.command_line,
             ramdisk: Some(self.ramdisk.len() as u64).filter(|length| *length > 0),
-            modules: &[],
+            ..GuestRequest::new(PageCount::new(self.pages), &self.command_line)
         }
     }
 

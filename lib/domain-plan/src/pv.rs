@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use xen_abi::start_info::MAX_COMMAND_LINE;
+use xen_abi::start_info::{MAX_COMMAND_LINE, StartFlags};
 use xen_abi::{GuestVirt, PAGE_SHIFT, PAGE_SIZE, PageCount, Pfn};
 
 use crate::areas::Allocator;
@@ -32,6 +32,15 @@ pub struct GuestRequest<'r> {
     /// The parts of the RAM disk that a PVH guest is told of one by one, each from a page on; empty: it is told of the whole. A
     /// PV guest is always told of the whole.
     pub modules: &'r [Module<'r>],
+    /// What the start info claims about the guest; a plan adds what it has to say itself.
+    pub claims: StartFlags,
+}
+
+impl<'r> GuestRequest<'r> {
+    /// A guest without a RAM disk, of which nothing is claimed.
+    pub const fn new(memory: PageCount, command_line: &'r str) -> Self {
+        Self { memory, command_line, ramdisk: None, modules: &[], claims: StartFlags::empty() }
+    }
 }
 
 /// A part of a RAM disk.
@@ -50,6 +59,7 @@ pub struct PvPlan<'k> {
     pub(crate) memory: PageCount,
     pub(crate) command_line: Vec<u8>,
     pub(crate) ramdisk: Option<u64>,
+    pub(crate) claims: StartFlags,
     pub(crate) areas: Vec<Area>,
     pub(crate) tables: PageTables,
     pub(crate) hypercall_page: Option<Pfn>,
@@ -75,6 +85,7 @@ impl<'k> PvPlan<'k> {
             memory: request.memory,
             command_line: request.command_line.as_bytes().to_vec(),
             ramdisk: request.ramdisk,
+            claims: request.claims,
             areas,
             tables,
             hypercall_page,

@@ -124,11 +124,14 @@ impl PvPlan<'_> {
         info.shared_info = start.shared_info.raw();
         info.store_mfn = self.mfn(AreaKind::XenStore, start.p2m);
         info.store_evtchn = start.store.map_or(0, Port::raw);
-        info.console_mfn = self.mfn(AreaKind::Console, start.p2m);
-        info.console_evtchn = start.console.raw();
+        // The initial domain reads the place of the machine's screen there instead; there is none for this one.
+        if !self.claims.contains(StartFlags::INITDOMAIN) {
+            info.console_mfn = self.mfn(AreaKind::Console, start.p2m);
+            info.console_evtchn = start.console.raw();
+        }
         info.pt_base = self.virt(AreaKind::PageTables);
         info.nr_pt_frames = self.area(AreaKind::PageTables).map_or(0, |area| area.pages.raw());
-        let mut flags = StartFlags::VIRT_P2M_4TOOLS;
+        let mut flags = StartFlags::VIRT_P2M_4TOOLS | self.claims;
         if let Some((area, length)) = self.area(AreaKind::Ramdisk).zip(self.ramdisk) {
             info.mod_len = length;
             info.mod_start = area.virt.map_or(area.first.raw(), GuestVirt::raw);

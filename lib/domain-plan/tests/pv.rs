@@ -42,12 +42,7 @@ fn linux(bytes: &[u8]) -> PvKernel<'_> {
 }
 
 fn request(mib: u64) -> GuestRequest<'static> {
-    GuestRequest {
-        memory: PageCount::new(mib << 8),
-        command_line: "console=hvc0",
-        ramdisk: None,
-        modules: &[],
-    }
+    GuestRequest::new(PageCount::new(mib << 8), "console=hvc0")
 }
 
 /// A guest's memory as a builder would leave it.
@@ -199,6 +194,22 @@ fn linux_gets_its_p2m_list_and_its_ram_disk_outside_of_the_kernel_mapping() {
     let first = guest.p2m.mfn(area.first).unwrap().raw();
     assert_eq!(guest.frames[&first][..], ramdisk[..PAGE_SIZE]);
     assert_eq!(plan.hypercall_page(), Some(Pfn::new(257)));
+}
+
+/// A guest that takes itself for the initial domain reads where its screen is, where others read where their console is.
+#[test]
+fn what_is_claimed_of_a_guest_is_in_its_start_info() {
+    for (claims, has_console) in [
+        (StartFlags::PRIVILEGED | StartFlags::MULTIBOOT_MOD, true),
+        (StartFlags::PRIVILEGED | StartFlags::INITDOMAIN, false),
+    ] {
+        let request = GuestRequest { claims, ramdisk: Some(5000), ..request(64) };
+        let plan = PvPlan::new(linux(b"linux"), &request).unwrap();
+        let info = Guest::build(&plan, &[9; 5000], 100).info;
+        let own = StartFlags::MOD_START_PFN | StartFlags::VIRT_P2M_4TOOLS;
+        assert_eq!(StartFlags::from_bits_retain(info.flags), own | claims);
+        assert_eq!((info.console_mfn != 0, info.console_evtchn != 0), (has_console, has_console));
+    }
 }
 
 /// Every page of the RAM disk begins with its own number, so that none can be missing or stand in another's place.
@@ -373,6 +384,6 @@ proptest! {
             unmapped_ramdisk: true,
             hypercall_page: page.map(GuestVirt::new),
         };
-        let _ = PvPlan::new(kernel, &GuestRequest { memory: PageCount::new(memory >> 30), command_line: "", ramdisk, modules: &[] });
+        let _ = PvPlan::new(kernel, &GuestRequest { ramdisk, ..GuestRequest::new(PageCount::new(memory >> 30), "") });
     }
 }

@@ -4,6 +4,7 @@
 
 use domain_plan::{AreaKind, GuestRequest, Load, PlanError, PvhKernel, PvhPlan, Vcpus};
 use xen_abi::hvm::start_info::{HvmStartInfo, MAGIC, MemoryRange, Module, VERSION};
+use xen_abi::start_info::StartFlags;
 
 use xen_abi::{PAGE_SIZE, PageCount, Pfn};
 use zerocopy::FromBytes;
@@ -19,7 +20,7 @@ fn kernel(address: u64, bytes: &[u8], memory_size: u64) -> PvhKernel<'_> {
 }
 
 fn request(mib: u64, ramdisk: Option<u64>) -> GuestRequest<'static> {
-    GuestRequest { memory: PageCount::new(mib << 8), command_line: "console=hvc0", ramdisk, modules: &[] }
+    GuestRequest { ramdisk, ..GuestRequest::new(PageCount::new(mib << 8), "console=hvc0") }
 }
 
 /// The error of planning.
@@ -104,6 +105,14 @@ fn without_a_ramdisk_there_is_no_module() {
     let plan = PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request(32, None), 1).unwrap();
     let info = Memory { plan: &plan, ramdisk: &[] }.start_info();
     assert_eq!((info.nr_modules, info.modlist_paddr), (0, 0));
+}
+
+#[test]
+fn what_is_claimed_of_a_guest_is_in_its_start_info() {
+    let claims = StartFlags::PRIVILEGED | StartFlags::INITDOMAIN;
+    let request = GuestRequest { claims, ..request(32, None) };
+    let plan = PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), &request, 1).unwrap();
+    assert_eq!(Memory { plan: &plan, ramdisk: &[] }.start_info().flags, 3);
 }
 
 #[test]

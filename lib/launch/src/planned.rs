@@ -11,6 +11,7 @@ use platform::SpecFault;
 use protocols::{BootSpec, GuestKind, StoreRole};
 use ramdisk::RamdiskError;
 use thiserror::Error;
+use xen_abi::start_info::StartFlags;
 use xen_abi::{DomId, PageCount};
 
 use crate::event_log::SharedLog;
@@ -151,6 +152,7 @@ pub(crate) fn plan_image<'a>(
         command_line: &spec.command_line,
         ramdisk: ramdisk.as_ref().map(|ramdisk| ramdisk.len() as u64),
         modules: &modules,
+        claims: StartFlags::from_bits_truncate(spec.settings.claims.sif_flags()),
     };
     let vcpus = Vcpus { all: spec.vcpus, online: spec.online_vcpus() };
     let plan = match spec.kind {

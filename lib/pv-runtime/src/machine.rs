@@ -5,13 +5,13 @@
 
 #[cfg(target_os = "none")]
 pub(crate) use guest::{
-    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read,
-    probe_write, provoke, symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name,
+    model_specific_register, probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{
-    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name, probe_read,
-    probe_write, provoke, symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name,
+    model_specific_register, probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
 };
 
 /// Exception vectors that get a handler.
@@ -345,6 +345,14 @@ mod guest {
         [eax, ebx as u32, ecx, edx]
     }
 
+    /// The value of a model-specific register; a fault where Xen has none.
+    pub(crate) fn model_specific_register(number: u32) -> u64 {
+        let register = x86_64::registers::model_specific::Msr::new(number);
+        // SAFETY: Xen emulates the instruction, or hands the fault to the handler of faults, which does not return. Reading changes nothing of
+        // this domain's: what Xen lets a PV domain read has no side effects.
+        unsafe { register.read() }
+    }
+
     /// Takes a fault.
     pub(crate) fn provoke(provocation: Provocation) -> ! {
         match provocation {
@@ -466,6 +474,10 @@ mod host {
 
     pub(crate) fn emulated_cpuid(leaf: u32, _subleaf: u32) -> [u32; 4] {
         unimplemented!("leaf {leaf:#x}: only a guest of Xen can ask it")
+    }
+
+    pub(crate) fn model_specific_register(number: u32) -> u64 {
+        unimplemented!("register {number:#x}: only a guest of Xen can read it")
     }
 
     pub(crate) fn tsc() -> u64 {

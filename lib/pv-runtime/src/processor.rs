@@ -8,3 +8,9 @@ use crate::machine;
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     machine::emulated_cpuid(leaf, subleaf)
 }
+
+/// The value of a model-specific register, as Xen has it for this domain. Where Xen has none, reading it is a general protection fault,
+/// which ends the kernel, unless the domain was made with `msr_relaxed`: then it is 0.
+pub fn model_specific_register(number: u32) -> u64 {
+    machine::model_specific_register(number)
+}

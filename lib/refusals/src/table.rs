@@ -129,6 +129,22 @@ pub(crate) const CALLS: &[Call] = &[
                 ),
             ),
             (
+                Errno::EOPNOTSUPP,
+                until(
+                    (4, 21),
+                    "The domain is to have shadow paging (`hap = 0`, or a machine without nested paging), which this Xen is built without.",
+                    "Remove `hap = 0`, or use a Xen with CONFIG_SHADOW_PAGING.",
+                ),
+            ),
+            (
+                Errno::EINVAL,
+                since(
+                    (4, 22),
+                    "The domain is to have shadow paging (`hap = 0`, or a machine without nested paging), which this Xen is built without.",
+                    "Remove `hap = 0`, or use a Xen with CONFIG_SHADOW_PAGING.",
+                ),
+            ),
+            (
                 Errno::EINVAL,
                 check(
                     "There are more vCPUs than a guest of the type may have: 128 for PVH, 8192 for PV.",

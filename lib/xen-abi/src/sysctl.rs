@@ -121,6 +121,8 @@ bitflags! {
         const PV = 1 << 1;
         /// Nested paging for hardware-assisted guests.
         const HAP = 1 << 3;
+        /// Shadow paging, which Xen is built with or not.
+        const SHADOW = 1 << 4;
         /// Whatever else a Xen tells.
         const _ = !0;
     }

@@ -230,6 +230,7 @@ fn hvm_structures(checks: &mut Checks) {
         XEN_SYSCTL_PHYSCAP_hvm = sysctl::Capabilities::HVM.bits();
         XEN_SYSCTL_PHYSCAP_pv = sysctl::Capabilities::PV.bits();
         XEN_SYSCTL_PHYSCAP_hap = sysctl::Capabilities::HAP.bits();
+        XEN_SYSCTL_PHYSCAP_shadow = sysctl::Capabilities::SHADOW.bits();
     }
     checks.constant_if_defined("XEN_DOMCTL_set_paging_mempool_size", Command::SET_PAGING_MEMPOOL_SIZE.raw());
     checks.value(

@@ -440,15 +440,16 @@ fn check_create(request: &CreateDomain, release: Release, capabilities: Capabili
     let flags = request.flags;
     let hvm = flags.contains(CreateFlags::HVM);
     let most_vcpus = if hvm { MAX_VCPUS } else { PV_MAX_VCPUS };
-    // There is no shadow paging: hardware assistance takes nested paging.
-    let unavailable = hvm
-        && !(flags.contains(CreateFlags::HAP)
-            && capabilities.contains(Capabilities::HVM | Capabilities::HAP));
+    let hap = flags.contains(CreateFlags::HAP);
+    let no_shadow = hvm && !hap && !capabilities.contains(Capabilities::SHADOW);
+    let unavailable = hvm && !capabilities.contains(Capabilities::HVM)
+        || hap && !capabilities.contains(Capabilities::HAP)
+        || no_shadow && release.checks_shadow_early();
     let invalid = flags.bits() & !release.create_flags() != 0
         || request.max_vcpus == 0
         || request.max_vcpus > most_vcpus
         || unavailable
-        || flags.contains(CreateFlags::HAP) && !hvm
+        || hap && !hvm
         // The machine has no I/O MMU, no virtual PMU, and no trusted boot.
         || flags.intersects(
             CreateFlags::IOMMU
@@ -469,7 +470,7 @@ fn check_create(request: &CreateDomain, release: Release, capabilities: Capabili
     } else {
         request.emulation_flags & !EMULATE_PIT == 0
     };
-    if !emulation {
+    if !emulation || no_shadow {
         return Err(Errno::EOPNOTSUPP);
     }
     Ok(())

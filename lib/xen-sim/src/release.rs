@@ -74,6 +74,11 @@ impl Release {
         }
     }
 
+    /// Whether a domain that takes shadow paging is refused before anything is made of it, where Xen is built without it.
+    pub(crate) fn checks_shadow_early(self) -> bool {
+        self >= Self::V4_22
+    }
+
     /// Whether `domid` in a create call asks Xen to choose the identifier.
     pub(crate) fn chooses_domid(self, domid: DomId) -> bool {
         if self >= Self::V4_22 { domid == DomId::ANY } else { domid.raw() == 0 || !domid.is_ordinary() }

@@ -25,6 +25,23 @@ pub struct Processor {
     /// How many of its vCPUs are on when it starts, 1 to one less than it has; `None` for all. A PVH guest reads it in its ACPI
     /// tables; a PV guest has nowhere to read it.
     pub online: Option<u32>,
+    /// Who translates its memory, if it is a PVH guest.
+    pub paging: Paging,
+    /// Whether shadows of its page tables are never behind them (`oos = 0`); without meaning where there are none.
+    pub shadows_in_sync: bool,
+}
+
+/// Who translates a PVH guest's memory. A PV guest's page tables are its own. The order of the variants is the wire format: additions go
+/// last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Paging {
+    /// The processor where it can, else Xen, where that can.
+    #[default]
+    Any,
+    /// The processor, by tables of Xen's (EPT, NPT).
+    Nested,
+    /// Xen, by shadows of the guest's page tables.
+    Shadow,
 }
 
 /// How a VM reads the time-stamp counter. The order of the variants is the wire format: additions go last.

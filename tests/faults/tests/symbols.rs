@@ -23,8 +23,7 @@ fn kernel_memory(plan: &GuestPlan<'_>) -> (Area, Vec<u8>) {
 
 /// Both plans of a kernel.
 fn plans<'k>(image: &KernelImage<'k>) -> [GuestPlan<'k>; 2] {
-    let request =
-        GuestRequest { memory: PageCount::new(4096), command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(PageCount::new(4096), "");
     [GuestPlan::pv(image, &request).unwrap(), GuestPlan::pvh(image, &request, 1).unwrap()]
 }
 

@@ -172,7 +172,7 @@ fn kernel(input: &[u8]) {
         assert!(size as u64 <= range.end - range.start, "symbols do not overlap");
     }
     let memory = PageCount::new(16 << 8);
-    let request = GuestRequest { memory, command_line: "console=hvc0", ramdisk: Some(5000), modules: &[] };
+    let request = GuestRequest { ramdisk: Some(5000), ..GuestRequest::new(memory, "console=hvc0") };
     let plans = [GuestPlan::pv(&image, &request), GuestPlan::pvh(&image, &request, 2)];
     for plan in plans.into_iter().flatten() {
         assert_eq!(plan.memory(), memory);

@@ -23,7 +23,7 @@ fn a_spec_is_shown_field_by_field() {
         "domid = 7\nafter = 'db'\nready = 'serving'\nchannels = 'db'\non_watchdog = 'restart'\nrestart_limit = 3\nrestart_delay = 20\n\
          iomem = ['fe000,2']\nioports = ['3f8-3ff']\nirqs = [4]\nmax_event_channels = 100\nmax_grant_frames = 8\n\
          max_maptrack_frames = 0\nmax_grant_version = 1\ncpus = ['0-1']\ncpus_soft = '0,2'\ncpu_weight = 512\ncap = 50\npool = 1\n\
-         seclabel = 'u:r:runs'\ninit_seclabel = 'u:r:built'\ntsc_mode = 'native'\nnomigrate = 1\ncpuid = 'host,sse3=0'\n",
+         seclabel = 'u:r:runs'\ninit_seclabel = 'u:r:built'\ntsc_mode = 'native'\nnomigrate = 1\ncpuid = 'host,sse3=0'\ndom_flags = ['Privileged']\n",
     );
     let packed = shop.domb(&["pack", "web.cfg", "db.cfg", "--archive-only", "ram.cpio"]);
     assert_eq!(packed.status.code(), Some(0), "{}", stderr(&packed));
@@ -38,6 +38,7 @@ fn a_spec_is_shown_field_by_field() {
         "cpus": ["0-1"], "cpus_soft": "0,2", "cpu_weight": 512, "cap": 50, "pool": 1,
         "label": "u:r:runs", "build_label": "u:r:built", "tsc_mode": "native", "nomigrate": true, "msr_relaxed": false,
         "cpuid": [{ "leaf": 1, "subleaf": null, "register": "ecx", "ones": 0, "zeros": 1, "host": 0 }],
+        "hap": null, "oos": true, "dom_flags": ["privileged"],
     });
     assert_eq!(
         *spec,

@@ -8,6 +8,7 @@ use domain_plan::{GuestPlan, GuestRequest, Module, PlanError, Vcpus};
 use kernel_image::{ImageError, KernelImage};
 use protocols::spec::{BootSpec, GuestKind};
 use xen_abi::PageCount;
+use xen_abi::start_info::StartFlags;
 
 use crate::initrd::{self, Finding};
 use crate::kernel::MAX_UNPACKED;
@@ -97,6 +98,7 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
             command_line: &vm.spec.command_line,
             ramdisk,
             modules: &modules,
+            claims: StartFlags::from_bits_truncate(vm.spec.settings.claims.sif_flags()),
         };
         let vcpus = Vcpus { all: vm.spec.vcpus, online: vm.spec.online_vcpus() };
         let plan = match vm.spec.kind {

@@ -90,7 +90,7 @@ fn what_asks_for_nothing_is_taken_in_silence() {
     ] {
         assert_eq!(messages(line), Vec::<String>::new(), "{line}");
     }
-    for line in ["disk = ['']", "hap = 0", "acpi = 0", "nestedhvm = 1", "altp2m = 'mixed'"] {
+    for line in ["disk = ['']", "acpi = 0", "nestedhvm = 1", "altp2m = 'mixed'"] {
         assert!(read(line).is_err(), "{line}");
     }
 }

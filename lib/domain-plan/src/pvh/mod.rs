@@ -13,6 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use xen_abi::hvm::MAX_VCPUS;
+use xen_abi::start_info::StartFlags;
 use xen_abi::{PAGE_SHIFT, PageCount, Pfn};
 
 use crate::{Area, AreaKind, GuestRequest, PlanError};
@@ -81,6 +82,7 @@ pub struct PvhPlan<'k> {
     vcpus: Vcpus,
     /// The modules: where in the RAM disk each begins, its bytes, its command line.
     modules: Vec<(u64, u64, String)>,
+    claims: StartFlags,
     areas: Vec<Area>,
     start_info: Vec<u8>,
     acpi: Vec<u8>,
@@ -106,6 +108,7 @@ impl<'k> PvhPlan<'k> {
             memory: request.memory,
             vcpus,
             modules: modules(request)?,
+            claims: request.claims,
             areas,
             start_info: Vec::new(),
             acpi: acpi::tables(vcpus, ACPI_START << PAGE_SHIFT, ACPI_END << PAGE_SHIFT),

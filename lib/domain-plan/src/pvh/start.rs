@@ -109,6 +109,7 @@ impl PvhPlan<'_> {
         let info = HvmStartInfo {
             magic: MAGIC,
             version: VERSION,
+            flags: self.claims.bits(),
             nr_modules: u32::try_from(modules.len()).unwrap_or(0),
             modlist_paddr: if modules.is_empty() { 0 } else { modlist_paddr },
             cmdline_paddr,

@@ -24,7 +24,7 @@ pub struct HvmStartInfo {
     pub magic: u32,
     /// [`VERSION`].
     pub version: u32,
-    /// `SIF_*`; 0 for a guest without privilege.
+    /// [`StartFlags`](crate::start_info::StartFlags) bits; 0 for a guest of which nothing is claimed.
     pub flags: u32,
     /// Entries of the module list.
     pub nr_modules: u32,

@@ -54,7 +54,7 @@ pub(crate) fn floor(
     mib: u64,
 ) -> Result<Floor, FloorError> {
     let memory = PageCount::new(mib << 8);
-    let request = GuestRequest { memory, command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(memory, "");
     let plan = PvPlan::new(PvKernel::from_image(image)?, &request)?;
     let mut floor = Floor::default();
     let limits = Settings::default().limits;

@@ -19,6 +19,7 @@ verdict::test!(run);
 fn run(boot: &mut Boot) -> Outcome {
     let total = boot.start_info().nr_pages;
     counts_agree(total)?;
+    println!("flags of the start info: {:?}", boot.flags());
     let SparePages { start, end } = boot.spare_pages().map_err(Verdict::error)?;
     println!("{total} pages, of which {start}..{end} are in no use");
     require!(end.raw() - start.raw() > total / 2, "only pages {start}..{end} of {total} are free");

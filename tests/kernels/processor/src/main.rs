@@ -1,12 +1,13 @@
 //! Asks CPUID for what its VM file says of the processor: `feature=LEAF:REGISTER:BIT=0` or `=1` on the command line, several with
-//! commas between; `tsc=` is the mode of the time-stamp counter that Xen is to name, 0 to 2.
+//! commas between; `tsc=` is the mode of the time-stamp counter that Xen is to name, 0 to 2; `msr=` is a model-specific register that is read,
+//! in hexadecimal.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 extern crate alloc;
 
 use alloc::format;
 
-use pv_runtime::processor::cpuid;
+use pv_runtime::processor::{cpuid, model_specific_register};
 use pv_runtime::{Boot, println};
 use verdict::{Outcome, Verdict, success};
 
@@ -28,6 +29,10 @@ fn run(boot: &mut Boot) -> Outcome {
     }
     if let Some(mode) = boot.argument("tsc") {
         check_tsc(mode.parse().map_err(Verdict::error)?)?;
+    }
+    if let Some(number) = boot.argument("msr") {
+        let number = u32::from_str_radix(number, 16).map_err(Verdict::error)?;
+        println!("model-specific register {number:#x} is {:#x}", model_specific_register(number));
     }
     success!("{count} features as given")
 }

@@ -96,6 +96,7 @@ mod kernel {
             let MemoryRange { addr, size, kind, .. } = range(info, index);
             let _ = writeln!(console, "memory [{addr:#x}..{:#x}) is of kind {kind}", addr.wrapping_add(size));
         }
+        let _ = writeln!(console, "flags of the start info: {:#x}", info.flags);
         let mut end = 0;
         for index in 0..info.nr_modules {
             let module: Module = read(info.modlist_paddr + u64::from(index) * size_of::<Module>() as u64);

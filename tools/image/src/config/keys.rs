@@ -110,6 +110,12 @@ pub enum Key {
     MsrRelaxed,
     /// `cpuid = "host,..."` or a list
     Cpuid,
+    /// `hap = 0 or 1`
+    NestedPaging,
+    /// `oos = 0 or 1`
+    OutOfSync,
+    /// `dom_flags = ["FLAG", ...]` (the predecessor's)
+    Claims,
 }
 
 /// The keys that we read, by the name they have in a file.
@@ -163,6 +169,9 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("nomigrate", Key::NoMigrate),
     ("msr_relaxed", Key::MsrRelaxed),
     ("cpuid", Key::Cpuid),
+    ("hap", Key::NestedPaging),
+    ("oos", Key::OutOfSync),
+    ("dom_flags", Key::Claims),
 ];
 
 impl Key {

@@ -1,5 +1,6 @@
 //! From assignments to a VM: each key's type, range and default, and what keys mean together.
 
+mod claims;
 mod hashes;
 mod kind;
 mod labels;

@@ -177,7 +177,7 @@ pub(super) fn smallest_plan<'a>(
 
 fn plan<'a>(image: &KernelImage<'a>, kind: GuestKind, mib: u64) -> Result<GuestPlan<'a>, PlanError> {
     let memory = PageCount::new(mib.saturating_mul(256));
-    let request = GuestRequest { memory, command_line: "", ramdisk: None, modules: &[] };
+    let request = GuestRequest::new(memory, "");
     match kind {
         GuestKind::Pv => GuestPlan::pv(image, &request),
         GuestKind::Pvh => GuestPlan::pvh(image, &request, 1),

@@ -1,17 +1,21 @@
 //! Settings of a VM in words: what differs from the defaults.
 
 use protocols::Settings;
-use protocols::settings::{Access, Affinity, CpuidChange, Limits, NO_SUBLEAF, Placement, Processor, TscMode};
+use protocols::settings::{
+    Access, Affinity, CpuidChange, Limits, NO_SUBLEAF, Paging, Placement, Processor, TscMode,
+};
 
 /// A line for each setting that is not the default: its name and its value.
 pub(super) fn lines(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { access, limits, placement, labels, processor } = settings;
+    let Settings { access, limits, placement, labels, processor, claims } = settings;
     let labels = [("label", labels.running.clone()), ("label, built", labels.building.clone())];
+    let told = Some(claims.names().collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty());
     let rest = of_limits(limits)
         .into_iter()
         .chain(of_placement(placement))
         .chain(labels)
-        .chain(of_processor(processor));
+        .chain(of_processor(processor))
+        .chain([("told", told)]);
     devices(access).into_iter().chain(rest.filter_map(|(name, value)| Some((name, value?)))).collect()
 }
 
@@ -33,7 +37,7 @@ pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
     lines.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 5] {
+fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 7] {
     let changes = processor.cpuid.iter().map(|change| {
         let CpuidChange { leaf, subleaf, register, ones, zeros, host } = *change;
         let subleaf = if subleaf == NO_SUBLEAF { String::new() } else { format!(",{subleaf}") };
@@ -48,7 +52,14 @@ fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 5] {
         TscMode::AlwaysEmulate => Some("always emulated".to_owned()),
         TscMode::Native => Some("never emulated".to_owned()),
     };
+    let paging = match processor.paging {
+        Paging::Any => None,
+        Paging::Nested => Some("nested".to_owned()),
+        Paging::Shadow => Some("shadow".to_owned()),
+    };
     [
+        ("paging", paging),
+        ("shadows", processor.shadows_in_sync.then(|| "never behind".to_owned())),
         ("vCPUs on", processor.online.map(|online| online.to_string())),
         ("TSC", mode),
         ("migration", processor.stays.then(|| "never".to_owned())),

@@ -1,6 +1,8 @@
 //! Every field of a boot spec, for programs.
 
-use protocols::settings::{Affinity, CpuSet, CpuidChange, IoMemory, IoPorts, NO_SUBLEAF, Register, TscMode};
+use protocols::settings::{
+    Affinity, CpuSet, CpuidChange, IoMemory, IoPorts, NO_SUBLEAF, Paging, Register, TscMode,
+};
 use protocols::{BootSpec, ExitAction, Life, Settings, StoreRole};
 use serde::Serialize;
 
@@ -118,6 +120,12 @@ pub struct SettingsFacts {
     pub msr_relaxed: bool,
     /// What CPUID answers otherwise than by default.
     pub cpuid: Vec<CpuidFacts>,
+    /// Who translates a PVH guest's memory: the processor (true), or Xen; none: the processor where it can.
+    pub hap: Option<bool>,
+    /// Whether shadows of its page tables may be behind them.
+    pub oos: bool,
+    /// What it is told that it is.
+    pub dom_flags: Vec<&'static str>,
 }
 
 /// A register of CPUID that is changed; bits that are in no mask are as by default.
@@ -245,7 +253,7 @@ impl From<&BootSpec> for SpecFacts {
 
 impl From<&Settings> for SettingsFacts {
     fn from(settings: &Settings) -> Self {
-        let Settings { access, limits, placement, labels, processor } = settings;
+        let Settings { access, limits, placement, labels, processor, claims } = settings;
         Self {
             io_memory: access.io_memory.iter().map(IoMemoryFacts::from).collect(),
             io_ports: access.io_ports.iter().map(IoPortsFacts::from).collect(),
@@ -269,6 +277,13 @@ impl From<&Settings> for SettingsFacts {
             nomigrate: processor.stays,
             msr_relaxed: processor.relaxed_msrs,
             cpuid: processor.cpuid.iter().map(CpuidFacts::from).collect(),
+            hap: match processor.paging {
+                Paging::Any => None,
+                Paging::Nested => Some(true),
+                Paging::Shadow => Some(false),
+            },
+            oos: !processor.shadows_in_sync,
+            dom_flags: claims.names().collect(),
         }
     }
 }

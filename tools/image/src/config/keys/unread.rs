@@ -11,7 +11,7 @@ use crate::config::syntax::Value;
 pub enum Reason {
     /// It describes a device whose backend would run in another domain, or the program that emulates it.
     Devices,
-    /// It gives a VM a PCI device, or privileges.
+    /// It gives a VM a PCI device.
     Passthrough,
     /// It changes what the processor's virtualisation gives a PVH guest.
     Virtualisation,
@@ -41,7 +41,7 @@ impl fmt::Display for Reason {
             Self::Devices => {
                 "virtual devices need a backend domain, and there is none yet: a VM has its RAM disk"
             }
-            Self::Passthrough => "VMs get no PCI devices and no privileges yet",
+            Self::Passthrough => "VMs get no PCI devices",
             Self::Virtualisation => "PVH guests get what Xen gives them by default",
             Self::ArmOnly => "it is for Arm machines",
             Self::Bootloader => "there is no guest disk to boot from: name the kernel with `kernel`",
@@ -95,7 +95,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Switches that are on for every PVH guest, and mean nothing to a PV guest.
-const SWITCHED_ON: &[&str] = &["hap", "acpi", "apic"];
+const SWITCHED_ON: &[&str] = &["acpi", "apic"];
 
 /// Switches that are off for every VM.
 const SWITCHED_OFF: &[&str] = &[
@@ -152,10 +152,10 @@ const REFUSED: &[(Reason, &[&str])] = &[
     ]),
     (Reason::Passthrough, &[
         "pci", "pci_permissive", "pci_msitranslate", "pci_seize", "pci_power_mgmt", "gfx_passthru", "rdm", "dtdev",
-        "e820_host", "dom_flags",
+        "e820_host",
     ]),
     (Reason::Virtualisation, &[
-        "hap", "oos", "shadow_memory", "acpi", "apic", "altp2m", "altp2m_count", "nestedhvm", "pvshim",
+        "shadow_memory", "acpi", "apic", "altp2m", "altp2m_count", "nestedhvm", "pvshim",
         "pvshim_path", "pvshim_cmdline", "pvshim_extra",
     ]),
     (Reason::ArmOnly, &[

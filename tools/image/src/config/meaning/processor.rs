@@ -1,6 +1,7 @@
-//! What a VM sees of the processor: the keys `tsc_mode`, `nomigrate`, `msr_relaxed` and `cpuid`.
+//! What a VM sees of the processor: the keys `tsc_mode`, `nomigrate`, `msr_relaxed`, `cpuid`, `hap` and `oos`.
 
-use protocols::settings::{CpuidChange, Processor, TscMode};
+use protocols::settings::{CpuidChange, Paging, Processor, TscMode};
+use protocols::spec::GuestKind;
 
 use super::Reader;
 use crate::config::cpuid::Changes;
@@ -19,10 +20,27 @@ const CPUID_FORMS: &str = "write \"host,FEATURE=0,...\" with the names of xl.cfg
 
 impl Reader<'_> {
     /// Everything that these keys say.
-    pub(super) fn processor(&mut self) -> Processor {
+    pub(super) fn processor(&mut self, kind: GuestKind) -> Processor {
         let [stays, relaxed_msrs] = [Key::NoMigrate, Key::MsrRelaxed]
             .map(|key| self.number_in(key, 0..=1, "").is_some_and(|number| number.value == 1));
-        Processor { tsc: self.tsc_mode(), stays, relaxed_msrs, cpuid: self.cpuid(), online: None }
+        let (tsc, cpuid) = (self.tsc_mode(), self.cpuid());
+        let (paging, shadows_in_sync) = self.paging(kind);
+        Processor { tsc, stays, relaxed_msrs, cpuid, online: None, paging, shadows_in_sync }
+    }
+
+    /// Who translates the memory of a PVH guest, and whether shadows are never behind. To a PV guest neither means anything, as with xl.
+    fn paging(&mut self, kind: GuestKind) -> (Paging, bool) {
+        let [nested, out_of_sync] = [Key::NestedPaging, Key::OutOfSync]
+            .map(|key| self.number_in(key, 0..=1, "").map(|number| number.value == 1));
+        if kind != GuestKind::Pvh {
+            return (Paging::Any, false);
+        }
+        let paging = match nested {
+            None => Paging::Any,
+            Some(true) => Paging::Nested,
+            Some(false) => Paging::Shadow,
+        };
+        (paging, out_of_sync == Some(false))
     }
 
     fn tsc_mode(&mut self) -> TscMode {

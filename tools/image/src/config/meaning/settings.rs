@@ -32,7 +32,8 @@ impl Reader<'_> {
             limits: self.limits(),
             placement: self.placement(vcpus),
             labels: self.labels(),
-            processor: self.processor(),
+            processor: self.processor(kind),
+            claims: self.claims(kind),
         }
     }
 
