@@ -64,7 +64,8 @@ impl<H: RawHypercall> Xen<H> {
         result
     }
 
-    /// State of a domain; ESRCH when there is none of that identifier.
+    /// State of a domain; ESRCH when there is none of that identifier, but EPERM from Xen 4.22 on if the caller is the XenStore's domain,
+    /// which may ask, and no more.
     pub fn domain_info(&self, domain: DomId) -> Result<DomainInfo, CallError> {
         let mut call = Domctl::new(Command::GETDOMAININFO, self.interface().domctl, domain);
         // SAFETY: the payload is OUT only and holds no address.

@@ -107,16 +107,21 @@ impl Interface {
     }
 
     fn probe_domctl(raw: &impl RawHypercall, xen: XenVersion) -> Result<DomctlVersion, ProbeError> {
-        for version in DomctlVersion::known() {
-            let mut call = Domctl::new(Command::GETDOMAININFO, version, DomId::SELF);
+        let ask = |version, domain| {
+            let mut call = Domctl::new(Command::GETDOMAININFO, version, domain);
             // SAFETY: a domctl takes the address of one `Domctl`, which lives on this stack; getdomaininfo only fills it.
             let result =
                 unsafe { raw.hypercall(HypercallNumber::DOMCTL, [address_mut(&mut call), 0, 0, 0, 0]) };
-            match Errno::from_result(result) {
+            Errno::from_result(result)
+        };
+        for version in DomctlVersion::known() {
+            match ask(version, DomId::SELF) {
                 // The version was right, but no release takes DOMID_SELF here: older ones call it invalid, newer ones do not
                 // find it.
                 None | Some(Errno::EINVAL | Errno::ESRCH) => return Ok(version),
                 Some(Errno::EACCES) => {}
+                // From 4.22 on that is also said of what is not found, to the domain of the XenStore, which may ask about others.
+                Some(Errno::EPERM) if ask(version, DomId::DOM0).is_none() => return Ok(version),
                 Some(errno) => return Err(ProbeError::NotPrivileged { errno }),
             }
         }

@@ -50,6 +50,30 @@ fn a_domain_without_privilege_is_told_so() {
     assert_eq!(error, ProbeError::NotPrivileged { errno: Errno::EPERM });
 }
 
+/// The domain of the XenStore may ask about the others, and Xen has told it of one that there is not in two ways.
+#[test]
+fn the_domain_of_the_xenstore_may_ask_and_no_other() {
+    for release in Release::ALL {
+        let machine = Machine::with_release(release);
+        let xen = Xen::probe(machine.dom0()).unwrap();
+        let store =
+            xen.create_domain(None, &CreateDomain { flags: CreateFlags::XS_DOMAIN, ..request() }).unwrap();
+        let other = xen.create_domain(None, &request()).unwrap();
+        let asking = Xen::probe(machine.guest(store).hypervisor()).unwrap();
+        assert_eq!(asking.interface().domctl, xen.interface().domctl, "{release:?}");
+        assert!(asking.domain_info(other).is_ok());
+        let unknown = asking.domain_info(DomId::new(77)).unwrap_err().errno;
+        assert_eq!(
+            unknown,
+            if release >= Release::V4_22 { Errno::EPERM } else { Errno::ESRCH },
+            "{release:?}"
+        );
+        assert_eq!(asking.destroy_domain(other).unwrap_err().errno, Errno::EPERM);
+        let refused = Xen::probe(machine.guest(other).hypervisor()).unwrap_err();
+        assert_eq!(refused, ProbeError::NotPrivileged { errno: Errno::EPERM }, "{release:?}");
+    }
+}
+
 #[test]
 fn only_one_answer_says_that_there_are_no_labels() {
     for flask in [None, Some(true), Some(false)] {

@@ -32,7 +32,10 @@ impl State {
         if call.interface_version != self.release.domctl() {
             return Err(Errno::EACCES);
         }
-        if !self.is_privileged(caller) && !self.may_ask(caller, Command::from_raw(call.cmd)) {
+        let hidden =
+            self.release.hides_unknown_domains() && !self.domains.contains_key(&DomId::new(call.domain));
+        let may_ask = || self.may_ask(caller, Command::from_raw(call.cmd));
+        if !self.is_privileged(caller) && (hidden || !may_ask()) {
             return Err(Errno::EPERM);
         }
         let version = DomctlVersion::from_raw(call.interface_version).ok_or(Errno::EACCES)?;

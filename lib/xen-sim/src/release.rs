@@ -96,6 +96,11 @@ impl Release {
         self >= Self::V4_18
     }
 
+    /// Whether a caller that may not control domains is told EPERM, not ESRCH, of a domain that there is not. (Seen on 4.22; not on 4.21.)
+    pub(crate) fn hides_unknown_domains(self) -> bool {
+        self >= Self::V4_22
+    }
+
     /// Whether a debug register wider than 32 bits is refused in DR6 and DR7. (Seen on 4.18; not on 4.17.)
     pub(crate) fn checks_debug_registers(self) -> bool {
         self >= Self::V4_18
