@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use protocols::SpecError;
 use protocols::digest::Digest;
 use protocols::message::{
-    BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource,
-    JournalEntry, JournalLevel, Kind, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_JOURNAL_ENTRIES,
-    MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message, MessageError, Reason, ServerNotice, ServerReply,
-    ServerRequest, Stream, VmState, encode,
+    BuildRequest, ControlNotice, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN,
+    ImageSource, JournalEntry, JournalLevel, Kind, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES,
+    MAX_JOURNAL_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message, MessageError, Reason,
+    ServerNotice, ServerReply, ServerRequest, Stream, VmState, encode,
 };
 use samples::{all, encode_again, golden_folder, read_again, spec, to_hex};
 
@@ -169,6 +169,28 @@ fn a_longer_form_and_bytes_behind_are_refused() {
     assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::NotCanonical { kind }));
     frame.body = vec![5, 5, 0, 0];
     assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::TrailingBytes { kind, count: 2 }));
+}
+
+#[test]
+fn a_notice_with_a_number_is_refused_at_both_ends() {
+    let dropped = Failure { reason: Reason::WrongState, detail: String::new() };
+    let notices = [
+        (Kind::ServerNotice, encode(0, &ServerNotice::Dropped(dropped.clone()))),
+        (Kind::ControlNotice, encode(0, &ControlNotice::Dropped(dropped.clone()))),
+    ];
+    for (kind, bytes) in notices {
+        let mut bytes = bytes.unwrap();
+        assert_eq!(read_again(&bytes).as_ref(), Ok(&bytes));
+        bytes[8..12].copy_from_slice(&0x0100_0000_u32.to_le_bytes());
+        assert_eq!(read_again(&bytes), Err(MessageError::NumberedNotice { kind, id: 0x0100_0000 }));
+    }
+    let error = encode(7, &ServerNotice::Dropped(dropped)).unwrap_err();
+    assert_eq!(error, MessageError::NumberedNotice { kind: Kind::ServerNotice, id: 7 });
+    // A request may have any number, and its answer the same.
+    for id in [0, u32::MAX] {
+        assert!(read_again(&encode(id, &ServerRequest::Facts).unwrap()).is_ok());
+        assert!(read_again(&encode(id, &ServerReply::Done).unwrap()).is_ok());
+    }
 }
 
 /// The message is refused before it is sent, and by a receiver.
