@@ -19,6 +19,8 @@ const RING: usize = 8 << 10;
 /// A client's channel.
 struct Channel<'x> {
     server: Server<'x, Hypervisor, OwnPage>,
+    /// Its client broke the rules, and was told the end of the stream.
+    is_hung_up: bool,
     /// Its client is gone, and it waits to be made new for the next.
     is_over: bool,
 }
@@ -48,7 +50,7 @@ impl<'x> Clients<'x> {
                 reference: server.reference().raw(),
                 port: server.port().raw(),
             });
-            channels.push(Channel { server, is_over: false });
+            channels.push(Channel { server, is_hung_up: false, is_over: false });
         }
         Some((Self { channels, table }, terms))
     }
@@ -56,16 +58,22 @@ impl<'x> Clients<'x> {
     /// Moves all conversations on; says whether anything moved.
     pub(crate) fn turn(&mut self, control: &mut Control<'_>, now: u64) -> bool {
         let mut moved = false;
-        for (index, Channel { server, is_over }) in self.channels.iter_mut().enumerate() {
+        for (index, Channel { server, is_hung_up, is_over }) in self.channels.iter_mut().enumerate() {
             if *is_over {
                 if now < control.renewal(index) {
                     continue;
                 }
                 let renewed = self.table.as_mut().map(|table| server.renew(table));
                 *is_over = !matches!(renewed, Some(Ok(true)));
+                *is_hung_up &= *is_over;
                 continue;
             }
             let turned = control.turn_client(index, server, now);
+            if control.is_dropped(index) && !*is_hung_up {
+                // Behind the notice, as far as there was room for it, stands the end of the stream.
+                let _ = server.hang_up();
+                *is_hung_up = true;
+            }
             // Of one that was dropped nothing is read, so that nothing would show that it is gone.
             let is_gone = control.is_dropped(index) && !matches!(server.peer_state(), Ok(Peer::Open));
             match turned {

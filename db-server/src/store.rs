@@ -357,6 +357,24 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_was_begun_is_given_up_by_beginning_it_without_bytes() {
+        let mut store = Store::new(100);
+        let image = digest(b"abc");
+        store.begin(0, image, 60, 100, SPARE).unwrap();
+        store.add(0, image, 0, b"ab").unwrap();
+        assert_eq!(store.stored(), 60);
+        assert_eq!(store.begin(0, image, 0, 100, SPARE).unwrap(), Received { bytes: 0, complete: false });
+        assert_eq!(reason(store.end(0, image)), Reason::WrongDigest);
+        assert_eq!((store.stored(), store.count_of(0)), (0, 0));
+        // What another has completed meanwhile stays, and the part of it goes.
+        store.begin(0, image, 3, 100, SPARE).unwrap();
+        send(&mut store, 1, b"abc", 100).unwrap();
+        assert!(store.begin(0, image, 0, 100, SPARE).unwrap().complete);
+        assert!(store.end(0, image).unwrap().complete);
+        assert_eq!((store.stored(), store.count_of(0)), (3, 0));
+    }
+
+    #[test]
     fn images_without_bytes_are_counted() {
         let mut store = Store::new(1000);
         let name = |number: usize| digest(&number.to_le_bytes());

@@ -52,15 +52,17 @@ fn the_client_in_c_refuses_what_is_corrupt() {
     let client = client("c-client-corrupt");
     let good = fs::read_to_string(golden_folder().join("server-request-list.hex")).unwrap();
     let good = good.trim();
+    let ended = fs::read_to_string(golden_folder().join("server-notice-ended.hex")).unwrap();
     let corrupt = [
         ("magic", format!("00{}", &good[2..])),
         ("kind", good.replacen("4d4701000100", "4d4701000700", 1)),
         ("longer-form", good.replacen("03000000058001", "0400000005808100", 1)),
         ("bytes-behind", good.replacen("03000000", "04000000", 1) + "00"),
+        ("numbered-notice", ended.trim().replacen("0300000000000800", "0300010000000800", 1)),
         ("no-variant", good.replacen("03000000058001", "030000000c8001", 1)),
     ];
     for (name, hex) in corrupt {
-        assert_ne!(hex, good, "{name}");
+        assert!(hex != good && hex != ended.trim(), "{name}");
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name).with_extension("hex");
         fs::write(&path, hex).unwrap();
         let output = Command::new(&client).arg(&path).output().unwrap();

@@ -14,10 +14,10 @@ use proptest::prelude::*;
 use protocols::SpecError;
 use protocols::digest::Digest;
 use protocols::message::{
-    BuildRequest, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN, ImageSource,
-    JournalEntry, JournalLevel, Kind, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES, MAX_JOURNAL_ENTRIES,
-    MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message, MessageError, Reason, ServerNotice, ServerReply,
-    ServerRequest, Stream, VmState, encode,
+    BuildRequest, ControlNotice, ControlReply, ControlRequest, ControlVm, EndReason, Failure, HEADER_LEN,
+    ImageSource, JournalEntry, JournalLevel, Kind, MAX_BODY_LEN, MAX_CHUNK_LEN, MAX_ENTRIES,
+    MAX_JOURNAL_ENTRIES, MAX_PLATFORM_VMS, MAX_SPEC_LEN, MAX_TEXT_LEN, Message, MessageError, Reason,
+    ServerNotice, ServerReply, ServerRequest, Stream, VmState, encode,
 };
 use samples::{all, encode_again, golden_folder, read_again, spec, to_hex};
 
@@ -169,6 +169,102 @@ fn a_longer_form_and_bytes_behind_are_refused() {
     assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::NotCanonical { kind }));
     frame.body = vec![5, 5, 0, 0];
     assert_eq!(frame.decode::<ServerRequest>(), Err(MessageError::TrailingBytes { kind, count: 2 }));
+}
+
+#[test]
+fn a_notice_with_a_number_is_refused_at_both_ends() {
+    let dropped = Failure { reason: Reason::WrongState, detail: String::new() };
+    let notices = [
+        (Kind::ServerNotice, encode(0, &ServerNotice::Dropped(dropped.clone()))),
+        (Kind::ControlNotice, encode(0, &ControlNotice::Dropped(dropped.clone()))),
+    ];
+    for (kind, bytes) in notices {
+        let mut bytes = bytes.unwrap();
+        assert_eq!(read_again(&bytes).as_ref(), Ok(&bytes));
+        bytes[8..12].copy_from_slice(&0x0100_0000_u32.to_le_bytes());
+        assert_eq!(read_again(&bytes), Err(MessageError::NumberedNotice { kind, id: 0x0100_0000 }));
+    }
+    let error = encode(7, &ServerNotice::Dropped(dropped)).unwrap_err();
+    assert_eq!(error, MessageError::NumberedNotice { kind: Kind::ServerNotice, id: 7 });
+    // A request may have any number, and its answer the same.
+    for id in [0, u32::MAX] {
+        assert!(read_again(&encode(id, &ServerRequest::Facts).unwrap()).is_ok());
+        assert!(read_again(&encode(id, &ServerReply::Done).unwrap()).is_ok());
+    }
+}
+
+/// Whether a receiver takes a body that no sender of ours would write.
+fn is_taken(kind: u16, body: &[&[u8]]) -> bool {
+    let body = body.concat();
+    let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    read_again(&[b"DBMG\x01\0", &kind.to_le_bytes()[..], &[0; 4], &length, &body].concat()).is_ok()
+}
+
+#[test]
+fn numbers_are_taken_up_to_the_end_of_their_type_and_in_their_shortest_form_only() {
+    let (list, skip, journal) = (&[5][..], b"\x03\x01a", &[7][..]);
+    let nine = [0xff; 9];
+    let cases: [(u16, [&[u8]; 3], bool); 12] = [
+        (1, [list, b"\xff\xff\x03", b""], true),
+        (1, [list, b"\x80\x80\x04", b""], false),
+        (1, [list, b"\x80\x00", b""], false),
+        (1, [list, b"\x80", b""], false),
+        (4, [skip, b"\xff\xff\xff\xff\x0f", b""], true),
+        (4, [skip, b"\xff\xff\xff\xff\x1f", b""], false),
+        (4, [skip, b"\xff\xff\xff\xff\x8f\x00", b""], false),
+        (4, [journal, &nine, b"\x01"], true),
+        (4, [journal, &nine, b"\x02"], false),
+        (4, [journal, &nine, b"\x81\x00"], false),
+        (1, [b"\x85\x00", b"\x05", b""], false),
+        (1, [b"\x8b\x80\x00", b"", b""], false),
+    ];
+    for (kind, body, taken) in cases {
+        assert_eq!(is_taken(kind, &body), taken, "{kind} {body:02x?}");
+    }
+}
+
+#[test]
+fn tags_that_mean_nothing_are_refused() {
+    let member = |option: &'static [u8]| [b"\x03\x01\x01a", option, b"\x00\x00\x00"];
+    assert!(is_taken(1, &[b"\x0a\x01"]) && !is_taken(1, &[b"\x0a\x02"]), "a bool");
+    assert!(is_taken(5, &member(b"\x01\x09")) && !is_taken(5, &member(b"\x02\x09")), "an option");
+    assert!(is_taken(2, &[b"\x06\x0e\x00"]) && !is_taken(2, &[b"\x06\x0f\x00"]), "a reason");
+    let ended = |end: u8| is_taken(6, &[b"\x00\x01a\x01b", &[end, 0]]);
+    assert!(ended(7) && !ended(8), "an end");
+    for (kind, last) in [(1, 11), (2, 6), (3, 1), (4, 7), (5, 7), (6, 2)] {
+        let body = [&[last + 1][..], &[0; 64]];
+        assert!(
+            (0..64).all(|length| !is_taken(kind, &[body[0], &body[1][..length]])),
+            "{kind}: {last} is the last"
+        );
+    }
+}
+
+#[test]
+fn texts_are_well_formed_and_names_and_entries_have_their_rules() {
+    let failed = |text: &[u8]| is_taken(2, &[b"\x06\x00", &postcard::to_allocvec(text).unwrap()]);
+    for text in ["", "tab\t, nul\0 and \u{85}", "\u{10ffff}"] {
+        assert!(failed(text.as_bytes()), "{text:?}");
+    }
+    for text in [&b"\xff"[..], b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"] {
+        assert!(!failed(text), "{text:02x?}");
+    }
+    let hello = |name: &str| {
+        encode(1, &ServerRequest::Hello { lowest: 1, highest: 1, name: name.into() }).map(|_| ())
+    };
+    for name in ["a", "9", "a:1@b~c+d_e-f.", "1.23456", "1.2345678", "1.123456x", &"n".repeat(63)] {
+        assert!(hello(name).is_ok(), "{name}");
+    }
+    for name in ["", ".123456", "-a", "a b", "\u{e4}", "a/b", "0.123456", "12345.000000", &"n".repeat(64)] {
+        assert!(hello(name).is_err(), "{name}");
+    }
+    let entry = |name: &str| is_taken(1, &[b"\x04\x00\x00", &postcard::to_allocvec(name).unwrap(), &[0; 6]]);
+    for name in ["k", "a/b/c", ".hidden", "a...", "a b", "\u{2028}", &"e".repeat(255)] {
+        assert!(entry(name), "{name}");
+    }
+    for name in ["", "/k", "k/", "a//b", ".", "a/./b", "../k", "\t", "\u{7f}", "\u{85}", &"e".repeat(256)] {
+        assert!(!entry(name), "{name}");
+    }
 }
 
 /// The message is refused before it is sent, and by a receiver.

@@ -388,6 +388,8 @@ static int copy_message(const uint8_t *bytes, size_t length, struct writer *to, 
     uint32_t kind = get_le(bytes + 6, 2), id = get_le(bytes + 8, 4), body = get_le(bytes + 12, 4);
     if (kind < 1 || kind > sizeof kinds / sizeof *kinds || body > MAX_BODY || body != length - HEADER)
         return 0;
+    if ((kind == 3 || kind == 6) && id != 0) /* a notice has no number */
+        return 0;
     struct reader from = { bytes + HEADER, body };
     const struct schema *schema = &kinds[kind - 1];
     if (out)

@@ -92,6 +92,14 @@ pub enum MessageError {
         /// The one that may come.
         wanted: Kind,
     },
+    /// A notice with the number of a request.
+    #[error("message: a {kind} with the number {id}: a notice answers no request, its number is 0")]
+    NumberedNotice {
+        /// The kind in the header.
+        kind: Kind,
+        /// The number in the header.
+        id: u32,
+    },
     /// A body that is longer than any message's.
     #[error("message: a body of {length} bytes, at most {MAX_BODY_LEN} are allowed")]
     BodyTooLong {

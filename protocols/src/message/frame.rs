@@ -55,6 +55,11 @@ impl Kind {
         Self::ControlNotice,
     ];
 
+    /// Whether it comes without having been asked for, so that it has no number.
+    const fn is_notice(self) -> bool {
+        matches!(self, Self::ServerNotice | Self::ControlNotice)
+    }
+
     fn from_number(number: u16) -> Result<Self, MessageError> {
         let found = Self::ALL.into_iter().find(|kind| *kind as u16 == number);
         found.ok_or(MessageError::UnknownKind { found: number })
@@ -74,6 +79,7 @@ pub struct Frame {
 
 /// The bytes of a message, whose body is encoded behind the room for its header.
 pub(super) fn encode<T: Serialize>(kind: Kind, id: u32, message: &T) -> Result<Vec<u8>, MessageError> {
+    check_number(kind, id)?;
     let encoded = postcard::serialize_with_flavor(message, Behind(vec![0; HEADER_LEN]));
     let mut bytes = encoded.map_err(|cause| MessageError::Encode { cause })?;
     let length = bytes.len().saturating_sub(HEADER_LEN);
@@ -184,6 +190,11 @@ impl Stream {
     }
 }
 
+/// Equal notices have equal bytes, as all other messages have: the number of each is 0.
+fn check_number(kind: Kind, id: u32) -> Result<(), MessageError> {
+    if kind.is_notice() && id != 0 { Err(MessageError::NumberedNotice { kind, id }) } else { Ok(()) }
+}
+
 /// Moves bytes over from the front of `bytes` until `buffer` has `wanted`.
 fn fill(buffer: &mut Vec<u8>, bytes: &mut &[u8], wanted: usize) {
     let missing = wanted.saturating_sub(buffer.len());
@@ -218,5 +229,7 @@ fn decode_header(header: &[u8; HEADER_LEN]) -> Result<(Kind, u32, usize), Messag
     if length > MAX_BODY_LEN {
         return Err(MessageError::BodyTooLong { length });
     }
-    Ok((kind, u32::from_le_bytes([i0, i1, i2, i3]), length))
+    let id = u32::from_le_bytes([i0, i1, i2, i3]);
+    check_number(kind, id)?;
+    Ok((kind, id, length))
 }

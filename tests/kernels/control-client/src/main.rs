@@ -1,4 +1,4 @@
-//! A client of the control domain: its channel is on the command line (`vchan=client:control:...`). It waits until the VM of `crashes=`
+//! A client of the control domain: its channel is on the command line (`vchan=client:control:...`). It breaks the rules, is dropped and comes back; waits until the VM of `crashes=`
 //! was started again and the one of `runs=` runs, reads the journal, leaves that alone for `settle=` seconds, has it shut down, and then stops the whole platform of `platform=`, which it
 //! is a part of itself: it is answered when it is the last that is left.
 #![cfg_attr(target_os = "none", no_std, no_main)]
@@ -32,6 +32,9 @@ fn run(boot: &mut Boot) -> Outcome {
     };
     let (platform, crashes, runs) = (argument("platform")?, argument("crashes")?, argument("runs")?);
     let machine = Machine::new()?;
+    let dropped = Session::open(&machine, &word)?.break_the_rules()?;
+    require!(dropped.reason == Reason::WrongState, "dropped, with another reason: {dropped:?}");
+    println!("dropped: {dropped}");
     let mut session = Session::open(&machine, &word)?;
     is_refused(&mut session, &platform)?;
     let restarted = session.until((&platform, &crashes), |vm| vm.restarts > 0)?;

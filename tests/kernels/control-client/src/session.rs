@@ -8,10 +8,12 @@ use alloc::vec::Vec;
 use event_channel::EventWords;
 use hypercall::Xen;
 use protocols::channel::ChannelWord;
-use protocols::message::{ControlNotice, ControlReply, ControlRequest, ControlVm, Kind, VERSION};
+use protocols::message::{
+    ControlNotice, ControlReply, ControlRequest, ControlVm, Failure, HEADER_LEN, Kind, VERSION,
+};
 use pv_runtime::{GrantPage, Hypervisor, clock, events};
-use server_client::{Messages, Patience};
-use vchan::Client;
+use server_client::{Messages, MessagesError, Patience};
+use vchan::{ChannelError, Client};
 use verdict::Verdict;
 
 /// How long to wait for anything: 120 s, in nanoseconds. A Linux is unpacked and built on the way.
@@ -72,6 +74,26 @@ impl<'m> Session<'m> {
             ControlReply::Hello { version: VERSION, .. } => Ok(session),
             other => Err(Verdict::Failure(format!("the hello was answered by {other:?}"))),
         }
+    }
+
+    /// Sends what is no message, and hears the control domain out: a notice why it says no more, and the end of the stream.
+    pub(crate) fn break_the_rules(mut self) -> Result<Failure, Verdict> {
+        self.channel.write(&[0; HEADER_LEN]).map_err(Verdict::failure)?;
+        let deadline = now().saturating_add(PATIENCE);
+        let mut dropped = None;
+        loop {
+            match self.messages.receive(&mut self.channel) {
+                Ok(Some(frame)) => match frame.decode().map_err(Verdict::failure)? {
+                    ControlNotice::Dropped(failure) => dropped = Some(failure),
+                    other => self.notices.push_back(other),
+                },
+                Ok(None) => self.wait(deadline)?,
+                Err(MessagesError::Transport(ChannelError::Closed { .. })) => break,
+                Err(other) => return Err(Verdict::failure(other)),
+            }
+        }
+        self.channel.close().map_err(Verdict::failure)?;
+        dropped.ok_or_else(|| Verdict::failure("the channel was closed without a word"))
     }
 
     /// Asks, and waits for the answer.
