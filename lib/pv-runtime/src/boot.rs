@@ -8,7 +8,7 @@ use xen_abi::{DomId, Errno, GuestVirt, MachineAddr, Mfn, PAGE_SHIFT, PAGE_SIZE, 
 
 use hypercall::WindowError;
 
-use crate::ending::{self, exit_port};
+use crate::ending::{self, Ending, exit_port};
 use crate::hypervisor::Hypervisor;
 use crate::layout::{self, LayoutError, Regions, page_of};
 use crate::memory::{self, MemoryError, READ_ONLY};
@@ -145,9 +145,9 @@ fn port_number(text: &str) -> Option<u16> {
     }
 }
 
-/// The first Rust code, called from the entry point on the kernel's own stack.
+/// Sets everything up, and runs `main`; called once, on the kernel's own stack, with what the builder told.
 #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "a host does not enter here"))]
-pub(crate) extern "C" fn start(start_address: u64, boot_stack_end: u64) -> ! {
+pub(crate) fn start(start_address: u64, boot_stack_end: u64, main: fn(&mut Boot) -> Ending) -> ! {
     logger::initialise(machine::kernel_name());
     let start = core::ptr::with_exposed_provenance::<StartInfo>(start_address as usize);
     // SAFETY: by the PV ABI the entry point's rsi, which is passed on here, holds the address of the start info, at the beginning of a page
@@ -168,7 +168,7 @@ pub(crate) extern "C" fn start(start_address: u64, boot_stack_end: u64) -> ! {
         module_taken: false,
         store_taken: false,
     };
-    ending::end(machine::kernel_main(&mut boot))
+    ending::end(main(&mut boot))
 }
 
 /// Brings everything up that `main` may rely on.

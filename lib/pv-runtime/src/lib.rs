@@ -16,7 +16,7 @@
 //! back end for `log`, the clock, and an area for mapping frames. There is one vCPU and upcalls stay masked: nothing
 //! interrupts the program, and it waits by polling ports.
 //!
-//! All assembly of the libraries is in `machine`.
+//! All assembly of the libraries is in `entry`, where Xen comes in, and `machine`, which is called.
 #![cfg_attr(not(test), no_std)]
 #![expect(
     clippy::cast_possible_truncation,
@@ -29,6 +29,8 @@ mod boot;
 pub mod clock;
 pub mod console;
 mod ending;
+#[cfg(target_os = "none")]
+mod entry;
 pub mod events;
 mod heap;
 mod hypervisor;

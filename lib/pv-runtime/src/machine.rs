@@ -1,17 +1,17 @@
-//! All assembly of the project, and the addresses that the linker script defines.
+//! The assembly that is called, and the addresses that the linker script defines; what Xen enters is in `entry`.
 //!
 //! On a host there is no Xen to talk to: the same functions exist there, so that everything above them compiles and its
 //! pure parts can be tested, but calling one is a mistake and panics.
 
 #[cfg(target_os = "none")]
 pub(crate) use guest::{
-    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name,
-    model_specific_register, probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_name, model_specific_register,
+    probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
 };
 #[cfg(not(target_os = "none"))]
 pub(crate) use host::{
-    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_main, kernel_name,
-    model_specific_register, probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
+    emulated_cpuid, event_upcall, hypercall, io_read, io_write, kernel_name, model_specific_register,
+    probe_read, probe_write, provoke, symbols, trap_stubs, tsc,
 };
 
 /// Exception vectors that get a handler.
@@ -38,6 +38,25 @@ pub(crate) struct Symbols {
     pub(crate) probe_faulted: u64,
 }
 
+/// A fault to take on purpose, to see that it is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provocation {
+    /// An instruction that does not exist.
+    InvalidOpcode,
+    /// A division by zero.
+    Divide,
+    /// An access to an address that is not canonical.
+    GeneralProtection,
+    /// A write to an address where nothing is mapped.
+    WriteToNothing,
+    /// A write through a null pointer.
+    WriteToNull,
+    /// A write to code.
+    WriteToConstant,
+    /// A jump to data.
+    ExecuteData,
+}
+
 /// What a probe gives back, in two registers.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
@@ -55,8 +74,7 @@ mod guest {
     use xen_abi::elfnote;
     use xen_abi::number::HypercallNumber;
 
-    use super::{Probed, Symbols, VECTORS};
-    use crate::traps::Provocation;
+    use super::{Probed, Provocation, Symbols, VECTORS};
 
     /// Bytes of one stub in the hypercall page.
     const STUB_SIZE: u64 = 32;
@@ -117,73 +135,6 @@ mod guest {
         "#
     );
 
-    // The first instruction: rsi is the address of the start info, rsp the end of the boot stack that the builder made.
-    // The own stack has a guard page, and the boot stack's memory is below all memory that is free.
-    global_asm!(
-        r#"
-        .pushsection .text.start, "ax", @progbits
-        .globl _start
-        _start:
-            cld
-            mov rdi, rsi
-            mov rsi, rsp
-            lea rsp, [rip + __stack_top]
-            xor ebp, ebp
-            call {start}
-            ud2
-        .popsection
-        "#,
-        start = sym crate::boot::start,
-    );
-
-    // One stub of 16 bytes for each exception vector. Xen enters with rcx and r11 pushed on top of the processor's frame.
-    // `resume` of the answer is where to go on: only a probe's fault is answered, and the probe returns to its caller at
-    // once, so that only the registers that a function preserves have to be put back.
-    global_asm!(
-        r#"
-        .pushsection .text.traps, "ax", @progbits
-        .balign 16
-        trap_stubs:
-        .set vector, 0
-        .rept {vectors}
-            .balign 16
-            .byte 0x6a, vector              # push vector, as a sign-extended byte
-            jmp trap_common
-            .set vector, vector + 1
-        .endr
-        trap_common:
-            push rax
-            push rdx
-            push rbx
-            push rbp
-            push rsi
-            push rdi
-            push r8
-            push r9
-            push r10
-            push r12
-            push r13
-            push r14
-            push r15
-            cld
-            mov rdi, rsp
-            mov rbx, rsp
-            and rsp, -16
-            call {handler}
-            mov rsp, rdx
-            mov r15, [rbx]
-            mov r14, [rbx + 8]
-            mov r13, [rbx + 16]
-            mov r12, [rbx + 24]
-            mov rbp, [rbx + 72]
-            mov rbx, [rbx + 80]
-            jmp rax
-        .popsection
-        "#,
-        vectors = const VECTORS,
-        handler = sym crate::traps::handle,
-    );
-
     // Loads and stores that may fault; the trap handler knows the two instructions and goes on at `probe_faulted`.
     global_asm!(
         r#"
@@ -241,17 +192,11 @@ mod guest {
 
     unsafe extern "Rust" {
         safe fn __kernel_name() -> &'static str;
-        safe fn __kernel_main(boot: &mut crate::Boot) -> crate::Ending;
     }
 
     /// The kernel's name, from [`entry!`](crate::entry).
     pub(crate) fn kernel_name() -> &'static str {
         __kernel_name()
-    }
-
-    /// The kernel's `main`, from [`entry!`](crate::entry).
-    pub(crate) fn kernel_main(boot: &mut crate::Boot) -> crate::Ending {
-        __kernel_main(boot)
     }
 
     /// Address of a symbol.
@@ -441,8 +386,7 @@ mod guest {
 mod host {
     use xen_abi::number::HypercallNumber;
 
-    use super::{Probed, Symbols};
-    use crate::traps::Provocation;
+    use super::{Probed, Provocation, Symbols};
 
     pub(crate) fn symbols() -> Symbols {
         unimplemented!("only a guest of Xen has the linker script's symbols")
@@ -450,10 +394,6 @@ mod host {
 
     pub(crate) fn kernel_name() -> &'static str {
         unimplemented!("only a guest of Xen has a kernel")
-    }
-
-    pub(crate) fn kernel_main(boot: &mut crate::Boot) -> crate::Ending {
-        unimplemented!("{boot:?}: only a guest of Xen has a kernel")
     }
 
     pub(crate) fn trap_stubs() -> impl Iterator<Item = u64> {

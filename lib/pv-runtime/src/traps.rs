@@ -7,6 +7,7 @@ use xen_abi::vcpu::{FLAT_KERNEL_CS, TrapInfo};
 use xen_abi::{Errno, GuestVirt};
 
 use crate::hypervisor::Hypervisor;
+pub use crate::machine::Provocation;
 use crate::machine::{self, VECTORS};
 use crate::{clock, ending};
 
@@ -189,25 +190,6 @@ impl fmt::Display for StackWords {
         }
         Ok(())
     }
-}
-
-/// A fault to take on purpose, to see that it is reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provocation {
-    /// An instruction that does not exist.
-    InvalidOpcode,
-    /// A division by zero.
-    Divide,
-    /// An access to an address that is not canonical.
-    GeneralProtection,
-    /// A write to an address where nothing is mapped.
-    WriteToNothing,
-    /// A write through a null pointer.
-    WriteToNull,
-    /// A write to code.
-    WriteToConstant,
-    /// A jump to data.
-    ExecuteData,
 }
 
 /// Takes a fault, which ends the kernel.
