@@ -4,14 +4,32 @@ use alloc::rc::Rc;
 
 use hypercall::{FrameWindow, RawHypercall};
 use platform::{Ending, is_over};
-use protocols::ExitAction;
 use protocols::platform::Ends;
+use protocols::{BootSpec, ExitAction, GuestKind};
 
 use crate::PlannedVm;
 use crate::running::Running;
 use crate::service::{Fate, News};
 use crate::shutdown::Stopping;
 use crate::supervisor::Supervisor;
+
+/// Says where to look when a VM has ended otherwise than it should, and has written nothing to its console.
+fn explain_silence(spec: &BootSpec, ending: Ending) {
+    let what = match ending {
+        Ending::Reboot if spec.kind == GuestKind::Pvh => {
+            "so ends, too, a PVH guest that faults while it handles a fault (triple fault)"
+        }
+        Ending::Reboot | Ending::Crash | Ending::Exit(1..) | Ending::Unknown(_) => {
+            "a kernel may need to be told to use its console (Linux: console=hvc0)"
+        }
+        _ => return,
+    };
+    log::warn!(
+        "vm={} event=silent: it ended and had written nothing to its console: {what}; Xen says more with loglvl=all guest_loglvl=all on \
+         its command line",
+        spec.name
+    );
+}
 
 impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     /// Enters that a VM has ended for good, or was never started.
@@ -45,6 +63,9 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
         let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
         let spec = &planned.spec;
         log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
+        if vm.console.is_some() && !vm.has_written {
+            explain_silence(spec, ending);
+        }
         if vm.is_served() {
             return self.end_served(vm, ending);
         }

@@ -183,6 +183,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             owner,
             is_late: false,
             asked: None,
+            has_written: false,
         });
         self.usage.count(self.environment);
         Ok(domid)

@@ -7,7 +7,7 @@
 
 mod support;
 
-use protocols::{BootSpec, ExitAction, Life, MachineStatus};
+use protocols::{BootSpec, ExitAction, GuestKind, Life, MachineStatus};
 use support::{end_when_running, logged, run, spec, then, then_end, when_running};
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
 use xen_abi::{DomId, Errno};
@@ -504,5 +504,30 @@ fn a_failure_of_any_call_while_vms_wait_leaves_nothing() {
             }
             _ => assert!(machine.leftovers().is_empty(), "{what}: {:?}", machine.leftovers()),
         }
+    }
+}
+
+#[test]
+fn a_vm_that_ends_without_a_word_is_explained_and_one_that_spoke_is_not() {
+    const PVH: &str = "triple fault";
+    const PV: &str = "console=hvc0";
+    for (kind, reason, speaks, hint) in [
+        (GuestKind::Pvh, SHUTDOWN_REBOOT, false, Some(PVH)),
+        (GuestKind::Pv, SHUTDOWN_REBOOT, false, Some(PV)),
+        (GuestKind::Pv, SHUTDOWN_CRASH, false, Some(PV)),
+        (GuestKind::Pvh, SHUTDOWN_REBOOT, true, None),
+        (GuestKind::Pv, SHUTDOWN_POWEROFF, false, None),
+    ] {
+        let machine = Machine::builder().build();
+        if speaks {
+            then(&machine, 1, |guest| _ = guest.write_console(b"up\n"));
+        }
+        then_end(&machine, 1, reason);
+        let before = logged().len();
+        run(&machine, &[BootSpec { kind, ..spec("quiet") }], "");
+        let text = logged()[before..].to_owned();
+        assert_eq!(text.contains("vm=quiet event=silent"), hint.is_some(), "{text}");
+        assert!(hint.is_none_or(|hint| text.contains(hint)), "{text}");
+        machine.assert_clean();
     }
 }
