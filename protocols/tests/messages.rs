@@ -207,8 +207,12 @@ fn what_is_out_of_bounds_is_refused_at_both_ends() {
     refused(&build(vec![0; MAX_SPEC_LEN + 1], "k", 0), "message: a boot spec of 32785");
     let failed = |length| ServerReply::Failed(Failure { reason: Reason::Xen, detail: "x".repeat(length) });
     refused(&failed(MAX_TEXT_LEN + 1), "message: the detail of a failure of 1025");
-    let ended =
-        |status| ServerNotice::Ended { domid: 1, name: "a".into(), reason: EndReason::Status(status) };
+    let ended = |status| ServerNotice::Ended {
+        domid: 1,
+        name: "a".into(),
+        reason: EndReason::Status(status),
+        serial: 1,
+    };
     assert!(encode(0, &ended(127)).is_ok());
     refused(&ended(128), "message: an exit status of 128");
     let vm = ControlVm { name: "a".into(), domid: None, state: None, restarts: 0 };
