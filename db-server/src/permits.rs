@@ -128,7 +128,10 @@ pub(crate) fn choose_domid(
     let valid = |domid: &u16| check_domid(Some(*domid)).is_ok() && may(*domid) && !is_taken(*domid);
     let behind = rover.max(first);
     let free = (behind..=last).chain(first..behind).find(valid);
-    free.ok_or_else(|| failure(Reason::OverQuota, "all domain ids that the controller may use are taken"))
+    free.ok_or_else(|| {
+        let detail = "all domain ids that the controller may use are taken; VMs that are destroyed and not gone have theirs still";
+        failure(Reason::OverQuota, detail)
+    })
 }
 
 #[cfg(test)]

@@ -120,7 +120,10 @@ impl Vms {
     pub(crate) fn find(&mut self, owner: usize, domid: u16, serial: Option<u64>) -> Result<&mut Vm, Failure> {
         let known = |vm: &&mut Vm| vm.owner == owner && !matches!(vm.state, State::Building);
         let vm = self.all.get_mut(&domid).filter(known).ok_or_else(|| {
-            failure(Reason::NoSuchVm, format!("domain {domid}: it is none of the controller's VMs"))
+            failure(
+                Reason::NoSuchVm,
+                format!("domain {domid}: it is none of the controller's VMs that were built"),
+            )
         })?;
         match serial {
             Some(serial) if serial != vm.serial => {

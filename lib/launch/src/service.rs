@@ -299,9 +299,14 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     fn destroy_served(&mut self, name: &str, domid: DomId) -> Fate {
         let running = self.running.iter().position(|vm| vm.domid == domid && vm.is_served());
         let Some(index) = running else { return self.destroy_domain(name, domid) };
-        let mut vm = self.running.remove(index);
+        let vm = self.running.remove(index);
+        self.destroy_running(vm)
+    }
+
+    /// Destroys a VM that runs, and says that this is its end.
+    pub(crate) fn destroy_running(&mut self, mut vm: Running<'x, H, W::Shared>) -> Fate {
         self.hear_out(&mut vm);
-        log::info!("vm={} domid={domid} event=ended reason=destroyed", vm.name());
+        log::info!("vm={} domid={} event=ended reason=destroyed", vm.name(), vm.domid);
         self.destroy(vm)
     }
 }

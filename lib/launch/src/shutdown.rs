@@ -202,7 +202,11 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
 
     fn destroy_at(&mut self, index: usize) {
         let mut vm = self.running.remove(index);
-        self.hear_out(&mut vm);
-        self.destroy(vm);
+        if vm.is_served() {
+            self.destroy_running(vm);
+        } else {
+            self.hear_out(&mut vm);
+            self.destroy(vm);
+        }
     }
 }
