@@ -17,7 +17,7 @@ use crate::platform_state::{Outcome, Phase, PlatformState};
 use crate::server::{Listed, Purpose, Server};
 use crate::source::{Drawing, Image, Source};
 use crate::uploads::{Readiness, Uploads};
-use crate::vm::{Vm, Want};
+use crate::vm::{Identity, Vm, Want};
 use crate::{Journal, Terms};
 
 /// How long the control domain goes on without db-server: 60 s, in nanoseconds.
@@ -98,7 +98,7 @@ pub struct Control<'a> {
     heard: u64,
     /// VMs that db-server has of this controller and that belong to nothing, to be destroyed before anything is built; those that are
     /// asked for are counted.
-    leftovers: Vec<u16>,
+    leftovers: Vec<Identity>,
     leaving: usize,
     /// Why the conversation cannot go on although the stream could.
     fault: Option<Failure>,
@@ -317,9 +317,9 @@ impl<'a> Control<'a> {
                     server.greeted();
                 }
             }
-            Event::Ended { domid, reason, .. } => {
+            Event::Ended { serial, reason, .. } => {
                 for platform in self.platforms.values_mut() {
-                    let Some(index) = platform.vms.iter().position(|vm| vm.domid == Some(domid)) else {
+                    let Some(index) = platform.vms.iter().position(|vm| vm.has_serial(serial)) else {
                         continue;
                     };
                     if let Some((vm, mut scene)) = platform.scene(index, now, &mut self.journal) {
@@ -362,7 +362,7 @@ impl<'a> Control<'a> {
                 }
                 vm.answered(answer, &mut scene);
             }
-            Purpose::Leftover(domid) => {
+            Purpose::Leftover(Identity { domid, .. }) => {
                 self.leaving = self.leaving.saturating_sub(1);
                 if let Err(failure) = answer.map(|_| ()).or_else(unless_gone) {
                     self.journal.enter(now, Level::Warn, format_args!("domid={domid} event=left: {failure}"));
@@ -376,26 +376,26 @@ impl<'a> Control<'a> {
         self.attempts.began(now);
         // A name alone says little: a client may have asked for a VM that is called like one which runs.
         let vms = self.platforms.values().flat_map(|platform| &platform.vms);
-        let known: BTreeSet<u16> = vms.filter_map(|vm| vm.domid).collect();
+        let known: BTreeSet<u64> = vms.filter_map(|vm| Some(vm.identity?.serial)).collect();
         for platform in self.platforms.values_mut() {
             for index in 0..platform.vms.len() {
                 let Some((vm, mut scene)) = platform.scene(index, now, &mut self.journal) else { continue };
-                let by_domid = |domid| entries.iter().find(|entry| entry.domid == domid);
+                let by_serial = |serial| entries.iter().find(|entry| entry.serial == serial);
                 let by_name = |name: &str| {
-                    entries.iter().find(|entry| entry.name == name && !known.contains(&entry.domid))
+                    entries.iter().find(|entry| entry.name == name && !known.contains(&entry.serial))
                 };
-                vm.reconcile(by_domid, by_name, &mut scene);
+                vm.reconcile(by_serial, by_name, &mut scene);
             }
         }
         for entry in entries {
             let mut vms = self.platforms.values().flat_map(|platform| &platform.vms);
-            if !vms.any(|vm| vm.domid == Some(entry.domid)) {
+            if !vms.any(|vm| vm.has_serial(entry.serial)) {
                 let what = format_args!(
                     "vm={} domid={} event=left-over: of an earlier life",
                     entry.name, entry.domid
                 );
                 self.journal.enter(now, Level::Warn, what);
-                self.leftovers.push(entry.domid);
+                self.leftovers.push(Identity::from(entry));
             }
         }
     }
@@ -424,8 +424,10 @@ impl<'a> Control<'a> {
             self.heard = now;
         }
         while let Some(server) = self.server.as_mut().filter(|server| server.client.room() > 0) {
-            let Some(domid) = self.leftovers.pop() else { break };
-            server.ask(ServerRequest::Destroy { domid }, Purpose::Leftover(domid));
+            let Some(identity) = self.leftovers.pop() else { break };
+            let Identity { domid, serial } = identity;
+            let request = ServerRequest::Destroy { domid, serial: Some(serial) };
+            server.ask(request, Purpose::Leftover(identity));
             self.leaving += 1;
         }
         if !self.leftovers.is_empty() || self.leaving > 0 {
@@ -457,7 +459,8 @@ impl<'a> Control<'a> {
         let Self { platforms, journal, uploads, server: Some(server), .. } = self else { return };
         let Some(platform) = platforms.get_mut(name) else { return };
         let Some((vm, mut scene)) = platform.scene(index, now, journal) else { return };
-        let request = match (want, vm.domid) {
+        let target = vm.identity.map(|Identity { domid, serial }| (domid, Some(serial)));
+        let request = match (want, target) {
             (Want::Build, _) => {
                 let blueprint = &vm.blueprint;
                 let images: Vec<Readiness> =
@@ -483,9 +486,9 @@ impl<'a> Control<'a> {
                     measured: false,
                 })
             }
-            (Want::Unpause, Some(domid)) => ServerRequest::Unpause { domid },
-            (Want::Shutdown, Some(domid)) => ServerRequest::Shutdown { domid },
-            (Want::Destroy, Some(domid)) => ServerRequest::Destroy { domid },
+            (Want::Unpause, Some((domid, serial))) => ServerRequest::Unpause { domid, serial },
+            (Want::Shutdown, Some((domid, serial))) => ServerRequest::Shutdown { domid, serial },
+            (Want::Destroy, Some((domid, serial))) => ServerRequest::Destroy { domid, serial },
             (_, None) => return,
         };
         let id = server.ask(request, Purpose::Vm(name.into(), index));

@@ -339,7 +339,7 @@ fn vm_created(vm: &Vm) -> Option<ControlReply> {
     if let Some(failure) = &vm.failure {
         return Some(ControlReply::Failed(failure.clone()));
     }
-    match (vm.state, vm.domid) {
+    match (vm.state, vm.domid()) {
         (State::Running | State::Preserved, Some(domid)) => Some(ControlReply::VmCreated { domid }),
         (State::Gone, _) => {
             let ended = failure(Reason::WrongState, format_args!("VM {} has ended already", vm.name()));
@@ -355,9 +355,10 @@ fn member(vm: &Vm) -> ControlVm {
         State::Due(_) | State::Building | State::Gone => None,
         State::Paused | State::Starting => Some(VmState::Paused),
         State::Running | State::Asking | State::Stopping(_) => Some(VmState::Running),
-        State::Destroying(_) | State::Preserved => Some(VmState::Ended),
+        State::Destroying(_) => Some(VmState::Dying),
+        State::Preserved => Some(VmState::Ended),
     };
-    ControlVm { name: vm.name().into(), domid: vm.domid, state, restarts: vm.restarts }
+    ControlVm { name: vm.name().into(), domid: vm.domid(), state, restarts: vm.restarts }
 }
 
 /// At most `most` entries behind the first `skip`, and whether more follow.

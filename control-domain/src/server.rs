@@ -7,6 +7,8 @@ use protocols::Digest;
 use protocols::message::{Failure, MessageError, ServerReply, ServerRequest, VmEntry};
 use server_client::{Client, RequestId};
 
+use crate::vm::Identity;
+
 /// What an answer is about.
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
@@ -18,7 +20,7 @@ pub(crate) enum Purpose {
     /// A VM of a platform.
     Vm(alloc::string::String, usize),
     /// A VM that belongs to no platform any more.
-    Leftover(u16),
+    Leftover(Identity),
 }
 
 /// A conversation.

@@ -88,12 +88,26 @@ pub(crate) struct Scene<'s> {
     pub(crate) is_clients: bool,
 }
 
+/// What db-server knows a VM by. The domain id alone may be another VM's by the time that a request for it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) domid: u16,
+    pub(crate) serial: u64,
+}
+
+impl From<&VmEntry> for Identity {
+    fn from(entry: &VmEntry) -> Self {
+        Self { domid: entry.domid, serial: entry.serial }
+    }
+}
+
 /// A VM of a platform.
 #[derive(Debug)]
 pub(crate) struct Vm {
     pub(crate) blueprint: Blueprint,
     pub(crate) state: State,
-    pub(crate) domid: Option<u16>,
+    /// What it is known by, if it exists.
+    pub(crate) identity: Option<Identity>,
     /// What is being asked for it.
     pub(crate) busy: Option<(RequestId, Want)>,
     /// It was put in the order of starts.
@@ -124,7 +138,7 @@ impl Vm {
         Self {
             blueprint,
             state: State::Due(now),
-            domid: None,
+            identity: None,
             busy: None,
             ordered: false,
             released: false,
@@ -142,6 +156,16 @@ impl Vm {
 
     pub(crate) fn name(&self) -> &str {
         &self.blueprint.spec.name
+    }
+
+    /// Its domain id, if it exists.
+    pub(crate) fn domid(&self) -> Option<u16> {
+        self.identity.map(|identity| identity.domid)
+    }
+
+    /// Whether it is the VM that db-server has given this serial number.
+    pub(crate) fn has_serial(&self, serial: u64) -> bool {
+        self.identity.is_some_and(|identity| identity.serial == serial)
     }
 
     /// Whether it exists or is to exist.
@@ -234,7 +258,7 @@ impl Vm {
 
     fn built(&mut self, built: &Built, scene: &mut Scene<'_>) {
         self.state = State::Paused;
-        self.domid = Some(built.domid);
+        self.identity = Some(Identity { domid: built.domid, serial: built.serial });
         self.trying_since = None;
         self.tries = 0;
         let spec = self.blueprint.digest;
@@ -318,7 +342,7 @@ impl Vm {
     /// Its domain is no more.
     fn gone(&mut self, scene: &mut Scene<'_>) {
         self.note(scene, Level::Info, format_args!("event=destroyed"));
-        self.domid = None;
+        self.identity = None;
         self.tries = 0;
         self.state = match self.again.take() {
             Some(due) if !self.stop => State::Due(due),
@@ -417,10 +441,10 @@ impl Vm {
         self.busy = None;
     }
 
-    /// Puts right what was not heard while there was no conversation: `find` is db-server's list.
+    /// Puts right what was not heard while there was no conversation, by what db-server has listed.
     pub(crate) fn reconcile<'e>(
         &mut self,
-        by_domid: impl Fn(u16) -> Option<&'e VmEntry>,
+        by_serial: impl Fn(u64) -> Option<&'e VmEntry>,
         by_name: impl Fn(&str) -> Option<&'e VmEntry>,
         scene: &mut Scene<'_>,
     ) {
@@ -428,7 +452,7 @@ impl Vm {
             match by_name(self.name()) {
                 // It was built, and nobody heard what of: once more.
                 Some(entry) => {
-                    self.domid = Some(entry.domid);
+                    self.identity = Some(Identity::from(entry));
                     self.again = Some(scene.now);
                     self.state = State::Destroying(scene.now);
                 }
@@ -436,13 +460,12 @@ impl Vm {
             }
             return;
         }
-        let Some(domid) = self.domid else { return };
-        let found = by_domid(domid).filter(|entry| entry.name == self.name());
-        match (self.state, found.map(|entry| entry.state)) {
+        let Some(identity) = self.identity else { return };
+        match (self.state, by_serial(identity.serial).map(|entry| entry.state)) {
             (State::Destroying(_) | State::Preserved, None) => self.gone(scene),
             (State::Destroying(_), Some(_)) => self.state = State::Destroying(scene.now),
             (State::Preserved, Some(_)) => {}
-            (_, None | Some(VmState::Ended)) => {
+            (_, None | Some(VmState::Ended | VmState::Dying)) => {
                 self.ended_by(Ending::Gone, EndReason::Destroyed, scene);
             }
             (State::Starting, Some(VmState::Paused)) => self.state = State::Paused,
@@ -454,7 +477,7 @@ impl Vm {
 
     /// Enters something about it.
     fn note(&self, scene: &mut Scene<'_>, level: Level, what: core::fmt::Arguments<'_>) {
-        let domid = self.domid.map_or(String::new(), |domid| format!(" domid={domid}"));
+        let domid = self.domid().map_or(String::new(), |domid| format!(" domid={domid}"));
         scene.journal.enter_of(
             scene.is_clients,
             scene.now,

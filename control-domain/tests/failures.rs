@@ -12,7 +12,7 @@ use std::cell::Cell;
 
 use control_domain::{SERVER_PATIENCE, Status};
 use proptest::prelude::*;
-use protocols::message::{EndReason, Reason, ServerRequest};
+use protocols::message::{EndReason, Reason, ServerRequest, VmState};
 use protocols::platform::Policy;
 use protocols::{BootSpec, ExitAction, Life, PlatformSpec};
 use support::{SECOND, World, after, ramdisk, spec};
@@ -137,6 +137,38 @@ fn a_vm_that_ended_while_nobody_listened_is_restarted_like_one_that_crashed() {
     world.until_running("web");
     assert_ne!(world.server.domid("web"), Some(domid));
     assert!(world.has("event=ended reason=gone") && world.has("event=restarting restart=1/2"));
+}
+
+/// While nobody listened, the VM has gone and another has got its domain id and its name.
+#[test]
+fn a_vm_is_known_by_its_serial_number() {
+    let disk = disk();
+    let mut world = World::new(&disk);
+    world.until_running("db");
+    let web = world.server.domid("web").unwrap();
+    world.server.vms.get_mut(&web).unwrap().serial += 100;
+    world.cut();
+    world.until("the other", |world| world.has("vm=web domid=100 event=left-over"));
+    world.until_running("web");
+    assert!(world.has("event=ended reason=gone"), "{:#?}", world.journal());
+    // An end of a VM that had the id before is not the end of this one.
+    let domid = world.server.domid("web").unwrap();
+    world.server.tell_end(domid, "web", EndReason::Crash, 50);
+    world.settle();
+    assert!(world.server.runs("web") && !world.has("event=ended reason=crash"), "{:#?}", world.journal());
+}
+
+#[test]
+fn a_vm_that_is_listed_as_dying_has_ended_and_is_waited_for() {
+    let disk = disk();
+    let mut world = World::new(&disk);
+    world.until_running("db");
+    let web = world.server.domid("web").unwrap();
+    world.server.vms.get_mut(&web).unwrap().state = VmState::Dying;
+    world.cut();
+    world.until_running("web");
+    assert!(world.has("event=ended reason=gone"), "{:#?}", world.journal());
+    assert!(world.server.asked.contains(&"destroy web".into()), "{:?}", world.server.asked);
 }
 
 #[test]

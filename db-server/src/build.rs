@@ -150,6 +150,8 @@ pub(crate) struct Job<'x, H: RawHypercall> {
     /// The request's number.
     pub(crate) id: u32,
     pub(crate) domid: u16,
+    /// The VM's number.
+    pub(crate) serial: u64,
     pub(crate) paused: bool,
     /// Whether what it is built of is logged.
     pub(crate) measured: bool,
@@ -202,7 +204,8 @@ impl<'x, H: RawHypercall> Job<'x, H> {
         }
         let place = |ring: Ring| RingPlace { frame: ring.frame.raw(), port: ring.port.raw() };
         let (start_info, console, xenstore) = (start_info.raw(), place(console), store.map(place));
-        Ok(Some(Built { domid, start_info, kernel, ramdisk, console, xenstore }))
+        let serial = self.serial;
+        Ok(Some(Built { domid, start_info, kernel, ramdisk, console, xenstore, serial }))
     }
 
     /// Goes on to unpack the kernel, if it is packed, until system time `until`; says whether it is as it is needed.

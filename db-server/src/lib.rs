@@ -4,7 +4,8 @@
 //! db-server, by which it sends images and asks for VMs. [`DbServer`] is the [`Service`](launch::Service) that answers.
 //!
 //! `session` is a conversation with a controller: bytes in, messages out, and what ends it. `requests` answers what can be answered at
-//! once, `build` does the rest a bounded part at a time; `store` keeps images, `permits` says who may have what, and `vms` who has what.
+//! once, `build` does the rest a bounded part at a time; `store` keeps images, `permits` says who may have what, `vms` who has what, and `going` what is
+//! left of VMs that were destroyed.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -12,6 +13,7 @@ extern crate alloc;
 
 mod build;
 mod failure;
+mod going;
 mod permits;
 mod requests;
 mod server;

@@ -1,6 +1,7 @@
 //! What a controller may have.
 
 use alloc::format;
+use alloc::string::String;
 
 use protocols::message::{BuildRequest, Failure, ImageSource, Reason};
 use protocols::server::Controller;
@@ -21,14 +22,22 @@ pub(crate) fn admit(
     let name = &spec.name;
     let (quota, (owner, own_domid)) = (controller.quota, asker);
     let (memory, count) = vms.used_by(owner);
+    let (going_memory, going_count) = vms.going_of(owner);
+    // Who waits for an end wants to know that there is one to wait for.
+    let going = match going_count {
+        0 => String::new(),
+        _ => format!(
+            "; {going_count} of them with {going_memory} KiB are being destroyed, and count until they are gone"
+        ),
+    };
     if count >= quota.vms {
-        let detail = format!("vm {name}: the controller has {count} VMs and may have {}", quota.vms);
+        let detail = format!("vm {name}: the controller has {count} VMs and may have {}{going}", quota.vms);
         return Err(failure(Reason::OverQuota, detail));
     }
     let left = quota.memory_kib.saturating_sub(memory);
     if spec.max_memory_kib > left {
         let detail = format!(
-            "vm {name}: {} KiB of memory; of the controller's {} KiB {left} are left",
+            "vm {name}: {} KiB of memory; of the controller's {} KiB {left} are left beside its {count} VMs{going}",
             spec.max_memory_kib, quota.memory_kib
         );
         return Err(failure(Reason::OverQuota, detail));
@@ -119,7 +128,10 @@ pub(crate) fn choose_domid(
     let valid = |domid: &u16| check_domid(Some(*domid)).is_ok() && may(*domid) && !is_taken(*domid);
     let behind = rover.max(first);
     let free = (behind..=last).chain(first..behind).find(valid);
-    free.ok_or_else(|| failure(Reason::OverQuota, "all domain ids that the controller may use are taken"))
+    free.ok_or_else(|| {
+        let detail = "all domain ids that the controller may use are taken; VMs that are destroyed and not gone have theirs still";
+        failure(Reason::OverQuota, detail)
+    })
 }
 
 #[cfg(test)]

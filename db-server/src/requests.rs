@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use hypercall::{FrameWindow, RawHypercall};
-use launch::{Fate, Host, PlannedVm};
+use launch::{Host, PlannedVm};
 use protocols::message::{
     BuildRequest, EndReason, Facts, Failure, ImageSource, MAX_ENTRIES, Reason, ServerReply, ServerRequest,
     VERSION, VmEntry, VmState,
@@ -20,8 +20,8 @@ use xen_abi::DomId;
 use crate::build::{Bench, Input, Job, no_image};
 use crate::failure::failure;
 use crate::permits::{admit, choose_domid};
-use crate::store::{Received, Store};
-use crate::vms::{Going, State, Vm, Vms};
+use crate::store::{Received, Room, Store};
+use crate::vms::{State, StoreServer, Vm, Vms};
 
 /// What all controllers share.
 pub(crate) struct Shared {
@@ -107,8 +107,9 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             ServerRequest::Hello { .. } => Ok(None),
             ServerRequest::PutImageBegin { digest, size } => {
                 // What a kernel that is being unpacked may still want is not there to be stored in.
-                let spare = host.spare_memory().saturating_sub(shared.bench.reserved());
-                store.begin(owner, digest, size, quota.store_bytes, spare).map(|at| image(digest, at))
+                let (spare, reserved) = (host.spare_memory(), shared.bench.reserved());
+                let room = Room { quota: quota.store_bytes, spare, reserved };
+                store.begin(owner, digest, size, &room).map(|at| image(digest, at))
             }
             ServerRequest::PutImageChunk { digest, offset, bytes } => {
                 store.add(owner, digest, offset, &bytes).map(|at| image(digest, at))
@@ -116,17 +117,26 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             ServerRequest::PutImageEnd { digest } => store.end(owner, digest).map(|at| image(digest, at)),
             ServerRequest::Build(request) => self.begin(shared, host, id, request).map(|()| None),
             ServerRequest::List { after } => Ok(Some(list(&shared.vms, host, owner, after))),
-            ServerRequest::Pause { domid } => pause(&mut shared.vms, host, owner, domid, true).map(Some),
-            ServerRequest::Unpause { domid } => pause(&mut shared.vms, host, owner, domid, false).map(Some),
-            ServerRequest::Shutdown { domid } => shutdown(&mut shared.vms, host, owner, domid).map(Some),
-            ServerRequest::Destroy { domid } => {
-                destroy(&mut shared.vms, host, owner, domid, id).map(|()| None)
+            ServerRequest::Pause { domid, serial } => {
+                pause(shared.vms.find(owner, domid, serial)?, host, domid, true).map(Some)
+            }
+            ServerRequest::Unpause { domid, serial } => {
+                pause(shared.vms.find(owner, domid, serial)?, host, domid, false).map(Some)
+            }
+            ServerRequest::Shutdown { domid, serial } => {
+                shutdown(shared.vms.find(owner, domid, serial)?, host, domid).map(Some)
+            }
+            ServerRequest::Destroy { domid, serial } => {
+                destroy(shared.vms.find(owner, domid, serial)?, host, domid, id).map(|()| None)
             }
             ServerRequest::WatchExits { watch } => {
                 self.watches = watch;
                 Ok(Some(ServerReply::Done))
             }
             ServerRequest::Facts => facts(shared, host, owner).map(Some),
+            ServerRequest::PutImageCancel { digest } => {
+                store.cancel(owner, digest).map(|()| Some(ServerReply::Done))
+            }
         }
     }
 
@@ -149,7 +159,7 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
 
     /// The domain id of a new VM: the one that is `wanted`, or one that was never wanted by itself as long as there are such.
     fn choose(
-        &mut self,
+        &self,
         controllers: &[Controller],
         wanted: Option<u16>,
         is_taken: impl Fn(u16) -> bool,
@@ -158,12 +168,10 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             choose_domid(controllers, self.owner, wanted, self.rover, is_taken)
         };
         let is_kept = |domid| is_taken(domid) || self.fixed.contains(&domid);
-        let domid = match wanted {
+        match wanted {
             Some(_) => choose(&is_taken),
             None => choose(&is_kept).or_else(|_| choose(&is_taken)),
-        }?;
-        self.fixed.extend(wanted);
-        Ok(domid)
+        }
     }
 
     /// Begins to build a VM.
@@ -186,29 +194,28 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
         let Some(controller) = controllers.get(self.owner) else { return Ok(()) };
         let own_domid = domids.get(self.owner).copied().unwrap_or_default();
         admit(controller, (self.owner, own_domid), vms, &request, &spec)?;
-        if vms.has_name(&spec.name) || host.has_vm(&spec.name) || spec.name == NAME {
-            return Err(failure(Reason::Taken, format!("vm {}: a VM has this name", spec.name)));
-        }
+        check_name(vms, host, &spec.name)?;
         // A controller's own id stays its own when its VM is gone: its channel goes by it.
         let is_taken =
-            |domid| vms.0.contains_key(&domid) || domids.contains(&domid) || host.is_reserved(domid);
+            |domid| vms.all.contains_key(&domid) || domids.contains(&domid) || host.is_reserved(domid);
         let domid = self.choose(controllers, spec.domid, is_taken)?;
         let kernel = input(store, host, request.kernel)?;
         let ramdisk = request.ramdisk.map(|source| input(store, host, source)).transpose()?;
+        // Nothing refuses it from here on.
+        self.fixed.extend(spec.domid);
         (self.rover, spec.domid) = (domid.saturating_add(1), Some(domid));
-        let (owner, name) = (self.owner, spec.name.clone());
+        let store = store_server(&spec);
+        let (owner, serial, name) = (self.owner, vms.next_serial(), spec.name.clone());
         let (memory_kib, vcpus, state) = (spec.max_memory_kib, spec.vcpus, State::Building);
-        vms.0.insert(domid, Vm { owner, name, memory_kib, vcpus, state });
-        let console = request.console.map(DomId::new);
-        // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
-        let may_have = spec.store == StoreRole::None && spec.channel_ports().next().is_none();
-        let own_store = may_have || spec.store == StoreRole::Own;
+        vms.all.insert(domid, Vm { owner, serial, name, memory_kib, vcpus, store, state, leave: None });
+        let (console, own_store) = (request.console.map(DomId::new), store == StoreServer::Own);
         let vm = Rc::new(PlannedVm { console, own_store, ..PlannedVm::from(spec) });
         let (paused, measured) = (request.paused, request.measured);
         let (unpacking, elf, building) = (None, None, None);
         self.jobs.push_back(Job {
             id,
             domid,
+            serial,
             paused,
             measured,
             vm,
@@ -219,6 +226,31 @@ impl<'x, H: RawHypercall> Desk<'x, H> {
             building,
         });
         Ok(())
+    }
+}
+
+/// Whether a new VM may have this name.
+fn check_name<H: RawHypercall, W: FrameWindow>(
+    vms: &Vms,
+    host: &Host<'_, '_, '_, H, W>,
+    name: &str,
+) -> Result<(), Failure> {
+    let why = match vms.by_name(name).map(|vm| &vm.state) {
+        Some(State::Going(_)) => "a VM has this name that is destroyed and not gone; wait, or ask for a list",
+        None if !host.has_vm(name) && name != NAME => return Ok(()),
+        _ => "a VM has this name",
+    };
+    Err(failure(Reason::Taken, format!("vm {name}: {why}")))
+}
+
+/// Who serves a VM that is to be built its XenStore.
+fn store_server(spec: &BootSpec) -> StoreServer {
+    match spec.store {
+        // The ports of channels are known to both ends already, and begin where that of a XenStore would be.
+        StoreRole::None if spec.channel_ports().next().is_some() => StoreServer::Nobody,
+        StoreRole::None | StoreRole::Own => StoreServer::Own,
+        StoreRole::Client { server } => StoreServer::Other(server),
+        StoreRole::Server => StoreServer::Nobody,
     }
 }
 
@@ -261,7 +293,8 @@ fn list<H: RawHypercall, W: FrameWindow>(
     after: u16,
 ) -> ServerReply {
     let state = |domid, vm: &Vm| match vm.state {
-        State::Building | State::Going(_) => None,
+        State::Building => None,
+        State::Going(_) => Some(VmState::Dying),
         State::Preserved => Some(VmState::Ended),
         State::Live if host.is_paused(DomId::new(domid)) => Some(VmState::Paused),
         State::Live => Some(VmState::Running),
@@ -269,33 +302,38 @@ fn list<H: RawHypercall, W: FrameWindow>(
     let known = vms.of(owner).filter(|(domid, _)| *domid > after);
     let mut entries = known.filter_map(|(domid, vm)| {
         let state = state(domid, vm)?;
-        Some(VmEntry { domid, name: vm.name.clone(), state, memory_kib: vm.memory_kib, vcpus: vm.vcpus })
+        let Vm { memory_kib, vcpus, serial, .. } = *vm;
+        Some(VmEntry { domid, name: vm.name.clone(), state, memory_kib, vcpus, serial })
     });
     let vms = entries.by_ref().take(MAX_ENTRIES).collect();
     ServerReply::Vms { vms, more: entries.next().is_some() }
 }
 
-/// A controller's VM that there is.
-fn find(vms: &mut Vms, owner: usize, domid: u16) -> Result<&mut Vm, Failure> {
-    let detail = || failure(Reason::NoSuchVm, format!("domain {domid}: it is none of the controller's VMs"));
-    vms.get(owner, domid).ok_or_else(detail)
+/// Refuses what can be done to a VM only that is neither over nor being destroyed.
+fn check_live<H: RawHypercall, W: FrameWindow>(
+    vm: &Vm,
+    host: &Host<'_, '_, '_, H, W>,
+    domid: u16,
+) -> Result<(), Failure> {
+    let detail = match &vm.state {
+        State::Going(going) => going.describe(host.xen(), domid, &vm.name, host.time()),
+        State::Preserved => format!("vm {}: it has ended", vm.name),
+        State::Building | State::Live => return Ok(()),
+    };
+    Err(failure(Reason::WrongState, detail))
 }
 
 fn pause<H: RawHypercall, W: FrameWindow>(
-    vms: &mut Vms,
+    vm: &Vm,
     host: &mut Host<'_, '_, '_, H, W>,
-    owner: usize,
     domid: u16,
     pause: bool,
 ) -> Result<ServerReply, Failure> {
-    let vm = find(vms, owner, domid)?;
-    let wrong = |what| failure(Reason::WrongState, format!("vm {}: it {what}", vm.name));
-    if matches!(vm.state, State::Preserved) {
-        return Err(wrong("has ended"));
-    }
+    check_live(vm, host, domid)?;
     let id = DomId::new(domid);
     if host.is_paused(id) == pause {
-        return Err(wrong(if pause { "is paused already" } else { "is not paused" }));
+        let what = if pause { "is paused already" } else { "is not paused" };
+        return Err(failure(Reason::WrongState, format!("vm {}: it {what}", vm.name)));
     }
     host.pause(id, pause).map_err(|error| failure(Reason::Xen, format!("vm {}: {error}", vm.name)))?;
     log::info!("vm={} domid={domid} event={}", vm.name, if pause { "paused" } else { "unpaused" });
@@ -304,52 +342,45 @@ fn pause<H: RawHypercall, W: FrameWindow>(
 
 /// Asks a VM to power off, by the XenStore that is served to it: what comes of that is for the VM, and told by its end.
 fn shutdown<H: RawHypercall, W: FrameWindow>(
-    vms: &mut Vms,
+    vm: &Vm,
     host: &mut Host<'_, '_, '_, H, W>,
-    owner: usize,
     domid: u16,
 ) -> Result<ServerReply, Failure> {
-    let vm = find(vms, owner, domid)?;
-    let wrong = |what| failure(Reason::WrongState, format!("vm {}: {what}", vm.name));
-    if matches!(vm.state, State::Preserved) {
-        return Err(wrong("it has ended"));
-    }
+    check_live(vm, host, domid)?;
     if host.ask_to_power_off(DomId::new(domid)) {
         return Ok(ServerReply::Done);
     }
-    Err(wrong(
-        "it has no XenStore of db-server's to be asked by, as another domain serves it one, it has channels, or it broke the rules of \
-         its store; ask it over a channel of its own, or destroy it",
-    ))
+    let why = match vm.store {
+        StoreServer::Own => {
+            "it broke the rules of its XenStore, which is not served any more; destroy it".into()
+        }
+        StoreServer::Other(server) => {
+            format!("domain {server} serves its XenStore: have that ask it, or destroy it")
+        }
+        StoreServer::Nobody => {
+            "it has channels, and no XenStore to be asked by: `xenstore = 1` in its VM file gives it one \
+                                beside them; ask it over a channel of its own, or destroy it"
+                .into()
+        }
+    };
+    Err(failure(Reason::WrongState, format!("vm {}: {why}", vm.name)))
 }
 
-/// Destroys a VM; the request is answered when nothing is left of it.
+/// Destroys a VM; the request is answered when nothing is left of it. For one that is not gone, this waits, or tries, again.
 fn destroy<H: RawHypercall, W: FrameWindow>(
-    vms: &mut Vms,
+    vm: &mut Vm,
     host: &mut Host<'_, '_, '_, H, W>,
-    owner: usize,
     domid: u16,
     id: u32,
 ) -> Result<(), Failure> {
-    if let Some(vm) = vms.0.get_mut(&domid).filter(|vm| vm.owner == owner)
-        && let State::Going(going) = &mut vm.state
-        && !going.is_late
-    {
-        going.waiters.push(id);
-        return Ok(());
+    let now = host.time();
+    vm.destroy(host, domid, EndReason::Destroyed);
+    let State::Going(going) = &mut vm.state else { return Ok(()) };
+    if host.xen().leak_of(DomId::new(domid)).is_some() {
+        return Err(failure(Reason::Xen, going.describe(host.xen(), domid, &vm.name, now)));
     }
-    let vm = find(vms, owner, domid)?;
-    let was_live = matches!(vm.state, State::Live);
-    match host.destroy(&vm.name, DomId::new(domid)) {
-        Fate::Destroyed | Fate::Preserved => {
-            let reason = was_live.then_some(EndReason::Destroyed);
-            let mut going = Going::new(host.time(), reason);
-            going.waiters.push(id);
-            vm.state = State::Going(going);
-            Ok(())
-        }
-        Fate::Leaked => Err(failure(Reason::Xen, format!("vm {}: Xen does not destroy it", vm.name))),
-    }
+    going.wait(id, now);
+    Ok(())
 }
 
 fn facts<H: RawHypercall, W: FrameWindow>(

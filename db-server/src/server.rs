@@ -17,21 +17,15 @@ use xen_abi::{DomId, Port};
 
 use crate::build::Bench;
 use crate::failure::failure;
+use crate::going::Going;
 use crate::requests::{Desk, Shared};
 use crate::session::{Fault, Session};
 use crate::store::Store;
-use crate::vms::{Going, State, Vms, end_reason};
+use crate::vms::{State, Vm, Vms, end_reason};
 
 /// How long db-server works for one controller before it turns to the next, and to the VMs' consoles: 1 ms, in nanoseconds. What
 /// cannot be divided may take longer: a call to Xen, a window's worth of memory, a block of a packed kernel.
 const SLICE: u64 = 1_000_000;
-
-/// How long a VM that was destroyed gets to be gone before those who wait are told otherwise: 2 s, in nanoseconds. Another domain may
-/// hold on to a page of it for ever.
-const VANISH_TIME: u64 = 2_000_000_000;
-
-/// How often is looked whether it is gone: 10 ms, in nanoseconds. Xen announces it, shortly before.
-const LOOK_AGAIN: u64 = 10_000_000;
 
 /// The sizes of a channel's rings: 64 KiB from the controller, which sends images, and 16 KiB to it.
 const LEFT: u16 = 16;
@@ -151,13 +145,13 @@ impl<'x, H: RawHypercall, P: Pages, S: SharedMemory> DbServer<'x, H, P, S> {
         let Desk { jobs, is_greeted, watches, .. } = &mut client.desk;
         (*is_greeted, *watches) = (false, false);
         for job in jobs.drain(..) {
-            if let Some(vm) = self.shared.vms.0.get_mut(&job.domid) {
+            if let Some(vm) = self.shared.vms.all.get_mut(&job.domid) {
                 vm.state = State::Going(Going::new(now, None));
             }
         }
-        for vm in self.shared.vms.0.values_mut().filter(|vm| vm.owner == index) {
+        for vm in self.shared.vms.all.values_mut().filter(|vm| vm.owner == index) {
             if let State::Going(going) = &mut vm.state {
-                going.waiters.clear();
+                going.forget_waiters();
             }
         }
         self.shared.store.forget_partial(index);
@@ -169,42 +163,42 @@ impl<'x, H: RawHypercall, P: Pages, S: SharedMemory> DbServer<'x, H, P, S> {
     /// Deals with the VMs of a controller that has ended for good.
     fn bereave<W: FrameWindow>(&mut self, owner: usize, host: &mut Host<'_, '_, 'x, H, W>) {
         let orphans = self.shared.controllers.get(owner).map(|controller| controller.orphans);
-        if orphans == Some(Orphans::Destroy) {
-            self.destroy_all(owner, host);
+        if orphans != Some(Orphans::Destroy) {
+            return;
+        }
+        for (domid, vm) in self.shared.vms.all.iter_mut().filter(|(_, vm)| vm.owner == owner) {
+            vm.dismiss(host, *domid);
         }
     }
 
-    /// Looks at the VMs that were destroyed, and answers those who wait for them to be gone; says whether there were such.
+    /// Looks at the VMs that were destroyed, and answers those who wait for them to be gone; says whether there was something to tell.
     fn see_off<W: FrameWindow>(&mut self, host: &mut Host<'_, '_, 'x, H, W>) -> bool {
-        let now = host.time();
-        let (mut waits, mut tells) = (false, false);
+        let (now, mut look, mut tells) = (host.time(), None, false);
         let Self { clients, shared, .. } = self;
-        shared.vms.0.retain(|domid, vm| {
+        shared.vms.all.retain(|domid, vm| {
+            if let Some(until) = vm.leave.filter(|_| matches!(vm.state, State::Live)) {
+                vm.dismiss(host, *domid);
+                look = look.into_iter().chain([until.max(now)]).min();
+            }
             let State::Going(going) = &mut vm.state else { return true };
-            let is_gone = host.is_gone(DomId::new(*domid));
-            let is_late = now.saturating_sub(going.since) >= VANISH_TIME;
-            waits |= !is_gone;
-            if !is_gone && (!is_late || going.is_late) {
+            if !going.is_due(now) {
+                look = look.into_iter().chain([going.deadline()]).min();
                 return true;
             }
-            (going.is_late, tells) = (true, true);
+            let is_gone = host.is_gone(DomId::new(*domid));
             if let Some(client) = clients.get_mut(vm.owner) {
-                client.tell_end(*domid, &vm.name, going, is_gone, now);
+                tells |= client.tell_end(host.xen(), *domid, vm, is_gone, now);
+            }
+            if let State::Going(going) = &mut vm.state
+                && !is_gone
+            {
+                going.note_look(now);
+                look = look.into_iter().chain([going.deadline()]).min();
             }
             !is_gone
         });
-        self.look = waits.then_some(now.saturating_add(LOOK_AGAIN));
+        self.look = look;
         tells
-    }
-
-    /// Destroys the VMs of a controller.
-    fn destroy_all<W: FrameWindow>(&mut self, owner: usize, host: &mut Host<'_, '_, 'x, H, W>) {
-        for (domid, vm) in &mut self.shared.vms.0 {
-            if vm.owner == owner && matches!(vm.state, State::Live | State::Preserved) {
-                host.destroy(&vm.name, DomId::new(*domid));
-                vm.state = State::Going(Going::new(host.time(), None));
-            }
-        }
     }
 }
 
@@ -248,14 +242,14 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Client<'x, H, P> {
         let answer = match job.step(host, store, known, bench, until) {
             Ok(None) => return,
             Ok(Some(built)) => {
-                if let Some(vm) = vms.0.get_mut(&domid) {
+                if let Some(vm) = vms.all.get_mut(&domid) {
                     vm.state = State::Live;
                 }
                 self.desk.built += 1;
                 ServerReply::Built(built)
             }
             Err(failure) => {
-                if let Some(vm) = vms.0.get_mut(&domid) {
+                if let Some(vm) = vms.all.get_mut(&domid) {
                     vm.state = State::Going(Going::new(host.time(), None));
                 }
                 ServerReply::Failed(failure)
@@ -265,27 +259,32 @@ impl<'x, H: RawHypercall, P: SharedMemory + Shareable> Client<'x, H, P> {
         self.reply(id, &answer, host.time());
     }
 
-    /// Tells of a VM that is gone, or that is not gone in time.
-    fn tell_end(&mut self, domid: u16, name: &str, going: &mut Going, is_gone: bool, now: u64) {
-        for id in core::mem::take(&mut going.waiters) {
-            let answer = if is_gone {
-                ServerReply::Done
-            } else {
-                let detail =
-                    format!("vm {name}: it is destroyed, but another domain holds on to memory of it");
-                ServerReply::Failed(failure(Reason::Xen, detail))
-            };
-            self.reply(id, &answer, now);
+    /// Tells of a VM that is gone, or that is not gone in time, whom that concerns; says whether that was anybody.
+    fn tell_end(&mut self, xen: &Xen<H>, domid: u16, vm: &mut Vm, is_gone: bool, now: u64) -> bool {
+        let State::Going(going) = &mut vm.state else { return false };
+        let waiters = going.take_waiters(is_gone, now);
+        let answer = match waiters.first() {
+            Some(_) if !is_gone => {
+                ServerReply::Failed(failure(Reason::Xen, going.describe(xen, domid, &vm.name, now)))
+            }
+            _ => ServerReply::Done,
+        };
+        for id in &waiters {
+            self.reply(*id, &answer, now);
         }
-        if let Some(reason) = going.reason.take() {
-            self.tell(domid, name, reason, now);
+        let is_refused = xen.leak_of(DomId::new(domid)).is_some();
+        let reason = going.take_reason(is_gone, is_refused, now);
+        if let Some(reason) = reason {
+            self.tell(domid, vm, reason, now);
         }
+        reason.is_some() || !waiters.is_empty()
     }
 
     /// Tells of a VM's end, if the controller wants to know.
-    fn tell(&mut self, domid: u16, name: &str, reason: EndReason, now: u64) {
+    fn tell(&mut self, domid: u16, vm: &Vm, reason: EndReason, now: u64) {
         if self.desk.watches {
-            self.session.send(0, &ServerNotice::Ended { domid, name: name.into(), reason }, now);
+            let (name, serial) = (vm.name.clone(), vm.serial);
+            self.session.send(0, &ServerNotice::Ended { domid, name, reason, serial }, now);
         }
     }
 }
@@ -337,12 +336,16 @@ where
     }
 
     fn ended(&mut self, host: &mut Host<'_, '_, 'x, H, W>, end: &End) {
-        let Some(vm) = self.shared.vms.0.get_mut(&end.domid.raw()) else { return };
+        let Some(vm) = self.shared.vms.all.get_mut(&end.domid.raw()) else { return };
         let (now, reason) = (host.time(), end_reason(end.ending));
         if end.fate == Fate::Preserved {
             vm.state = State::Preserved;
+            if vm.leave.is_some() {
+                // Nobody is left to want it kept.
+                vm.destroy(host, end.domid.raw(), None);
+            }
             if let Some(client) = self.clients.get_mut(vm.owner) {
-                client.tell(end.domid.raw(), &end.name, reason, now);
+                client.tell(end.domid.raw(), vm, reason, now);
             }
         } else {
             // It is told when what the VM held is free.
@@ -369,8 +372,13 @@ where
     }
 
     fn close(&mut self, host: &mut Host<'_, '_, 'x, H, W>) {
+        // Those that run are asked to power off after this, or destroyed.
+        for (domid, vm) in &mut self.shared.vms.all {
+            if !matches!(vm.state, State::Live) {
+                vm.destroy(host, *domid, None);
+            }
+        }
         for index in 0..self.clients.len() {
-            self.destroy_all(index, host);
             let (Some(client), Some(controller)) =
                 (self.clients.get_mut(index), self.shared.controllers.get(index))
             else {

@@ -15,6 +15,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::failure::failure;
 
+mod room;
+
 /// Heap that is left alone when an image is to be stored, in bytes: for plans, messages and everything else.
 const RESERVE: usize = 4 << 20;
 
@@ -44,6 +46,17 @@ pub(crate) struct Received {
     pub(crate) bytes: u64,
     /// Whether it is complete and was checked.
     pub(crate) complete: bool,
+}
+
+/// What an image that is begun may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// What all images of its sender's may take together.
+    pub(crate) quota: u64,
+    /// What the heap has left.
+    pub(crate) spare: usize,
+    /// What of that others may take yet.
+    pub(crate) reserved: usize,
 }
 
 /// The images.
@@ -79,39 +92,56 @@ impl Store {
         complete.map(|image| image.bytes.len()).chain(partial).map(|size| size as u64).sum()
     }
 
-    /// Begins an image of `size` bytes, or goes on with one; the answer tells what is there. `quota` is what `owner` may have in
-    /// bytes, `spare` what the heap has left.
+    /// Begins an image of `size` bytes, or goes on with one; the answer tells what is there. Others make room only for one that is
+    /// taken.
     pub(crate) fn begin(
         &mut self,
         owner: usize,
         digest: Digest,
         size: u64,
-        quota: u64,
-        spare: usize,
+        room: &Room,
     ) -> Result<Received, Failure> {
-        self.uses += 1;
         if let Some(image) = self.complete.get_mut(&digest) {
+            self.uses += 1;
             image.used = self.uses;
-            return Ok(Received { bytes: image.bytes.len() as u64, complete: true });
+            let bytes = image.bytes.len() as u64;
+            self.partial.remove(&(owner, digest));
+            return Ok(Received { bytes, complete: true });
         }
-        if let Some(image) = self.partial.get(&(owner, digest)) {
-            if image.size as u64 == size {
+        let replaced = match self.partial.get(&(owner, digest)) {
+            Some(image) if image.size as u64 == size => {
                 return Ok(Received { bytes: image.bytes.len() as u64, complete: false });
             }
-            self.partial.remove(&(owner, digest));
-        }
-        self.make_room(owner, size, quota)?;
-        let no_memory = || {
-            let detail = "the store cannot take the image: db-server has no memory left; raise dom0_mem";
-            failure(Reason::OutOfMemory, detail)
+            other => other.map(|image| image.size as u64),
         };
+        let victims = self.room_for(owner, size, replaced, room.quota)?;
+        let freed = victims.iter().map(|image| image.size).chain(replaced).sum();
         let length = usize::try_from(size).map_err(|_| no_memory())?;
+        let needed = length.saturating_add(RESERVE).saturating_add(room.reserved);
         let mut bytes = Vec::new();
-        if length.saturating_add(RESERVE) > spare || bytes.try_reserve_exact(length).is_err() {
+        let is_there = needed <= room.spare && bytes.try_reserve_exact(length).is_ok();
+        if !is_there && needed as u64 > (room.spare as u64).saturating_add(freed) {
+            return Err(no_memory());
+        }
+        self.partial.remove(&(owner, digest));
+        self.forget(&victims);
+        // A heap that is in pieces may refuse what it has: the only refusal for which something has gone.
+        if !is_there && bytes.try_reserve_exact(length).is_err() {
             return Err(no_memory());
         }
         self.partial.insert((owner, digest), Partial { bytes, size: length, hash: Sha256::new() });
         Ok(Received { bytes: 0, complete: false })
+    }
+
+    /// Forgets what there is of an image that `owner` has begun and not ended.
+    pub(crate) fn cancel(&mut self, owner: usize, digest: Digest) -> Result<(), Failure> {
+        let image = self.partial.remove(&(owner, digest));
+        image.map(|_| ()).ok_or_else(|| {
+            let detail = alloc::format!(
+                "image {digest}: there is nothing to give up, as this controller has not begun it or has ended it"
+            );
+            failure(Reason::NoSuchImage, detail)
+        })
     }
 
     /// Takes the next part of an image.
@@ -187,8 +217,8 @@ impl Store {
 
     /// Keeps what a packed kernel unpacks to, if there is room.
     pub(crate) fn keep_unpacked(&mut self, digest: Digest, bytes: &Rc<Vec<u8>>) {
-        let size = bytes.len() as u64;
-        if self.evict(size, |_| true) {
+        if let Some(victims) = self.room_to_unpack(bytes.len() as u64) {
+            self.forget(&victims);
             self.uses += 1;
             let image = Complete { bytes: Rc::clone(bytes), owner: None, used: self.uses };
             self.unpacked.insert(digest, image);
@@ -205,70 +235,11 @@ impl Store {
         let complete = self.complete.values().filter(|image| image.owner == Some(owner)).count();
         complete.saturating_add(self.partial.keys().filter(|(by, _)| *by == owner).count())
     }
+}
 
-    /// Makes room for one more image of a controller's, of `size` bytes.
-    fn make_room(&mut self, owner: usize, size: u64, quota: u64) -> Result<(), Failure> {
-        if quota == 0 {
-            return Err(failure(
-                Reason::OverQuota,
-                "an image: the platform gives this controller no part of the store",
-            ));
-        }
-        while self.count_of(owner) >= MOST_IMAGES {
-            if !self.evict_one(|image| image.owner == Some(owner)) {
-                let detail = alloc::format!(
-                    "one more image: the controller has {MOST_IMAGES} in use or begun, the most there may be"
-                );
-                return Err(failure(Reason::OverQuota, detail));
-            }
-        }
-        while self.stored_by(owner).saturating_add(size) > quota {
-            if size > quota || !self.evict_one(|image| image.owner == Some(owner)) {
-                let detail = alloc::format!(
-                    "an image of {size} bytes: the controller may store {quota}, and what it has stored is in use"
-                );
-                return Err(failure(Reason::OverQuota, detail));
-            }
-        }
-        if self.evict(size, |_| true) {
-            return Ok(());
-        }
-        let capacity = self.capacity;
-        let detail = alloc::format!(
-            "an image of {size} bytes: the store takes {capacity} in all, and what is in it is in use; raise `store`"
-        );
-        Err(failure(Reason::OutOfMemory, detail))
-    }
-
-    /// Forgets images until `size` more bytes fit; says whether they do.
-    fn evict(&mut self, size: u64, may: impl Fn(&Complete) -> bool) -> bool {
-        while self.stored().saturating_add(size) > self.capacity {
-            if size > self.capacity || !self.evict_one(&may) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Forgets the image that was not used for longest of those that `may` go and nobody builds from.
-    fn evict_one(&mut self, may: impl Fn(&Complete) -> bool) -> bool {
-        let idle = |image: &Complete| Rc::strong_count(&image.bytes) == 1 && may(image);
-        let oldest = |images: &BTreeMap<Digest, Complete>| {
-            let idle = images.iter().filter(|(_, image)| idle(image));
-            idle.map(|(digest, image)| (image.used, *digest)).min()
-        };
-        let (sent, unpacked) = (oldest(&self.complete), oldest(&self.unpacked));
-        let (images, digest) = match (sent, unpacked) {
-            (Some(sent), Some(unpacked)) if unpacked < sent => (&mut self.unpacked, unpacked.1),
-            (Some(sent), _) => (&mut self.complete, sent.1),
-            (None, Some(unpacked)) => (&mut self.unpacked, unpacked.1),
-            (None, None) => return false,
-        };
-        if let Some(image) = images.remove(&digest) {
-            log::info!("event=image-forgotten digest={digest} size={}", image.bytes.len());
-        }
-        true
-    }
+fn no_memory() -> Failure {
+    let detail = "the store cannot take the image: db-server has no memory left; raise dom0_mem";
+    failure(Reason::OutOfMemory, detail)
 }
 
 fn not_begun(digest: Digest) -> Failure {
@@ -281,7 +252,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SPARE: usize = 64 << 20;
+    /// Room on the heap, and a quota.
+    fn room(quota: u64) -> Room {
+        Room { quota, spare: 64 << 20, reserved: 0 }
+    }
 
     fn digest(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
@@ -290,7 +264,7 @@ mod tests {
     /// Sends an image in parts of 7 bytes.
     fn send(store: &mut Store, owner: usize, bytes: &[u8], quota: u64) -> Result<Received, Failure> {
         let digest = digest(bytes);
-        let mut at = store.begin(owner, digest, bytes.len() as u64, quota, SPARE)?;
+        let mut at = store.begin(owner, digest, bytes.len() as u64, &room(quota))?;
         while !at.complete && at.bytes < bytes.len() as u64 {
             let from = usize::try_from(at.bytes).unwrap();
             let part = &bytes[from..bytes.len().min(from + 7)];
@@ -307,7 +281,7 @@ mod tests {
     fn an_image_is_sent_once() {
         let mut store = Store::new(100);
         assert_eq!(send(&mut store, 0, b"an image of some length", 50).unwrap().bytes, 23);
-        let known = store.begin(1, digest(b"an image of some length"), 23, 50, SPARE).unwrap();
+        let known = store.begin(1, digest(b"an image of some length"), 23, &room(50)).unwrap();
         assert_eq!(known, Received { bytes: 23, complete: true });
         assert_eq!((store.stored_by(0), store.stored_by(1), store.stored()), (23, 0, 23));
         assert_eq!(**store.get(digest(b"an image of some length")).unwrap(), *b"an image of some length");
@@ -320,20 +294,23 @@ mod tests {
         let image = digest(b"abc");
         assert_eq!(reason(store.add(0, image, 0, b"a")), Reason::NoSuchImage);
         assert_eq!(reason(store.end(0, image)), Reason::NoSuchImage);
-        store.begin(0, image, 3, 50, SPARE).unwrap();
+        store.begin(0, image, 3, &room(50)).unwrap();
         assert_eq!(reason(store.add(0, image, 1, b"b")), Reason::WrongOffset);
         assert_eq!(reason(store.add(0, image, 0, b"abcd")), Reason::WrongOffset);
         assert_eq!(reason(store.add(1, image, 0, b"a")), Reason::NoSuchImage, "somebody else's");
         store.add(0, image, 0, b"ab").unwrap();
         assert_eq!(reason(store.end(0, image)), Reason::WrongOffset);
-        assert_eq!(store.begin(0, image, 3, 50, SPARE).unwrap(), Received { bytes: 2, complete: false });
+        assert_eq!(store.begin(0, image, 3, &room(50)).unwrap(), Received { bytes: 2, complete: false });
         store.add(0, image, 2, b"x").unwrap();
         assert_eq!(reason(store.end(0, image)), Reason::WrongDigest);
         assert_eq!(reason(store.end(0, image)), Reason::NoSuchImage, "it is forgotten");
-        assert_eq!(reason(store.begin(0, image, 51, 50, SPARE)), Reason::OverQuota);
-        assert_eq!(reason(store.begin(0, image, 101, 200, SPARE)), Reason::OutOfMemory);
-        assert_eq!(reason(store.begin(0, image, 50, 50, RESERVE)), Reason::OutOfMemory);
-        assert_eq!(reason(store.begin(0, image, u64::MAX, u64::MAX, SPARE)), Reason::OutOfMemory);
+        assert_eq!(reason(store.begin(0, image, 51, &room(50))), Reason::OverQuota);
+        assert_eq!(reason(store.begin(0, image, 101, &room(200))), Reason::OutOfMemory);
+        assert_eq!(
+            reason(store.begin(0, image, 50, &Room { spare: RESERVE, ..room(50) })),
+            Reason::OutOfMemory
+        );
+        assert_eq!(reason(store.begin(0, image, u64::MAX, &room(u64::MAX))), Reason::OutOfMemory);
         assert_eq!(store.stored(), 0);
     }
 
@@ -357,37 +334,19 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_was_begun_is_given_up_by_beginning_it_without_bytes() {
-        let mut store = Store::new(100);
-        let image = digest(b"abc");
-        store.begin(0, image, 60, 100, SPARE).unwrap();
-        store.add(0, image, 0, b"ab").unwrap();
-        assert_eq!(store.stored(), 60);
-        assert_eq!(store.begin(0, image, 0, 100, SPARE).unwrap(), Received { bytes: 0, complete: false });
-        assert_eq!(reason(store.end(0, image)), Reason::WrongDigest);
-        assert_eq!((store.stored(), store.count_of(0)), (0, 0));
-        // What another has completed meanwhile stays, and the part of it goes.
-        store.begin(0, image, 3, 100, SPARE).unwrap();
-        send(&mut store, 1, b"abc", 100).unwrap();
-        assert!(store.begin(0, image, 0, 100, SPARE).unwrap().complete);
-        assert!(store.end(0, image).unwrap().complete);
-        assert_eq!((store.stored(), store.count_of(0)), (3, 0));
-    }
-
-    #[test]
     fn images_without_bytes_are_counted() {
         let mut store = Store::new(1000);
         let name = |number: usize| digest(&number.to_le_bytes());
         for number in 0..MOST_IMAGES {
-            store.begin(0, name(number), 0, 100, SPARE).unwrap();
+            store.begin(0, name(number), 0, &room(100)).unwrap();
         }
         let refused =
-            |store: &mut Store, owner, quota| reason(store.begin(owner, name(9999), 0, quota, SPARE));
+            |store: &mut Store, owner, quota| reason(store.begin(owner, name(9999), 0, &room(quota)));
         assert_eq!(refused(&mut store, 0, 100), Reason::OverQuota);
         assert_eq!(refused(&mut store, 1, 0), Reason::OverQuota, "it has no part of the store");
-        assert!(store.begin(1, name(9999), 0, 100, SPARE).is_ok());
+        assert!(store.begin(1, name(9999), 0, &room(100)).is_ok());
         store.forget_partial(0);
-        assert!(store.begin(0, name(9998), 0, 100, SPARE).is_ok());
+        assert!(store.begin(0, name(9998), 0, &room(100)).is_ok());
     }
 
     #[test]
@@ -400,12 +359,113 @@ mod tests {
         assert_eq!(reason(send(&mut store, 0, &[3; 11], 20)), Reason::OverQuota);
         send(&mut store, 0, &[3; 10], 20).unwrap();
         assert!(store.get(digest(&[9; 20])).is_some() && !used.is_empty());
-        store.begin(0, digest(b"more"), 4, 24, SPARE).unwrap();
+        store.begin(0, digest(b"more"), 4, &room(24)).unwrap();
         store.forget_partial(0);
         assert_eq!(store.stored(), 40);
     }
 
+    #[test]
+    fn an_image_that_does_not_come_after_all_is_given_up() {
+        let mut store = Store::new(100);
+        let (image, other) = (digest(b"abc"), digest(b"other"));
+        assert_eq!(reason(store.cancel(0, image)), Reason::NoSuchImage);
+        store.begin(0, image, 30, &room(50)).unwrap();
+        store.add(0, image, 0, b"ab").unwrap();
+        let refused = store.begin(0, other, 21, &room(50)).unwrap_err();
+        assert_eq!(refused.reason, Reason::OverQuota);
+        let begun = alloc::format!("1 of its images with 30 bytes are begun and not ended ({image})");
+        assert!(refused.detail.contains(&begun), "{refused}");
+        assert!(refused.detail.contains("give them up by PutImageCancel"), "{refused}");
+        assert_eq!(reason(store.cancel(1, image)), Reason::NoSuchImage, "somebody else's");
+        store.cancel(0, image).unwrap();
+        assert_eq!((store.stored(), reason(store.add(0, image, 2, b"c"))), (0, Reason::NoSuchImage));
+        send(&mut store, 0, &[7; 21], 50).unwrap();
+        assert_eq!(reason(store.cancel(0, digest(&[7; 21]))), Reason::NoSuchImage, "it is complete");
+    }
+
+    #[test]
+    fn the_longest_refusal_fits_a_message() {
+        let mut store = Store::new(u64::MAX);
+        for number in 0..MOST_IMAGES {
+            store.begin(0, digest(&number.to_le_bytes()), 1, &room(u64::MAX)).unwrap();
+        }
+        for (size, quota) in [(1, u64::MAX), (u64::MAX, u64::MAX)] {
+            let refused = store.begin(0, digest(b"more"), size, &room(quota)).unwrap_err();
+            assert!(refused.detail.ends_with("give them up by PutImageCancel"), "{refused}");
+        }
+    }
+
+    /// A second image of the same name that is larger takes the place of the first, if there is room for it.
+    #[test]
+    fn an_image_that_is_begun_anew_keeps_what_is_there_until_it_is_taken() {
+        let mut store = Store::new(100);
+        let image = digest(b"abc");
+        store.begin(0, image, 3, &room(50)).unwrap();
+        store.add(0, image, 0, b"ab").unwrap();
+        assert_eq!(reason(store.begin(0, image, 51, &room(50))), Reason::OverQuota);
+        assert_eq!(store.begin(0, image, 3, &room(50)).unwrap().bytes, 2);
+        assert_eq!(store.begin(0, image, 50, &room(50)).unwrap().bytes, 0);
+        assert_eq!(store.stored(), 50);
+    }
+
+    #[test]
+    fn what_goes_counts_as_memory_that_there_is() {
+        let mut store = Store::new(2 << 20);
+        let stored = alloc::vec![1; 2 << 20];
+        let full = |spare: usize| Room { spare: RESERVE + spare, ..room(2 << 20) };
+        send(&mut store, 0, &stored, 2 << 20).unwrap();
+        // The megabyte that is missing is in an image that has to go anyway.
+        assert!(store.begin(1, digest(b"x"), 2 << 20, &full(1 << 20)).is_ok());
+        store.cancel(1, digest(b"x")).unwrap();
+        send(&mut store, 0, &stored, 2 << 20).unwrap();
+        let short = Room { reserved: (3 << 20) + 1, ..full(3 << 20) };
+        assert_eq!(reason(store.begin(1, digest(b"x"), 2 << 20, &short)), Reason::OutOfMemory);
+        assert!(store.get(digest(&stored)).is_some());
+    }
+
+    /// What can be told of a store from outside.
+    fn shown(store: &Store) -> alloc::vec::Vec<(Digest, usize)> {
+        let complete = store.complete.iter().map(|(digest, image)| (*digest, image.bytes.len()));
+        let unpacked = store.unpacked.iter().map(|(digest, image)| (*digest, image.bytes.len()));
+        let partial = store.partial.iter().map(|((owner, digest), image)| {
+            let marked = digest.0.map(|byte| byte ^ u8::try_from(*owner).unwrap());
+            (Digest(marked), image.bytes.len() + 1000 * image.size)
+        });
+        complete.chain(unpacked).chain(partial).collect()
+    }
+
     proptest! {
+        #[test]
+        fn a_refused_image_changes_nothing(
+            sent in prop::collection::vec((0_usize..3, 0_u8..9, 0_u64..40, 0_u8..4), 0..30),
+            begun in (0_usize..3, 0_u8..9, 0_u64..80, 0_u64..64, 0_usize..80, 0_usize..80),
+            held in 0_usize..4
+        ) {
+            let mut store = Store::new(64);
+            for (owner, image, size, act) in sent {
+                let content = alloc::vec![image; usize::try_from(size).unwrap()];
+                let digest = digest(&content);
+                match act {
+                    0 => _ = store.begin(owner, digest, size, &room(40)),
+                    1 => store.keep_unpacked(digest, &Rc::new(content)),
+                    _ => _ = send(&mut store, owner, &content, 40),
+                }
+            }
+            // Some are being built from.
+            let held: Vec<_> = store.complete.values().take(held).map(|image| Rc::clone(&image.bytes)).collect();
+            let before = shown(&store);
+            let (owner, image, size, quota, spare, reserved) = begun;
+            let room = Room { quota, spare: RESERVE + spare, reserved };
+            let content = alloc::vec![image; 50];
+            if store.begin(owner, digest(&content[..40]), size, &room).is_err() {
+                prop_assert_eq!(shown(&store), before);
+            } else {
+                prop_assert!(store.stored() <= 64);
+                prop_assert!(store.stored_by(owner) <= quota.max(40));
+            }
+            drop(held);
+        }
+
         #[test]
         fn neither_quota_nor_capacity_is_ever_exceeded(
             steps in prop::collection::vec((0_usize..3, 0_u8..6, 0_u64..40, 0_u8..4), 0..60)
@@ -416,7 +476,7 @@ mod tests {
                 let digest = digest(&content);
                 let _ = match act {
                     0 => send(&mut store, owner, &content, 32),
-                    1 => store.begin(owner, digest, size, 32, SPARE),
+                    1 => store.begin(owner, digest, size, &room(32)),
                     2 => store.add(owner, digest, 0, &content),
                     _ => store.end(owner, digest),
                 };

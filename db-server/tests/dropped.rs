@@ -151,7 +151,7 @@ fn a_controller_that_comes_back_has_its_channel_and_its_vms_again() {
         }
         other => panic!("{other:?}"),
     });
-    second.ask(ServerRequest::Destroy { domid: 100 });
+    second.ask(ServerRequest::Destroy { domid: 100, serial: None });
     second.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     second.end();
     let (settings, mut specs) = platform(&[controller("control", 100, 110)]);
@@ -214,10 +214,10 @@ fn conversation() -> Vec<Vec<u8>> {
         ServerRequest::Build(build(&spec("worker"))),
         ServerRequest::Facts,
         ServerRequest::List { after: 0 },
-        ServerRequest::Pause { domid: 100 },
-        ServerRequest::Unpause { domid: 100 },
-        ServerRequest::Shutdown { domid: 100 },
-        ServerRequest::Destroy { domid: 100 },
+        ServerRequest::Pause { domid: 100, serial: None },
+        ServerRequest::Unpause { domid: 100, serial: None },
+        ServerRequest::Shutdown { domid: 100, serial: None },
+        ServerRequest::Destroy { domid: 100, serial: None },
     ]);
     (1..).zip(&requests).map(|(id, request)| message::encode(id, request).unwrap()).collect()
 }
@@ -264,10 +264,10 @@ fn requests() -> impl Strategy<Value = Vec<u8>> {
         ServerRequest::List { after: 0 },
         ServerRequest::WatchExits { watch: true },
         ServerRequest::Build(build(&spec("some"))),
-        ServerRequest::Destroy { domid: 100 },
-        ServerRequest::Pause { domid: 100 },
-        ServerRequest::Unpause { domid: 100 },
-        ServerRequest::Shutdown { domid: 100 },
+        ServerRequest::Destroy { domid: 100, serial: None },
+        ServerRequest::Pause { domid: 100, serial: None },
+        ServerRequest::Unpause { domid: 100, serial: None },
+        ServerRequest::Shutdown { domid: 100, serial: None },
     ];
     let all: Vec<_> = all.into_iter().chain(put(&kernel(), 300)).collect();
     prop::sample::select(all).prop_map(|request| message::encode(1, &request).unwrap())

@@ -70,20 +70,21 @@ fn an_image_is_sent_a_vm_built_of_it_heard_of_and_destroyed() {
         }
         other => panic!("{other:?}"),
     });
-    script.refuse(ServerRequest::Pause { domid: 100 }, Reason::WrongState);
-    script.ask(ServerRequest::Unpause { domid: 100 });
+    script.refuse(ServerRequest::Pause { domid: 100, serial: None }, Reason::WrongState);
+    script.ask(ServerRequest::Unpause { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     end(&script, 100, SHUTDOWN_POWEROFF);
     script.act(|ctl| {
         ctl.hear();
-        let ended = ServerNotice::Ended { domid: 100, name: "worker".into(), reason: EndReason::Poweroff };
+        let ended =
+            ServerNotice::Ended { domid: 100, name: "worker".into(), reason: EndReason::Poweroff, serial: 1 };
         assert_eq!(ctl.notices, [ended]);
     });
     // The next one has the next id, and goes on demand.
     request.paused = false;
     script.ask(ServerRequest::Build(request));
     script.act(|ctl| assert_eq!(ctl.built().domid, 101));
-    script.ask(ServerRequest::Destroy { domid: 101 });
+    script.ask(ServerRequest::Destroy { domid: 101, serial: None });
     script.act(|ctl| {
         assert_eq!(ctl.last(), ServerReply::Done);
         assert!(!ctl.guest.machine().has_domain(DomId::new(101)), "it is gone when the answer comes");
@@ -112,8 +113,8 @@ fn what_may_not_be_is_refused_for_what_it_is() {
     script.ask(hello());
     script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Hello { .. })));
     for domid in [0, 1, 100, 999] {
-        script.refuse(ServerRequest::Destroy { domid }, Reason::NoSuchVm);
-        script.refuse(ServerRequest::Pause { domid }, Reason::NoSuchVm);
+        script.refuse(ServerRequest::Destroy { domid, serial: None }, Reason::NoSuchVm);
+        script.refuse(ServerRequest::Pause { domid, serial: None }, Reason::NoSuchVm);
     }
     let with = |change: &dyn Fn(&mut BootSpec)| {
         let mut spec = asked("worker");
@@ -167,7 +168,7 @@ fn what_may_not_be_is_refused_for_what_it_is() {
             },
         );
     }
-    script.ask(ServerRequest::Shutdown { domid: 103 });
+    script.ask(ServerRequest::Shutdown { domid: 103, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     script.end();
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
@@ -185,8 +186,9 @@ fn labels_are_those_that_the_platform_lets_a_controller_give() {
         let answer = Rc::new(Cell::new(None));
         let set = Rc::clone(&answer);
         script.act(move |ctl| {
+            let machine = ctl.guest.machine().clone();
             set.set(Some(match ctl.last() {
-                ServerReply::Built(_) => Ok(()),
+                ServerReply::Built(built) => Ok(machine.guest(DomId::new(built.domid)).label()),
                 ServerReply::Failed(failure) => Err(failure),
                 other => panic!("{other:?}"),
             }));
@@ -198,7 +200,7 @@ fn labels_are_those_that_the_platform_lets_a_controller_give() {
         answer.take().unwrap()
     };
     let flask = || Machine::builder().flask(true).build();
-    assert_eq!(built_with(&flask(), GIVEN), Ok(()));
+    assert_eq!(built_with(&flask(), GIVEN), Ok(Some(GIVEN)), "Xen has it so");
     let refused = built_with(&flask(), "system_u:system_r:domU_t").unwrap_err();
     assert_eq!(refused.reason, Reason::NotPermitted);
     assert!(refused.detail.contains("does not let this controller give it"), "{}", refused.detail);
@@ -216,7 +218,7 @@ fn requests_under_way_are_bounded_and_answered_once_each() {
         // Xen does not tell whether the domain is gone: who wants it destroyed has to wait, and may ask for nothing else.
         let unknown = Fault::when(|call| call.domain == DomId::new(100), Effect::Fail(Errno::EAGAIN));
         ctl.guest.machine().inject(unknown.after(1).times(3));
-        ctl.send(&ServerRequest::Destroy { domid: 100 });
+        ctl.send(&ServerRequest::Destroy { domid: 100, serial: None });
         ctl.send(&ServerRequest::Facts);
         ctl.send(&ServerRequest::List { after: 0 });
     });
@@ -249,8 +251,8 @@ fn a_vm_that_is_kept_is_listed_as_ended_until_it_is_destroyed() {
         assert!(matches!(ctl.last(), ServerReply::Vms { vms, .. } if vms[0].state == VmState::Ended));
         assert!(matches!(&ctl.notices[..], [ServerNotice::Ended { reason: EndReason::Crash, .. }]));
     });
-    script.refuse(ServerRequest::Unpause { domid: 100 }, Reason::WrongState);
-    script.ask(ServerRequest::Destroy { domid: 100 });
+    script.refuse(ServerRequest::Unpause { domid: 100, serial: None }, Reason::WrongState);
+    script.ask(ServerRequest::Destroy { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     script.end();
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
@@ -274,13 +276,45 @@ fn another_domain_may_serve_console_and_xenstore() {
     assert_eq!(run(&machine, &[controller("control", 100, 110)]), MachineStatus::Success, "{}", logged());
 }
 
+#[test]
+fn an_id_that_was_asked_for_in_vain_is_not_kept_for_later() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    let mut request = build(&BootSpec { domid: Some(100), ..asked("fixed") });
+    request.kernel = ImageSource::Store(digest(b"never sent"));
+    script.refuse(ServerRequest::Build(request), Reason::NoSuchImage);
+    for (name, domid) in [("a", 100), ("b", 101)] {
+        script.ask(ServerRequest::Build(build(&asked(name))));
+        script.act(move |ctl| assert_eq!(ctl.built().domid, domid));
+    }
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 102)]), MachineStatus::Success, "{}", logged());
+}
+
+#[test]
+fn an_image_that_was_begun_is_given_up() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    let (half, whole) = (digest(b"half"), digest(b"whole"));
+    script.ask(ServerRequest::PutImageBegin { digest: half, size: 1 << 20 });
+    script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Image { .. })));
+    script.refuse(ServerRequest::PutImageBegin { digest: whole, size: 5 }, Reason::OverQuota);
+    script.ask(ServerRequest::PutImageCancel { digest: half });
+    script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
+    script.refuse(ServerRequest::PutImageCancel { digest: half }, Reason::NoSuchImage);
+    script.ask(ServerRequest::PutImageBegin { digest: whole, size: 5 });
+    script.act(|ctl| assert!(matches!(ctl.last(), ServerReply::Image { received: 0, .. })));
+    script.end();
+    assert_eq!(run(&machine, &[controller("control", 100, 102)]), MachineStatus::Success, "{}", logged());
+}
+
 /// A VM that is to have its id again finds it free, as long as there are others.
 #[test]
 fn ids_that_were_fixed_once_are_given_to_others_last() {
     let machine = Machine::builder().build();
     let script = Script::greeted(&machine, 1);
     script.ask(ServerRequest::Build(build(&BootSpec { domid: Some(101), ..asked("fixed") })));
-    script.ask(ServerRequest::Destroy { domid: 101 });
+    script.ask(ServerRequest::Destroy { domid: 101, serial: None });
     for (name, domid) in [("a", 102), ("b", 100), ("c", 101)] {
         script.ask(ServerRequest::Build(build(&asked(name))));
         script.act(move |ctl| assert_eq!(ctl.built().domid, domid));

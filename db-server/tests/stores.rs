@@ -12,7 +12,8 @@ use std::rc::Rc;
 
 use hypercall::{SharedMemory, Xen};
 use protocols::message::{Built, EndReason, Reason, ServerNotice, ServerReply, ServerRequest};
-use protocols::{BootSpec, Channels, MachineStatus, StoreRole};
+use protocols::platform::Ends;
+use protocols::{BootSpec, Channels, ExitAction, MachineStatus, StoreRole};
 use support::{Script, build, controller, logged, platform, serve, spec};
 use xen_abi::sched::SHUTDOWN_POWEROFF;
 use xen_abi::{DomId, Mfn, Port};
@@ -112,7 +113,7 @@ fn a_vm_that_listens_is_asked_to_power_off_and_does() {
         let first = (Kind::WatchEvent, "control/shutdown down ".into());
         assert_eq!(asker.take(), [(Kind::Watch, "OK ".into()), first]);
     });
-    script.ask(ServerRequest::Shutdown { domid: 100 });
+    script.ask(ServerRequest::Shutdown { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     act(&script, &asker, |asker| {
         assert_eq!(asker.take(), [(Kind::WatchEvent, "control/shutdown down ".into())]);
@@ -125,10 +126,11 @@ fn a_vm_that_listens_is_asked_to_power_off_and_does() {
     script.act(|ctl| ctl.guest.machine().guest(DomId::new(100)).shut_down(SHUTDOWN_POWEROFF));
     script.act(|ctl| {
         ctl.hear();
-        let ended = ServerNotice::Ended { domid: 100, name: "worker".into(), reason: EndReason::Poweroff };
+        let ended =
+            ServerNotice::Ended { domid: 100, name: "worker".into(), reason: EndReason::Poweroff, serial: 1 };
         assert_eq!(ctl.notices, [ended]);
     });
-    script.refuse(ServerRequest::Shutdown { domid: 100 }, Reason::NoSuchVm);
+    script.refuse(ServerRequest::Shutdown { domid: 100, serial: None }, Reason::NoSuchVm);
     script.end();
     let log = run(&machine);
     assert!(log.contains("vm=worker domid=100 event=asked-to-power-off"), "{log}");
@@ -138,12 +140,12 @@ fn a_vm_that_listens_is_asked_to_power_off_and_does() {
 fn who_asks_before_the_vm_listens_is_heard_when_it_does() {
     let machine = Machine::builder().build();
     let (script, asker) = worker(&machine, |_| ());
-    script.ask(ServerRequest::Shutdown { domid: 100 });
+    script.ask(ServerRequest::Shutdown { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     act(&script, &asker, |asker| asker.ask(Kind::Read, &["control/shutdown", ""]));
     act(&script, &asker, |asker| assert_eq!(asker.take(), [(Kind::Read, "poweroff".into())]));
     leave(&script, &asker);
-    script.ask(ServerRequest::Destroy { domid: 100 });
+    script.ask(ServerRequest::Destroy { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     script.end();
     run(&machine);
@@ -162,10 +164,10 @@ fn a_guest_that_breaks_the_rules_of_its_store_loses_it_and_nothing_else() {
             asker.notify();
         });
         leave(&script, &asker);
-        script.refuse(ServerRequest::Shutdown { domid: 100 }, Reason::WrongState);
-        script.ask(ServerRequest::Pause { domid: 100 });
+        script.refuse(ServerRequest::Shutdown { domid: 100, serial: None }, Reason::WrongState);
+        script.ask(ServerRequest::Pause { domid: 100, serial: None });
         script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
-        script.ask(ServerRequest::Destroy { domid: 100 });
+        script.ask(ServerRequest::Destroy { domid: 100, serial: None });
         script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
         script.end();
         let log = run(&machine);
@@ -208,7 +210,7 @@ fn a_vm_with_channels_has_a_store_if_its_ports_are_counted_with_it() {
     });
     act(&script, &asker, |asker| asker.ask(Kind::Read, &["domid", ""]));
     act(&script, &asker, |asker| assert_eq!(asker.take(), [(Kind::Read, "100".into())]));
-    script.ask(ServerRequest::Shutdown { domid: 100 });
+    script.ask(ServerRequest::Shutdown { domid: 100, serial: None });
     script.act(|ctl| assert_eq!(ctl.last(), ServerReply::Done));
     leave(&script, &asker);
     script.end();
@@ -222,7 +224,195 @@ fn a_vm_with_channels_has_no_store_and_says_so() {
         (spec.domid, spec.channels) = (Some(100), Channels { clients: vec![1] });
     });
     script.act(move |_| assert!(asker.borrow().is_none()));
-    script.refuse(ServerRequest::Shutdown { domid: 100 }, Reason::WrongState);
+    script.ask(ServerRequest::Shutdown { domid: 100, serial: None });
+    script.act(|ctl| {
+        let refused = ctl.refused();
+        assert_eq!(refused.reason, Reason::WrongState);
+        assert!(
+            refused.detail.contains("it has channels") && refused.detail.contains("`xenstore = 1`"),
+            "{refused}"
+        );
+    });
     script.end();
     run(&machine);
+}
+
+#[test]
+fn who_serves_a_vms_store_is_named_to_who_would_have_it_asked() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    let mut request = build(&BootSpec { kernel: "images/kernel".into(), ..spec("worker") });
+    request.xenstore = Some(1);
+    script.ask(ServerRequest::Build(request));
+    script.ask(ServerRequest::Shutdown { domid: 100, serial: None });
+    script.act(|ctl| {
+        let refused = ctl.refused();
+        assert_eq!(refused.reason, Reason::WrongState);
+        assert!(refused.detail.contains("domain 1 serves its XenStore"), "{refused}");
+    });
+    script.end();
+    run(&machine);
+}
+
+/// The guest waits to be asked to power off.
+fn listens(script: &Script, asker: &Rc<RefCell<Option<Asker>>>) {
+    act(script, asker, |asker| asker.ask(Kind::Watch, &["control/shutdown", "down", ""]));
+    act(script, asker, |asker| assert_eq!(asker.take().len(), 2));
+}
+
+/// It is asked, and powers off.
+fn obeys(script: &Script, asker: &Rc<RefCell<Option<Asker>>>) {
+    act(script, asker, |asker| {
+        assert_eq!(asker.take(), [(Kind::WatchEvent, "control/shutdown down ".into())]);
+    });
+    leave(script, asker);
+    script.act(|ctl| ctl.guest.machine().guest(DomId::new(100)).shut_down(SHUTDOWN_POWEROFF));
+}
+
+/// Each of these is in the log, one after the other.
+fn in_order(log: &str, wanted: &[&str]) {
+    let mut rest = log;
+    for text in wanted {
+        let found = rest.split_once(text);
+        rest = found.unwrap_or_else(|| panic!("{text:?} is not where it should be: {log}")).1;
+    }
+}
+
+#[test]
+fn an_orphan_that_listens_is_asked_to_power_off_and_not_kept_whatever_its_file_says() {
+    for on_poweroff in [ExitAction::Destroy, ExitAction::Preserve] {
+        let machine = Machine::builder().build();
+        let (script, asker) = worker(&machine, |spec| spec.on_poweroff = on_poweroff);
+        listens(&script, &asker);
+        script.end();
+        obeys(&script, &asker);
+        let log = run(&machine);
+        let (first, then) = ("event=asked-to-power-off", "event=ended reason=poweroff");
+        in_order(
+            &log,
+            &[
+                "event=controller-ended",
+                &format!("vm=worker domid=100 {first}"),
+                &format!("vm=worker domid=100 {then}"),
+            ],
+        );
+    }
+}
+
+#[test]
+fn an_orphan_has_the_time_of_the_platform_file_to_power_off() {
+    let machine = Machine::builder().build();
+    let (script, asker) = worker(&machine, |_| ());
+    listens(&script, &asker);
+    leave(&script, &asker);
+    script.end();
+    let begin = machine.now();
+    let log = run(&machine);
+    let late = "vm=worker domid=100 event=ended reason=destroyed";
+    in_order(&log, &["event=controller-ended", "event=asked-to-power-off", late]);
+    let took = machine.now() - begin;
+    assert!((10_000_000_000..13_000_000_000).contains(&took), "{took} ns");
+}
+
+#[test]
+fn an_orphan_that_does_not_listen_is_not_waited_for() {
+    let machine = Machine::builder().build();
+    let (script, asker) = worker(&machine, |_| ());
+    leave(&script, &asker);
+    script.end();
+    let log = run(&machine);
+    assert!(!log.contains("event=asked-to-power-off"), "{log}");
+    assert!(machine.now() < 5_000_000_000, "{} ns", machine.now());
+}
+
+/// Serves a platform that ends with a VM of its own, `last`, while the controller and its workers run. The controller has a XenStore, and does
+/// not power off when it is asked.
+fn finish(machine: &Machine) -> String {
+    let (mut settings, mut specs) = platform(&[controller("control", 100, 110), controller("last", 0, 0)]);
+    settings.ends = Ends::With(vec!["last".into()]);
+    specs[0].store = StoreRole::Own;
+    let status = serve(machine, &settings, &specs, "");
+    machine.assert_clean();
+    assert_eq!(status, MachineStatus::Success, "{}", logged());
+    logged()
+}
+
+#[test]
+fn at_the_end_of_a_platform_served_vms_are_asked_before_its_own() {
+    let machine = Machine::builder().build();
+    let (script, asker) = worker(&machine, |spec| spec.on_poweroff = ExitAction::Preserve);
+    listens(&script, &asker);
+    Script::new(&machine, 2).end();
+    obeys(&script, &asker);
+    let log = finish(&machine);
+    let (worker, own) = ("vm=worker domid=100 event=", "vm=control domid=1 event=");
+    in_order(
+        &log,
+        &[
+            "platform=stopping",
+            &format!("{worker}asked-to-power-off"),
+            &format!("{worker}ended reason=poweroff"),
+            &format!("{worker}destroyed"),
+            &format!("{own}asked-to-power-off"),
+            &format!("{own}late"),
+            &format!("{own}destroyed"),
+        ],
+    );
+}
+
+/// What a controller says about the order of its VMs keeps nobody else from being asked, and nobody from going.
+#[test]
+fn served_vms_that_start_after_themselves_or_the_platforms_hold_up_nothing() {
+    for after in ["worker", "control", "last"] {
+        let machine = Machine::builder().build();
+        let (script, asker) = worker(&machine, |spec| spec.life.after = vec![after.into()]);
+        listens(&script, &asker);
+        leave(&script, &asker);
+        Script::new(&machine, 2).end();
+        let begin = machine.now();
+        let log = finish(&machine);
+        in_order(
+            &log,
+            &["vm=worker domid=100 event=destroyed", "vm=control domid=1 event=asked-to-power-off"],
+        );
+        assert!(machine.now() - begin < 25_000_000_000, "{after}: {} ns", machine.now() - begin);
+    }
+}
+
+/// All together have the time of one, however long a row they make.
+#[test]
+fn served_vms_in_a_row_have_the_time_of_one() {
+    let machine = Machine::builder().build();
+    let script = Script::greeted(&machine, 1);
+    for (name, after) in
+        [("worker", vec![]), ("second", vec!["worker".to_owned()]), ("third", vec!["second".into()])]
+    {
+        let mut spec = BootSpec { kernel: "images/kernel".into(), ..spec(name) };
+        spec.life.after = after;
+        script.ask(ServerRequest::Build(build(&spec)));
+        let asker = Rc::new(RefCell::new(None));
+        let slot = Rc::clone(&asker);
+        script.act(move |ctl| {
+            let built = ctl.built();
+            *slot.borrow_mut() = Some(Asker::of(ctl.guest.machine(), &built));
+        });
+        listens(&script, &asker);
+        leave(&script, &asker);
+    }
+    Script::new(&machine, 2).end();
+    let begin = machine.now();
+    let log = finish(&machine);
+    in_order(
+        &log,
+        &[
+            "vm=third domid=102 event=asked-to-power-off",
+            "vm=third domid=102 event=late",
+            "vm=third domid=102 event=destroyed",
+            "vm=second domid=101 event=destroyed",
+            "vm=worker domid=100 event=destroyed",
+            "vm=control domid=1 event=asked-to-power-off",
+        ],
+    );
+    assert_eq!(log.matches("event=asked-to-power-off").count(), 2, "{log}");
+    assert!(machine.now() - begin < 25_000_000_000, "{} ns", machine.now() - begin);
 }

@@ -37,9 +37,13 @@ fn a_client_in_c_reads_and_writes_every_golden_message() {
         "ServerRequest 7 Hello { lowest=1 highest=2 name=\"control\" }",
         "ServerRequest 7 Build { spec=444253504543 kernel=Ramdisk { name=\"images/k\" } ramdisk=Store { digest=b2b2",
         "paused=1 console=3 xenstore=none label=\"guest_t\" measured=0 }",
-        "{ domid=10 name=\"db\" state=Ended { } memory_kib=8192 vcpus=1 } ] more=1 }",
+        "{ domid=10 name=\"db\" state=Ended { } memory_kib=8192 vcpus=1 serial=301 } \
+         { domid=11 name=\"old\" state=Dying { } memory_kib=8192 vcpus=1 serial=302 } ] more=1 }",
+        "ServerRequest 7 Pause { domid=9 serial=300 }",
+        "ServerRequest 7 Unpause { domid=9 serial=none }",
+        "ServerRequest 7 PutImageCancel { digest=a1a1",
         "ServerReply 7 Failed { reason=3 detail=\"build of web: 8 MiB, 4 MiB are left\" }",
-        "ServerNotice 0 Ended { domid=9 name=\"web\" reason=Status { status=3 } }",
+        "ServerNotice 0 Ended { domid=9 name=\"web\" reason=Status { status=3 } serial=300 }",
         "ControlReply 300 Vms { vms=[ { name=\"web\" domid=9 state=Running { } restarts=2 }",
     ];
     for meaning in meanings {
@@ -58,8 +62,8 @@ fn the_client_in_c_refuses_what_is_corrupt() {
         ("kind", good.replacen("4d4701000100", "4d4701000700", 1)),
         ("longer-form", good.replacen("03000000058001", "0400000005808100", 1)),
         ("bytes-behind", good.replacen("03000000", "04000000", 1) + "00"),
-        ("numbered-notice", ended.trim().replacen("0300000000000800", "0300010000000800", 1)),
-        ("no-variant", good.replacen("03000000058001", "030000000c8001", 1)),
+        ("numbered-notice", ended.trim().replacen("0300000000000a00", "0300010000000a00", 1)),
+        ("no-variant", good.replacen("03000000058001", "030000000d8001", 1)),
     ];
     for (name, hex) in corrupt {
         assert!(hex != good && hex != ended.trim(), "{name}");

@@ -231,7 +231,7 @@ fn tags_that_mean_nothing_are_refused() {
     assert!(is_taken(2, &[b"\x06\x0e\x00"]) && !is_taken(2, &[b"\x06\x0f\x00"]), "a reason");
     let ended = |end: u8| is_taken(6, &[b"\x00\x01a\x01b", &[end, 0]]);
     assert!(ended(7) && !ended(8), "an end");
-    for (kind, last) in [(1, 11), (2, 6), (3, 1), (4, 7), (5, 7), (6, 2)] {
+    for (kind, last) in [(1, 12), (2, 6), (3, 1), (4, 7), (5, 7), (6, 2)] {
         let body = [&[last + 1][..], &[0; 64]];
         assert!(
             (0..64).all(|length| !is_taken(kind, &[body[0], &body[1][..length]])),
@@ -303,8 +303,12 @@ fn what_is_out_of_bounds_is_refused_at_both_ends() {
     refused(&build(vec![0; MAX_SPEC_LEN + 1], "k", 0), "message: a boot spec of 32785");
     let failed = |length| ServerReply::Failed(Failure { reason: Reason::Xen, detail: "x".repeat(length) });
     refused(&failed(MAX_TEXT_LEN + 1), "message: the detail of a failure of 1025");
-    let ended =
-        |status| ServerNotice::Ended { domid: 1, name: "a".into(), reason: EndReason::Status(status) };
+    let ended = |status| ServerNotice::Ended {
+        domid: 1,
+        name: "a".into(),
+        reason: EndReason::Status(status),
+        serial: 1,
+    };
     assert!(encode(0, &ended(127)).is_ok());
     refused(&ended(128), "message: an exit status of 128");
     let vm = ControlVm { name: "a".into(), domid: None, state: None, restarts: 0 };

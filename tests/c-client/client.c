@@ -35,7 +35,9 @@ static const struct schema a_text = { "text", TEXT, NULL };
 static const struct schema a_spec = { "spec", BYTES, NULL };
 
 static const struct schema hello[] = { { "lowest", U16, NULL }, { "highest", U16, NULL }, { "name", TEXT, NULL }, END };
+static const struct schema a_u64 = { "number", U64, NULL };
 static const struct schema only_domid[] = { { "domid", U16, NULL }, END };
+static const struct schema a_vm[] = { { "domid", U16, NULL }, { "serial", OPTION, &a_u64 }, END };
 static const struct schema only_digest[] = { { "digest", DIGEST, NULL }, END };
 
 static const struct schema failure[] = { { "reason", U32, NULL }, { "detail", TEXT, NULL }, END };
@@ -58,9 +60,10 @@ static const struct schema server_request[] = {
     { "Hello", FIELDS, hello },         { "PutImageBegin", FIELDS, put_begin },
     { "PutImageChunk", FIELDS, put_chunk }, { "PutImageEnd", FIELDS, only_digest },
     { "Build", FIELDS, build },         { "List", FIELDS, list },
-    { "Pause", FIELDS, only_domid },    { "Unpause", FIELDS, only_domid },
-    { "Shutdown", FIELDS, only_domid }, { "Destroy", FIELDS, only_domid },
+    { "Pause", FIELDS, a_vm },          { "Unpause", FIELDS, a_vm },
+    { "Shutdown", FIELDS, a_vm },       { "Destroy", FIELDS, a_vm },
     { "WatchExits", FIELDS, watch },    { "Facts", FIELDS, NULL },
+    { "PutImageCancel", FIELDS, only_digest },
     END
 };
 
@@ -80,15 +83,16 @@ static const struct schema a_ring = { "ring", FIELDS, ring };
 static const struct schema built[] = {
     { "domid", U16, NULL },          { "start_info", U64, NULL },    { "kernel", DIGEST, NULL },
     { "ramdisk", OPTION, &a_digest }, { "console", FIELDS, ring },   { "xenstore", OPTION, &a_ring },
-    END
+    { "serial", U64, NULL },          END
 };
 static const struct schema states[] = {
-    { "Paused", FIELDS, NULL }, { "Running", FIELDS, NULL }, { "Ended", FIELDS, NULL }, END
+    { "Paused", FIELDS, NULL }, { "Running", FIELDS, NULL }, { "Ended", FIELDS, NULL }, { "Dying", FIELDS, NULL }, END
 };
 static const struct schema a_state = { "state", VARIANT, states };
 static const struct schema vm_entry[] = {
     { "domid", U16, NULL },      { "name", TEXT, NULL }, { "state", VARIANT, states },
-    { "memory_kib", U64, NULL }, { "vcpus", U32, NULL }, END
+    { "memory_kib", U64, NULL }, { "vcpus", U32, NULL }, { "serial", U64, NULL },
+    END
 };
 static const struct schema a_vm_entry = { "vm", FIELDS, vm_entry };
 static const struct schema server_vms[] = { { "vms", LIST, &a_vm_entry }, { "more", BOOL, NULL }, END };
@@ -110,7 +114,7 @@ static const struct schema ends[] = {
     { "Status", FIELDS, status }, { "Destroyed", FIELDS, NULL }, END
 };
 static const struct schema ended[] = {
-    { "domid", U16, NULL }, { "name", TEXT, NULL }, { "reason", VARIANT, ends }, END
+    { "domid", U16, NULL }, { "name", TEXT, NULL }, { "reason", VARIANT, ends }, { "serial", U64, NULL }, END
 };
 static const struct schema server_notice[] = { { "Ended", FIELDS, ended }, { "Dropped", FIELDS, failure }, END };
 
@@ -442,6 +446,8 @@ static int check_made(const char *path, const uint8_t *bytes, size_t length)
     } else if (strstr(path, "server-request-destroy")) {
         put_number(&made, 9); /* Destroy */
         put_number(&made, 0x7fef);
+        put(&made, "\1", 1); /* the VM that has the serial number */
+        put_number(&made, 300);
     } else {
         return 1;
     }

@@ -128,6 +128,7 @@ pub struct FakeVm {
     pub name: String,
     pub state: VmState,
     pub spec: BootSpec,
+    pub serial: u64,
 }
 
 /// Whether the request of a number fails, and why.
@@ -141,6 +142,8 @@ pub struct FakeServer {
     pub store: BTreeMap<Digest, Vec<u8>>,
     coming: BTreeMap<Digest, Vec<u8>>,
     next_domid: u16,
+    /// How many VMs were built.
+    serial: u64,
     watched: bool,
     pub manners: Manners,
     pub requests: u32,
@@ -165,6 +168,7 @@ impl FakeServer {
             store: BTreeMap::new(),
             coming: BTreeMap::new(),
             next_domid: 100,
+            serial: 0,
             watched: false,
             manners: Manners::Obeys,
             requests: 8,
@@ -258,13 +262,15 @@ impl FakeServer {
                 vms.truncate(2);
                 Ok(ServerReply::Vms { vms, more })
             }
-            ServerRequest::Unpause { domid } => {
+            ServerRequest::Unpause { domid, serial } => {
+                self.check(domid, serial)?;
                 let vm = self.vms.get_mut(&domid).ok_or(Reason::NoSuchVm)?;
                 self.asked.push(format!("start {}", vm.name));
                 vm.state = VmState::Running;
                 Ok(ServerReply::Done)
             }
-            ServerRequest::Shutdown { domid } => {
+            ServerRequest::Shutdown { domid, serial } => {
+                self.check(domid, serial)?;
                 let vm = self.vms.get(&domid).ok_or(Reason::NoSuchVm)?;
                 self.asked.push(format!("stop {}", vm.name));
                 match self.manners {
@@ -274,7 +280,8 @@ impl FakeServer {
                 }
                 Ok(ServerReply::Done)
             }
-            ServerRequest::Destroy { domid } => {
+            ServerRequest::Destroy { domid, serial } => {
+                self.check(domid, serial)?;
                 let vm = self.vms.remove(&domid).ok_or(Reason::NoSuchVm)?;
                 self.asked.push(format!("destroy {}", vm.name));
                 Ok(ServerReply::Done)
@@ -283,8 +290,17 @@ impl FakeServer {
                 self.watched = watch;
                 Ok(ServerReply::Done)
             }
-            ServerRequest::Pause { .. } | ServerRequest::Facts => Err(Reason::NotPermitted),
+            ServerRequest::Pause { .. } | ServerRequest::Facts | ServerRequest::PutImageCancel { .. } => {
+                Err(Reason::NotPermitted)
+            }
         }
+    }
+
+    /// Whether the VM is the one that is meant, which is always said.
+    fn check(&self, domid: u16, serial: Option<u64>) -> Result<(), Reason> {
+        let Some(serial) = serial else { panic!("a request about {domid} without a serial number") };
+        let found = self.vms.get(&domid).filter(|vm| vm.serial == serial);
+        found.map(|_| ()).ok_or(Reason::NoSuchVm)
     }
 
     fn build(&mut self, request: &BuildRequest) -> Result<ServerReply, Reason> {
@@ -304,22 +320,29 @@ impl FakeServer {
         self.next_domid += u16::from(spec.domid.is_none());
         self.asked.push(format!("build {}", spec.name));
         assert!(request.paused);
-        self.vms.insert(domid, FakeVm { name: spec.name.clone(), state: VmState::Paused, spec });
+        self.serial += 1;
+        let serial = self.serial;
+        self.vms.insert(domid, FakeVm { name: spec.name.clone(), state: VmState::Paused, spec, serial });
         let console = RingPlace { frame: 1, port: 1 };
-        Ok(ServerReply::Built(Built { domid, start_info: 1, kernel, ramdisk: None, console, xenstore: None }))
+        let (start_info, ramdisk, xenstore) = (1, None, None);
+        Ok(ServerReply::Built(Built { domid, start_info, kernel, ramdisk, console, xenstore, serial }))
     }
 
     /// A VM ends; db-server does what the spec that it got says.
     pub fn end(&mut self, domid: u16, reason: EndReason) {
         let Some(vm) = self.vms.get_mut(&domid) else { return };
         vm.state = VmState::Ended;
-        let name = vm.name.clone();
+        let (name, serial) = (vm.name.clone(), vm.serial);
         if vm.spec.on_crash != ExitAction::Preserve {
             self.vms.remove(&domid);
         }
         if self.watched {
-            self.say(0, &ServerNotice::Ended { domid, name, reason });
+            self.tell_end(domid, &name, reason, serial);
         }
+    }
+
+    pub fn tell_end(&self, domid: u16, name: &str, reason: EndReason, serial: u64) {
+        self.say(0, &ServerNotice::Ended { domid, name: name.into(), reason, serial });
     }
 
     pub fn domid(&self, name: &str) -> Option<u16> {
@@ -341,7 +364,8 @@ fn image(digest: Digest, received: u64, complete: bool) -> ServerReply {
 }
 
 fn entry(domid: u16, vm: &FakeVm) -> VmEntry {
-    VmEntry { domid, name: vm.name.clone(), state: vm.state, memory_kib: 1, vcpus: 1 }
+    let (name, state, serial) = (vm.name.clone(), vm.state, vm.serial);
+    VmEntry { domid, name, state, memory_kib: 1, vcpus: 1, serial }
 }
 
 /// A client of the control domain.

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 
 use xen_abi::domctl::{Command, Domctl};
 use xen_abi::number::HypercallNumber;
@@ -25,8 +25,8 @@ pub struct Xen<H> {
     counts: CallCounts,
     /// Domains that were destroyed and not yet seen to be gone.
     pub(crate) going: RefCell<Vec<DomId>>,
-    /// Domains that were not destroyed.
-    pub(crate) leaked: Cell<usize>,
+    /// Why domains were not destroyed that are there still, one error for each.
+    pub(crate) leaked: RefCell<Vec<CallError>>,
 }
 
 /// Address of a value for a hypercall that writes it.
@@ -67,7 +67,7 @@ impl<H: RawHypercall> Xen<H> {
             interface,
             counts: CallCounts::new(),
             going: RefCell::default(),
-            leaked: Cell::new(0),
+            leaked: RefCell::default(),
         })
     }
 
@@ -81,7 +81,7 @@ impl<H: RawHypercall> Xen<H> {
             interface,
             counts: CallCounts::new(),
             going: RefCell::default(),
-            leaked: Cell::new(0),
+            leaked: RefCell::default(),
         })
     }
 

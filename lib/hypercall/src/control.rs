@@ -18,7 +18,10 @@ impl<H: RawHypercall> Xen<H> {
         call.payload = request.encode(version);
         // SAFETY: the payload of a create call holds no address.
         unsafe { self.domctl(&mut call) }?;
-        Ok(DomId::new(call.domain))
+        let domain = DomId::new(call.domain);
+        // Whoever had the identifier before is gone.
+        self.forget(domain);
+        Ok(domain)
     }
 
     /// Pauses a domain; pauses count.

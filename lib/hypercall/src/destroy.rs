@@ -44,11 +44,15 @@ impl<H: RawHypercall> Xen<H> {
             }
             left = Some(pages);
         }
-        let mut going = self.going.borrow_mut();
-        if !going.contains(&domain) {
-            going.push(domain);
-        }
+        self.forget(domain);
+        self.going.borrow_mut().push(domain);
         Ok(())
+    }
+
+    /// Enters nothing of a domain any more.
+    pub(crate) fn forget(&self, domain: DomId) {
+        self.going.borrow_mut().retain(|going| *going != domain);
+        self.leaked.borrow_mut().retain(|error| error.domain != domain);
     }
 
     /// Makes a destroy call again while Xen hands it back, a limited number of times.
@@ -87,16 +91,16 @@ impl<H: RawHypercall> Xen<H> {
         if is_unknown(&answer) { Ok(None) } else { answer.map(Some) }
     }
 
-    /// Whether nothing is left of a domain that was destroyed.
+    /// Whether nothing is left of a domain that was destroyed, or was to be.
     pub fn is_gone(&self, domain: DomId) -> bool {
         let gone = match self.find_domain(domain) {
             Ok(None) => true,
-            // The identifier may have been given to a new domain.
-            Ok(Some(info)) => !info.state().contains(DomainState::DYING),
+            // The identifier may have been given to a new domain; unless this is the one that Xen did not destroy.
+            Ok(Some(info)) => !info.state().contains(DomainState::DYING) && self.leaked_by(domain).is_none(),
             Err(_) => false,
         };
         if gone {
-            self.going.borrow_mut().retain(|going| *going != domain);
+            self.forget(domain);
         }
         gone
     }
@@ -116,13 +120,24 @@ impl<H: RawHypercall> Xen<H> {
     /// Notes that a domain stays which was to be destroyed, because of `error`; says what there is to tell of it.
     #[must_use]
     pub fn note_leak(&self, error: CallError) -> Leak {
-        self.leaked.set(self.leaked.get().saturating_add(1));
+        self.forget(error.domain);
+        self.leaked.borrow_mut().push(error);
         Leak { error, kept: self.kept_by(error.domain) }
     }
 
-    /// How many domains were noted so. What they have is lost until the machine ends.
+    /// What there is to tell of a domain that was noted so and not seen to be gone since.
+    pub fn leak_of(&self, domain: DomId) -> Option<Leak> {
+        let error = self.leaked_by(domain)?;
+        Some(Leak { error, kept: self.kept_by(domain) })
+    }
+
+    fn leaked_by(&self, domain: DomId) -> Option<CallError> {
+        self.leaked.borrow().iter().copied().find(|error| error.domain == domain)
+    }
+
+    /// How many domains were noted so, and neither destroyed since nor seen to be gone. What they have is lost until then.
     pub fn leaked(&self) -> usize {
-        self.leaked.get()
+        self.leaked.borrow().len()
     }
 }
 

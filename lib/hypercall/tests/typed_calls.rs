@@ -150,6 +150,42 @@ fn a_destroy_call_that_is_handed_back_for_ever_is_an_error() {
 }
 
 #[test]
+fn a_domain_that_was_not_destroyed_is_there_until_it_is() {
+    let machine = Machine::builder().build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let domain = xen.create_domain(None, &request()).unwrap();
+    assert!(xen.leak_of(domain).is_none());
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::EPERM)).times(2));
+    for _ in 0..2 {
+        let error = xen.destroy_domain(domain).unwrap_err();
+        let leak = xen.note_leak(error);
+        assert_eq!((xen.leak_of(domain), xen.leaked()), (Some(leak), 1), "it is one domain");
+        assert!(!xen.is_gone(domain), "it is there, though it is not dying");
+    }
+    xen.destroy_domain(domain).unwrap();
+    assert!(xen.is_gone(domain) && xen.leak_of(domain).is_none());
+    assert_eq!((xen.leaked(), xen.going()), (0, vec![]));
+    machine.assert_clean();
+}
+
+/// What was not destroyed and has gone by itself leaves its identifier to others.
+#[test]
+fn a_domain_that_has_the_identifier_of_a_leaked_one_is_another() {
+    let machine = Machine::builder().build();
+    let xen = Xen::probe(machine.dom0()).unwrap();
+    let domain = xen.create_domain(None, &request()).unwrap();
+    machine.inject(Fault::named("XEN_DOMCTL_destroydomain", Effect::Fail(Errno::EPERM)).times(1));
+    let _ = xen.note_leak(xen.destroy_domain(domain).unwrap_err());
+    let other = Xen::probe(machine.dom0()).unwrap();
+    other.destroy_domain(domain).unwrap();
+    machine.settle();
+    assert_eq!(xen.create_domain(Some(domain), &request()), Ok(domain));
+    assert_eq!((xen.leaked(), xen.is_gone(domain)), (0, true), "of the first nothing is left");
+    xen.destroy_domain(domain).unwrap();
+    machine.assert_clean();
+}
+
+#[test]
 fn a_destroy_call_that_frees_pages_is_made_again_however_often_it_is_handed_back() {
     const PAGES: u64 = 5000;
     let machine = Machine::builder().memory(PageCount::new(0x4000)).build();

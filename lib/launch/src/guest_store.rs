@@ -110,6 +110,11 @@ impl<'x, H: RawHypercall, S: SharedMemory> GuestStore<'x, H, S> {
         Ok(taken + sent)
     }
 
+    /// Whether the VM waits to be asked to power off. One that looks now and then without waiting is not known from one that never does.
+    pub(crate) fn listens(&self) -> bool {
+        self.store.watches(self.domid, &path(self.domid, SHUTDOWN))
+    }
+
     /// Asks the VM to power off: now, if it listens, else as soon as it does.
     fn ask_to_power_off(&mut self) -> Result<(), StoreFault> {
         // The node is one of the few that were there before the guest could fill the store.

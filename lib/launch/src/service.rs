@@ -13,6 +13,7 @@ use xen_abi::{DomId, Port};
 
 use crate::build::BuiltVm;
 use crate::running::{Owner, Running};
+use crate::shutdown::Stopping;
 use crate::store::Store;
 use crate::supervisor::{AttachError, Begin, Supervisor};
 use crate::{Building, PlannedVm, VmError};
@@ -46,7 +47,8 @@ pub trait Service<'x, H: RawHypercall, W: FrameWindow> {
     /// Hears that the platform's VM called `name` has ended, or was not started, and does not come back.
     fn lost(&mut self, host: &mut Host<'_, '_, 'x, H, W>, name: &str);
 
-    /// Ends its work: the platform is over. VMs that it started are destroyed afterwards.
+    /// Ends its work: the platform is over. VMs that it started and that run still are asked to power off afterwards, if they listen
+    /// for that, and destroyed.
     fn close(&mut self, host: &mut Host<'_, '_, 'x, H, W>);
 }
 
@@ -232,6 +234,12 @@ impl<'x, H: RawHypercall, W: FrameWindow> Host<'_, '_, 'x, H, W> {
         self.supervisor.ask_to_power_off(domid)
     }
 
+    /// Asks a VM to power off that listens for that, as at the end of the platform; gives the system time in nanoseconds until which it is
+    /// to be left alone. `None` if it does not listen, or is paused.
+    pub fn ask_in_time(&mut self, domid: DomId) -> Option<u64> {
+        self.supervisor.ask_served(domid)
+    }
+
     /// Destroys a VM of the service's called `name`, or one that it had preserved; says whether Xen agreed. What it held may take a moment to be
     /// free.
     pub fn destroy(&mut self, name: &str, domid: DomId) -> Fate {
@@ -278,7 +286,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
         let name = planned.spec.name.clone();
         let fate = if ending == Ending::Gone {
             self.destroy_unknown(vm)
-        } else if ending.action(&planned.spec) == ExitAction::Preserve {
+        } else if ending.action(&planned.spec) == ExitAction::Preserve && self.stopping == Stopping::No {
             log::info!("vm={name} domid={domid} event=preserved");
             Fate::Preserved
         } else {
@@ -291,9 +299,14 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     fn destroy_served(&mut self, name: &str, domid: DomId) -> Fate {
         let running = self.running.iter().position(|vm| vm.domid == domid && vm.is_served());
         let Some(index) = running else { return self.destroy_domain(name, domid) };
-        let mut vm = self.running.remove(index);
+        let vm = self.running.remove(index);
+        self.destroy_running(vm)
+    }
+
+    /// Destroys a VM that runs, and says that this is its end.
+    pub(crate) fn destroy_running(&mut self, mut vm: Running<'x, H, W::Shared>) -> Fate {
         self.hear_out(&mut vm);
-        log::info!("vm={} domid={domid} event=ended reason=destroyed", vm.name());
+        log::info!("vm={} domid={} event=ended reason=destroyed", vm.name(), vm.domid);
         self.destroy(vm)
     }
 }

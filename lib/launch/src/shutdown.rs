@@ -1,13 +1,15 @@
 //! Orderly ends: VMs are asked to power off, have their time, and are destroyed if they do not.
 //!
 //! Only a VM with a XenStore of the builder's can be asked. One at a time is asked at the prompt; all of the platform when that ends, each
-//! when nobody runs any more that started after it.
+//! when nobody runs any more that started after it. VMs that a service has had built come first. Each of them has a XenStore, whether its kernel
+//! knows what that is or not: those are asked that listen, and all of them together have the time of one.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 
-use hypercall::{CallError, FrameWindow, RawHypercall};
+use hypercall::{CallError, FrameWindow, RawHypercall, SharedMemory};
+use xen_abi::DomId;
 
 use crate::running::Running;
 use crate::service::NoService;
@@ -36,7 +38,7 @@ pub(crate) enum Stopping {
     AtOnce,
 }
 
-impl<H: RawHypercall, S> Running<'_, H, S> {
+impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// When the time that it has to power off is over, if it was asked and that was not noticed yet.
     pub(crate) fn power_off_deadline(&self) -> Option<u64> {
         self.asked.filter(|asked| !asked.is_late).map(|asked| asked.until)
@@ -45,6 +47,12 @@ impl<H: RawHypercall, S> Running<'_, H, S> {
     /// Whether asking it to power off has a sense.
     fn can_be_asked(&self) -> bool {
         self.store.is_some() && !self.is_paused
+    }
+
+    /// Whether it is asked before it is destroyed. Of a VM of the platform its VM file says that it listens.
+    fn is_worth_asking(&self) -> bool {
+        let listens = self.store.as_ref().is_some_and(|store| !self.is_served() || store.listens());
+        listens && !self.is_paused
     }
 }
 
@@ -57,6 +65,17 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     /// Asks a VM that runs to power off, and has its time begin; whether it could be asked. It does not come back then.
     fn ask_in_time(&mut self, index: usize) -> bool {
         let until = self.time().saturating_add(self.shutdown_time());
+        self.ask_until(index, until)
+    }
+
+    /// Asks a VM of the service's that listens; gives the time until which it has for that.
+    pub(crate) fn ask_served(&mut self, domid: DomId) -> Option<u64> {
+        let index = self.running.iter().position(|vm| vm.domid == domid && vm.is_worth_asking())?;
+        let until = self.time().saturating_add(self.shutdown_time());
+        self.ask_until(index, until).then_some(until)
+    }
+
+    fn ask_until(&mut self, index: usize, until: u64) -> bool {
         let Some(domid) = self.running.get(index).map(|vm| vm.domid) else { return false };
         let is_asked = self.ask_to_power_off(domid);
         if let Some(vm) = self.running.get_mut(index).filter(|_| is_asked) {
@@ -127,43 +146,67 @@ impl<H: RawHypercall, W: FrameWindow> Supervisor<'_, '_, H, W> {
     /// Has all VMs end, those in order that can be asked, and starts none again. Where none can be, it makes no call.
     pub(crate) fn stop(&mut self) -> Result<(), CallError> {
         self.cancel_starts();
-        if !self.running.iter().any(|vm| !vm.is_served() && vm.can_be_asked()) {
+        if !self.running.iter().any(Running::is_worth_asking) {
             return Ok(());
         }
         self.stopping = Stopping::InOrder;
         log::info!("platform=stopping time={}ms", self.settings.shutdown_time_ms());
-        self.stop_unneeded();
+        let served_until = self.time().saturating_add(self.shutdown_time());
+        self.stop_unneeded(served_until);
         while self.stopping == Stopping::InOrder
             && self.running.iter().any(|vm| vm.power_off_deadline().is_some())
         {
             self.turn(&mut NoService)?;
-            self.stop_unneeded();
+            self.stop_unneeded(served_until);
         }
         Ok(())
     }
 
-    /// Asks or destroys the VMs after which nobody else started that still runs, until all that are left have time or are needed.
-    fn stop_unneeded(&mut self) {
+    /// Asks or destroys the VMs after which nobody else started that still runs, until all that are left have time or are needed. Those of
+    /// the service have until `served_until`, a system time in nanoseconds.
+    fn stop_unneeded(&mut self, served_until: u64) {
         loop {
+            let is_served_left = self.running.iter().any(Running::is_served);
             let needed: BTreeSet<String> =
                 self.running.iter().flat_map(|vm| &vm.vm.spec.life.after).cloned().collect();
             let mut destroyed = false;
             for index in (0..self.running.len()).rev() {
-                let Some(vm) = self.running.get(index).filter(|vm| !needed.contains(vm.name())) else {
-                    continue;
+                let is_next =
+                    |vm: &&Running<'_, _, _>| vm.is_served() == is_served_left && !needed.contains(vm.name());
+                let Some(vm) = self.running.get(index).filter(is_next) else { continue };
+                let until = if is_served_left {
+                    served_until
+                } else {
+                    self.time().saturating_add(self.shutdown_time())
                 };
-                let may_ask = vm.asked.is_none() && !vm.is_served() && vm.can_be_asked();
-                if vm.power_off_deadline().is_some() || may_ask && self.ask_in_time(index) {
+                let may_ask = vm.asked.is_none() && vm.is_worth_asking() && self.time() < until;
+                if vm.power_off_deadline().is_some() || may_ask && self.ask_until(index, until) {
                     continue;
                 }
-                let mut vm = self.running.remove(index);
-                self.hear_out(&mut vm);
-                self.destroy(vm);
+                self.destroy_at(index);
+                destroyed = true;
+            }
+            // Nobody checks whether those start after one another in a circle.
+            let is_waiting = self.running.iter().any(|vm| vm.power_off_deadline().is_some());
+            if !destroyed && is_served_left && !is_waiting {
+                while let Some(index) = self.running.iter().rposition(Running::is_served) {
+                    self.destroy_at(index);
+                }
                 destroyed = true;
             }
             if !destroyed {
                 return;
             }
+        }
+    }
+
+    fn destroy_at(&mut self, index: usize) {
+        let mut vm = self.running.remove(index);
+        if vm.is_served() {
+            self.destroy_running(vm);
+        } else {
+            self.hear_out(&mut vm);
+            self.destroy(vm);
         }
     }
 }

@@ -293,7 +293,11 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
     pub(crate) fn destroy_all(&mut self) {
         self.cancel_starts();
         while let Some(vm) = self.running.pop() {
-            self.destroy(vm);
+            if vm.is_served() {
+                self.destroy_running(vm)
+            } else {
+                self.destroy(vm)
+            };
         }
     }
 

@@ -44,6 +44,8 @@ pub enum Event {
         name: String,
         /// How.
         reason: EndReason,
+        /// Its serial number, by which a VM is known that has the domain id of an earlier one.
+        serial: u64,
     },
 }
 
@@ -72,7 +74,8 @@ impl Wanted {
             | ServerRequest::Unpause { .. }
             | ServerRequest::Shutdown { .. }
             | ServerRequest::Destroy { .. }
-            | ServerRequest::WatchExits { .. } => Self::Done,
+            | ServerRequest::WatchExits { .. }
+            | ServerRequest::PutImageCancel { .. } => Self::Done,
         }
     }
 
@@ -190,8 +193,8 @@ impl Client {
     fn take<E>(&mut self, frame: &Frame) -> Result<(), ClientError<E>> {
         if frame.kind == Kind::ServerNotice {
             return match frame.decode().map_err(MessagesError::Message)? {
-                ServerNotice::Ended { domid, name, reason } => {
-                    self.events.push_back(Event::Ended { domid, name, reason });
+                ServerNotice::Ended { domid, name, reason, serial } => {
+                    self.events.push_back(Event::Ended { domid, name, reason, serial });
                     Ok(())
                 }
                 ServerNotice::Dropped(failure) => Err(ClientError::Dropped(failure)),

@@ -121,15 +121,18 @@ fn nothing_is_asked_before_the_hello_is_answered_and_then_no_more_than_allowed()
 #[test]
 fn answers_in_another_order_find_their_requests_and_notices_come_between() {
     let (mut client, mut wire, mut server) = greeted(8);
-    let (list, pause) =
-        (client.ask(ServerRequest::List { after: 0 }), client.ask(ServerRequest::Pause { domid: 12 }));
+    let (list, pause) = (
+        client.ask(ServerRequest::List { after: 0 }),
+        client.ask(ServerRequest::Pause { domid: 12, serial: None }),
+    );
     client.turn(&mut wire).unwrap();
     server.say(pause, &ServerReply::Done);
-    server.say(0, &ServerNotice::Ended { domid: 12, name: "web".into(), reason: EndReason::Crash });
+    server
+        .say(0, &ServerNotice::Ended { domid: 12, name: "web".into(), reason: EndReason::Crash, serial: 7 });
     server.say(list, &ServerReply::Vms { vms: vec![], more: false });
     client.turn(&mut wire).unwrap();
     assert_eq!(client.next_event(), Some(Event::Answered { id: pause, answer: Ok(ServerReply::Done) }));
-    assert!(matches!(client.next_event(), Some(Event::Ended { domid: 12, .. })));
+    assert!(matches!(client.next_event(), Some(Event::Ended { domid: 12, serial: 7, .. })));
     assert!(matches!(client.next_event(), Some(Event::Answered { id, .. }) if id == list));
     assert!(client.is_idle() && client.next_event().is_none());
 }

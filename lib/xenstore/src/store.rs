@@ -122,6 +122,12 @@ impl Store {
         self.connections.keys().copied()
     }
 
+    /// Whether a domain is to be told when something is changed at `path`: it watches that, or what it is below.
+    pub fn watches(&self, domid: u16, path: &str) -> bool {
+        let watches = self.connections.get(&domid).into_iter().flat_map(|connection| &connection.watches);
+        watches.into_iter().any(|watch| is_within(path, &watch.path))
+    }
+
     /// How many bytes a domain may send now; it may have to take answers first.
     pub fn room(&self, domid: u16) -> usize {
         self.connections.get(&domid).map_or(0, Connection::room)

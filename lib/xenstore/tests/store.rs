@@ -131,8 +131,13 @@ fn a_domain_reaches_what_is_its_own_and_what_it_is_given() {
 #[test]
 fn watches_tell_of_changes_by_the_names_that_their_owners_use() {
     let mut world = World::new();
+    let shutdown = "/local/domain/7/control/shutdown";
+    assert!(!world.store.watches(7, shutdown));
     world.ask(7, Kind::Watch, 0, &["control/shutdown", "t1", ""]).unwrap();
+    assert!(world.store.watches(7, shutdown) && !world.store.watches(8, shutdown));
+    assert!(!world.store.watches(7, "/local/domain/7/control"), "what is above it is another matter");
     world.ask(7, Kind::Watch, 0, &["/local/domain/7", "t2", ""]).unwrap();
+    assert!(world.store.watches(7, "/local/domain/7/control"));
     assert_eq!(world.ask(7, Kind::Watch, 0, &["control/shutdown", "t1", ""]), Err("EEXIST".into()));
     world.write(CONTROL, "/local/domain/7/control/shutdown", "poweroff").unwrap();
     let path = "/local/domain/7/control/shutdown";

@@ -58,21 +58,30 @@ pub enum ServerRequest {
     Pause {
         /// Its domain id.
         domid: u16,
+        /// Its [serial number](Built::serial); none for whichever VM has the id. As for the next three.
+        serial: Option<u64>,
     },
     /// It is to go on, or to start for the first time.
     Unpause {
         /// Its domain id.
         domid: u16,
+        /// Its serial number.
+        serial: Option<u64>,
     },
     /// It is asked to power itself off.
     Shutdown {
         /// Its domain id.
         domid: u16,
+        /// Its serial number.
+        serial: Option<u64>,
     },
-    /// It is destroyed; everything it held is free when the answer comes.
+    /// It is destroyed; everything it held is free when the answer comes. For one that was destroyed and is not gone, this waits, or
+    /// tries, again.
     Destroy {
         /// Its domain id.
         domid: u16,
+        /// Its serial number.
+        serial: Option<u64>,
     },
     /// Whether the ends of the asker's VMs are to be told by [`ServerNotice::Ended`]. Answer: [`ServerReply::Done`].
     WatchExits {
@@ -81,6 +90,12 @@ pub enum ServerRequest {
     },
     /// About the machine. Answer: [`ServerReply::Facts`].
     Facts,
+    /// An image that the asker has begun and not ended is not sent after all: what there is of it is forgotten. Answer:
+    /// [`ServerReply::Done`].
+    PutImageCancel {
+        /// The image.
+        digest: Digest,
+    },
 }
 
 /// Where an image comes from.
@@ -182,6 +197,8 @@ pub struct Built {
     pub console: RingPlace,
     /// Its XenStore, if it has one.
     pub xenstore: Option<RingPlace>,
+    /// Its serial number, from 1 on: no other VM has it as long as db-server runs, while a domain id is given again.
+    pub serial: u64,
 }
 
 /// What a VM is doing.
@@ -193,6 +210,8 @@ pub enum VmState {
     Running,
     /// It has ended, and was not destroyed.
     Ended,
+    /// It was destroyed, or was to be, and something of it is left: its name, its domain id and its memory count until it is gone.
+    Dying,
 }
 
 /// A VM in a list.
@@ -208,6 +227,8 @@ pub struct VmEntry {
     pub memory_kib: u64,
     /// Its vCPUs.
     pub vcpus: u32,
+    /// Its [serial number](Built::serial).
+    pub serial: u64,
 }
 
 /// About the machine.
@@ -324,6 +345,8 @@ pub enum ServerNotice {
         name: String,
         /// How.
         reason: EndReason,
+        /// Its [serial number](Built::serial).
+        serial: u64,
     },
     /// The channel is closed after this, because of what the controller did.
     Dropped(Failure),

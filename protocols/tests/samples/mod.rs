@@ -66,12 +66,13 @@ pub(crate) fn server_requests() -> Vec<(&'static str, ServerRequest)> {
         ("server-request-put-image-end", R::PutImageEnd { digest: KERNEL }),
         ("server-request-build", R::Build(build)),
         ("server-request-list", R::List { after: 128 }),
-        ("server-request-pause", R::Pause { domid: 9 }),
-        ("server-request-unpause", R::Unpause { domid: 9 }),
-        ("server-request-shutdown", R::Shutdown { domid: 9 }),
-        ("server-request-destroy", R::Destroy { domid: 0x7fef }),
+        ("server-request-pause", R::Pause { domid: 9, serial: Some(300) }),
+        ("server-request-unpause", R::Unpause { domid: 9, serial: None }),
+        ("server-request-shutdown", R::Shutdown { domid: 9, serial: Some(1) }),
+        ("server-request-destroy", R::Destroy { domid: 0x7fef, serial: Some(300) }),
         ("server-request-watch-exits", R::WatchExits { watch: true }),
         ("server-request-facts", R::Facts),
+        ("server-request-put-image-cancel", R::PutImageCancel { digest: KERNEL }),
     ]
 }
 
@@ -84,9 +85,16 @@ pub(crate) fn server_replies() -> Vec<(&'static str, ServerReply)> {
         ramdisk: Some(RAMDISK),
         console: RingPlace { frame: 0x1_2346, port: 1 },
         xenstore: None,
+        serial: 300,
     };
-    let vm =
-        |domid, name: &str, state| VmEntry { domid, name: name.into(), state, memory_kib: 8192, vcpus: 1 };
+    let vm = |domid, name: &str, state| VmEntry {
+        domid,
+        name: name.into(),
+        state,
+        memory_kib: 8192,
+        vcpus: 1,
+        serial: u64::from(domid) + 291,
+    };
     let facts = Facts {
         xen_major: 4,
         xen_minor: 17,
@@ -102,7 +110,14 @@ pub(crate) fn server_replies() -> Vec<(&'static str, ServerReply)> {
         ("server-reply-built", R::Built(built)),
         (
             "server-reply-vms",
-            R::Vms { vms: vec![vm(9, "web", VmState::Running), vm(10, "db", VmState::Ended)], more: true },
+            R::Vms {
+                vms: vec![
+                    vm(9, "web", VmState::Running),
+                    vm(10, "db", VmState::Ended),
+                    vm(11, "old", VmState::Dying),
+                ],
+                more: true,
+            },
         ),
         ("server-reply-done", R::Done),
         ("server-reply-facts", R::Facts(facts)),
@@ -113,7 +128,10 @@ pub(crate) fn server_replies() -> Vec<(&'static str, ServerReply)> {
 pub(crate) fn server_notices() -> Vec<(&'static str, ServerNotice)> {
     use ServerNotice as N;
     vec![
-        ("server-notice-ended", N::Ended { domid: 9, name: "web".into(), reason: EndReason::Status(3) }),
+        (
+            "server-notice-ended",
+            N::Ended { domid: 9, name: "web".into(), reason: EndReason::Status(3), serial: 300 },
+        ),
         ("server-notice-dropped", N::Dropped(failure())),
     ]
 }

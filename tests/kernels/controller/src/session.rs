@@ -21,7 +21,8 @@ pub(crate) struct Session<'m> {
     client: Client,
     pub(crate) quota: Quota,
     answers: BTreeMap<RequestId, Answer>,
-    ends: Vec<(u16, EndReason)>,
+    /// VMs that have ended, by their serial numbers.
+    ends: Vec<(u64, EndReason)>,
 }
 
 impl<'m> Session<'m> {
@@ -81,14 +82,14 @@ impl<'m> Session<'m> {
         }
     }
 
-    /// Waits until a VM has ended, and says how.
-    pub(crate) fn end_of(&mut self, domid: u16) -> Result<EndReason, Verdict> {
-        self.until("a VM to end", |session| session.take_end(domid))
+    /// Waits until the VM with this serial number has ended, and says how.
+    pub(crate) fn end_of(&mut self, serial: u64) -> Result<EndReason, Verdict> {
+        self.until("a VM to end", |session| session.take_end(serial))
     }
 
     /// How a VM has ended, if that was told.
-    pub(crate) fn take_end(&mut self, domid: u16) -> Option<EndReason> {
-        let index = self.ends.iter().position(|(ended, _)| *ended == domid)?;
+    pub(crate) fn take_end(&mut self, serial: u64) -> Option<EndReason> {
+        let index = self.ends.iter().position(|(ended, _)| *ended == serial)?;
         Some(self.ends.swap_remove(index).1)
     }
 
@@ -119,7 +120,7 @@ impl<'m> Session<'m> {
             Event::Answered { id, answer } => {
                 self.answers.insert(id, answer);
             }
-            Event::Ended { domid, reason, .. } => self.ends.push((domid, reason)),
+            Event::Ended { serial, reason, .. } => self.ends.push((serial, reason)),
         }
     }
 

@@ -134,12 +134,13 @@ impl Storm<'_, '_> {
         match (asked.step, reply) {
             (Step::Build, ServerReply::Built(built)) => {
                 self.times.build.push(took);
-                self.ask(asked.chain, Step::Destroy, ServerRequest::Destroy { domid: built.domid });
+                let request = ServerRequest::Destroy { domid: built.domid, serial: Some(built.serial) };
+                self.ask(asked.chain, Step::Destroy, request);
                 Ok(())
             }
             (Step::BuildToRun, ServerReply::Built(built)) => {
                 self.times.build.push(took);
-                let end = self.session.end_of(built.domid)?;
+                let end = self.session.end_of(built.serial)?;
                 if end != EndReason::Poweroff {
                     return Err(Verdict::Failure(format!("a VM ended by {end:?}")));
                 }

@@ -86,6 +86,11 @@ fn sends_wrongly(session: &mut Session<'_>, image: &[u8]) -> Result<(), Verdict>
     received(session, "an image", ServerRequest::PutImageBegin { digest, size: 100 })?;
     session.refused("a part in the middle", chunk(50, &bytes), &[Reason::WrongOffset])?;
     received(session, "an image", ServerRequest::PutImageBegin { digest, size: 100 })?;
+    session.get("giving an image up", ServerRequest::PutImageCancel { digest })?;
+    session.refused("a part of what was given up", chunk(0, &bytes), &[Reason::NoSuchImage])?;
+    let cancel = ServerRequest::PutImageCancel { digest };
+    session.refused("giving it up twice", cancel, &[Reason::NoSuchImage])?;
+    received(session, "an image", ServerRequest::PutImageBegin { digest, size: 100 })?;
     received(session, "all of it", chunk(0, &bytes))?;
     let end = ServerRequest::PutImageEnd { digest };
     session.refused("another digest", end, &[Reason::WrongDigest])?;
@@ -100,7 +105,7 @@ fn runs(session: &mut Session<'_>, kernel: ImageSource, digest: Digest) -> Resul
     request.kernel = kernel;
     let built = build(session, request)?;
     require!(built.kernel == digest, "built of {}, sent was {digest}", built.kernel);
-    let end = session.end_of(built.domid)?;
+    let end = session.end_of(built.serial)?;
     require!(end == EndReason::Poweroff, "it ended by {end:?}");
     Ok(())
 }
@@ -122,42 +127,49 @@ fn list(session: &mut Session<'_>, after: u16) -> Result<Vec<VmEntry>, Verdict> 
 /// Builds paused VMs with the ids of its choice, looks at them, wakes one and destroys all.
 fn lists(session: &mut Session<'_>) -> Result<(), Verdict> {
     let first = session.quota.first_domid;
+    let mut entries = Vec::new();
     for (name, domid) in [("one", first), ("two", first + 1)] {
         let mut spec = vm::spec(name);
         spec.domid = Some(domid);
         let built = build(session, vm::build(&spec, true)?)?;
         require!(built.domid == domid, "domain {} instead of {domid}", built.domid);
+        let (name, state) = (name.into(), VmState::Paused);
+        entries.push(VmEntry { domid, name, state, memory_kib: MEMORY_KIB, vcpus: 1, serial: built.serial });
     }
-    let entry = |name: &str, domid| VmEntry {
-        domid,
-        name: name.into(),
-        state: VmState::Paused,
-        memory_kib: MEMORY_KIB,
-        vcpus: 1,
-    };
-    let (one, two) = (entry("one", first), entry("two", first + 1));
     let all = list(session, 0)?;
-    require!(all == [one, two.clone()], "{all:?}");
+    require!(all == entries, "{all:?}");
     let rest = list(session, first)?;
-    require!(rest == [two], "{rest:?}");
+    require!(entries.ends_with(&rest) && rest.len() == 1, "{rest:?}");
     let mut again = vm::spec("one");
     let request = ServerRequest::Build(vm::build(&again, true)?);
     session.refused("a name that is taken", request, &[Reason::Taken])?;
     (again.name, again.domid) = ("other".into(), Some(first));
     let request = ServerRequest::Build(vm::build(&again, true)?);
     session.refused("an id that is taken", request, &[Reason::Taken])?;
-    let shutdown = ServerRequest::Shutdown { domid: first };
-    session.get("asking a VM to power off that does not listen", shutdown)?;
-    let pause = ServerRequest::Pause { domid: first };
-    session.refused("pausing what is paused", pause, &[Reason::WrongState])?;
-    session.get("unpausing", ServerRequest::Unpause { domid: first })?;
-    let end = session.end_of(first)?;
-    require!(end == EndReason::Poweroff, "it ended by {end:?}");
-    session.get("destroying", ServerRequest::Destroy { domid: first + 1 })?;
+    let serials: Vec<u64> = entries.iter().map(|entry| entry.serial).collect();
+    let &[one, two] = serials.as_slice() else { return Err(Verdict::error("not two VMs")) };
+    require!(one < two, "serial numbers {one} and {two}");
+    acts(session, first, one)?;
+    session.get("destroying", ServerRequest::Destroy { domid: first + 1, serial: Some(two) })?;
     let left = list(session, 0)?;
     require!(left.is_empty(), "{left:?}");
-    let gone = ServerRequest::Destroy { domid: first };
+    let gone = ServerRequest::Destroy { domid: first, serial: None };
     session.refused("destroying what is gone", gone, &[Reason::NoSuchVm])
+}
+
+/// Does to a paused VM what can be done, until it ends; somebody else's serial number does nothing to it.
+fn acts(session: &mut Session<'_>, domid: u16, serial: u64) -> Result<(), Verdict> {
+    let another = ServerRequest::Destroy { domid, serial: Some(serial + 1) };
+    session.refused("destroying another VM of that id", another, &[Reason::NoSuchVm])?;
+    let named = Some(serial);
+    let shutdown = ServerRequest::Shutdown { domid, serial: named };
+    session.get("asking a VM to power off that does not listen", shutdown)?;
+    let pause = ServerRequest::Pause { domid, serial: named };
+    session.refused("pausing what is paused", pause, &[Reason::WrongState])?;
+    session.get("unpausing", ServerRequest::Unpause { domid, serial: named })?;
+    let end = session.end_of(serial)?;
+    require!(end == EndReason::Poweroff, "it ended by {end:?}");
+    Ok(())
 }
 
 /// More than it may have.
@@ -169,15 +181,15 @@ fn beyond_its_quota(session: &mut Session<'_>) -> Result<(), Verdict> {
     session.refused("a VM beyond the quota of memory", request, &[Reason::OverQuota])?;
     let begin = ServerRequest::PutImageBegin { digest: Digest([8; 32]), size: quota.store_bytes + 1 };
     session.refused("an image beyond the quota", begin, &[Reason::OverQuota, Reason::OutOfMemory])?;
-    let mut domids = Vec::new();
+    let mut all = Vec::new();
     for number in 0..quota.vms {
         let spec = vm::spec(&format!("many-{number}"));
-        domids.push(build(session, vm::build(&spec, true)?)?.domid);
+        all.push(build(session, vm::build(&spec, true)?)?);
     }
     let request = ServerRequest::Build(vm::build(&vm::spec("one-more"), true)?);
     session.refused("a VM beyond the quota of VMs", request, &[Reason::OverQuota])?;
-    for domid in domids {
-        session.get("destroying", ServerRequest::Destroy { domid })?;
+    for Built { domid, serial, .. } in all {
+        session.get("destroying", ServerRequest::Destroy { domid, serial: Some(serial) })?;
     }
     Ok(())
 }
@@ -204,7 +216,7 @@ fn not_for_it(session: &mut Session<'_>) -> Result<(), Verdict> {
     session.refused("half a boot spec", ServerRequest::Build(request), &[Reason::BadSpec])?;
     // Dom0, this VM itself, and one that there is not.
     for domid in [0, 1, 0x7fef] {
-        let request = ServerRequest::Destroy { domid };
+        let request = ServerRequest::Destroy { domid, serial: None };
         session.refused("destroying what is not its own", request, &[Reason::NoSuchVm])?;
     }
     Ok(())

@@ -24,6 +24,9 @@ fn pattern(page: Pfn, index: usize) -> u64 {
     (page.raw() * WORDS as u64 + index as u64 + 1).wrapping_mul(ODD)
 }
 
+/// What a debug build of Xen fills pages with in place of zeros (`SCRUB_PATTERN`), in each word.
+const DEBUG_FILL: u64 = 0xc2c2_c2c2_c2c2_c2c2;
+
 fn compare(page: Pfn, expected: impl Fn(usize) -> u64) -> Result<(), Verdict> {
     for (index, word) in words(page) {
         // SAFETY: pages that are passed here are mapped and in no use.
@@ -39,9 +42,13 @@ fn compare(page: Pfn, expected: impl Fn(usize) -> u64) -> Result<(), Verdict> {
     Ok(())
 }
 
-/// The pages from `start` up to `end` hold nothing. They are mapped and in no use.
-pub(crate) fn are_zero(start: Pfn, end: Pfn) -> Result<(), Verdict> {
-    (start.raw()..end.raw()).try_for_each(|page| compare(Pfn::new(page), |_| 0))
+/// The pages from `start` up to `end` hold nothing: each is full of zeros, or of what a debug build of Xen has for them. They are mapped and
+/// in no use.
+pub(crate) fn are_empty(start: Pfn, end: Pfn) -> Result<(), Verdict> {
+    (start.raw()..end.raw()).map(Pfn::new).try_for_each(|page| {
+        let is_filled = compare(page, |_| DEBUG_FILL).is_ok();
+        if is_filled { Ok(()) } else { compare(page, |_| 0) }
+    })
 }
 
 /// Writes something else to each word from `start` up to `end`, and finds it there when all are written. Twice: the second

@@ -23,8 +23,8 @@ fn run(boot: &mut Boot) -> Outcome {
     let SparePages { start, end } = boot.spare_pages().map_err(Verdict::error)?;
     println!("{total} pages, of which {start}..{end} are in no use");
     require!(end.raw() - start.raw() > total / 2, "only pages {start}..{end} of {total} are free");
-    contents::are_zero(Pfn::new(1), pages::memory_map().constants.start)?;
-    contents::are_zero(start, end)?;
+    contents::are_empty(Pfn::new(1), pages::memory_map().constants.start)?;
+    contents::are_empty(start, end)?;
     frames_agree(total)?;
     let tables = tables::collect(total)?;
     tables::mappings_are_right(total, &tables)?;
