@@ -24,7 +24,9 @@ pub use limits::{
     MAX_TABLE_FRAMES,
 };
 pub use placement::{Affinity, CpuRange, CpuSet, MAX_CAP, MAX_CPU, MAX_CPU_RANGES, MAX_WEIGHT, Placement};
-pub use processor::{CpuidChange, MAX_CPUID_CHANGES, NO_SUBLEAF, Paging, Processor, Register, TscMode};
+pub use processor::{
+    CpuidChange, MAX_CPUID_CHANGES, MAX_PAGING_POOL_MIB, NO_SUBLEAF, Paging, Processor, Register, TscMode,
+};
 
 /// Settings of a VM. The order of the fields is the wire format: additions go last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

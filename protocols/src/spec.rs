@@ -140,7 +140,9 @@ impl BootSpec {
         if claims.module_list && (self.kind != GuestKind::Pv || self.ramdisk.is_none()) {
             return Err(SpecError::BadModuleList);
         }
-        let any_paging = processor.paging == Paging::Any && !processor.shadows_in_sync;
+        let any_paging = processor.paging == Paging::Any
+            && !processor.shadows_in_sync
+            && processor.paging_pool_mib.is_none();
         if self.kind != GuestKind::Pvh && !any_paging {
             return Err(SpecError::PagingOfPv);
         }

@@ -218,7 +218,7 @@ pub enum SpecError {
     )]
     BadModuleList,
     /// Shadow paging of a PV guest.
-    #[error("`hap` and `oos` are for PVH guests: a PV guest's page tables are its own")]
+    #[error("`hap`, `oos` and `shadow_memory` are for PVH guests: a PV guest's page tables are its own")]
     PagingOfPv,
     /// What it may do or get is out of range.
     #[error(transparent)]

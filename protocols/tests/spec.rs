@@ -9,7 +9,8 @@ use protocols::module::{MAX_MODULES, Module};
 use protocols::settings::{
     Access, Affinity, Claims, CpuRange, CpuSet, CpuidChange, IoMemory, IoPorts, Labels, Limits, MAX_CAP,
     MAX_CPU_RANGES, MAX_CPUID_CHANGES, MAX_EVENT_CHANNELS, MAX_FRAME, MAX_INTERRUPT, MAX_LABEL_LEN,
-    MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Paging, Placement, Processor, Register, TscMode,
+    MAX_PAGING_POOL_MIB, MAX_RANGES, MAX_TABLE_FRAMES, MAX_WEIGHT, Paging, Placement, Processor, Register,
+    TscMode,
 };
 use protocols::spec::{HEADER_LEN, MAX_BODY_LEN, MAX_MEMORY_KIB, MAX_VCPUS, check_name};
 use protocols::{
@@ -68,6 +69,7 @@ fn sample() -> BootSpec {
                 online: Some(1),
                 paging: Paging::Any,
                 shadows_in_sync: false,
+                paging_pool_mib: None,
             },
             claims: Claims { privileged: true, initial_domain: true, module_list: false },
         },
@@ -90,7 +92,7 @@ fn cpus(list: &[u32]) -> CpuSet {
 
 #[rustfmt::skip]
 const GOLDEN: &[u8] = &[
-    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   144, 0, 0, 0,
+    b'D', b'B', b'S', b'P', b'E', b'C', 0, 0,   1, 0,   0, 0,   145, 0, 0, 0,
     3, b'w', b'e', b'b',
     0,                                              // kind
     1, 0xac, 0x02,                                  // domid 300
@@ -119,7 +121,7 @@ const GOLDEN: &[u8] = &[
     2, 1, 0,                                        // time-stamp counter, stays, relaxed registers
     1, 7, 0, 2, 1, 0x80, 0x01, 2,                   // changes of CPUID: leaf, subleaf, register, ones, zeros, host
     1, 1,                                           // vCPUs that are on at the start
-    0, 0,                                           // paging, shadows in sync
+    0, 0, 0,                                        // paging, shadows in sync, paging pool
     1, 1, 0,                                        // claims: privileged, initial domain, module list
     1, 0xc5, 0x06,                                  // store: a client of domain 0x345
     0,                                              // modules
@@ -280,12 +282,27 @@ const WRONG_FIELDS: &[WrongField] = &[
     (
         "shadow paging of a PV guest",
         |s| s.settings.processor.paging = Paging::Shadow,
-        "`hap` and `oos` are for PVH guests",
+        "`hap`, `oos` and `shadow_memory` are for PVH guests",
     ),
     (
         "shadows in sync of a PV guest",
         |s| s.settings.processor.shadows_in_sync = true,
-        "`hap` and `oos` are for PVH guests",
+        "`hap`, `oos` and `shadow_memory` are for PVH guests",
+    ),
+    (
+        "a paging pool of a PV guest",
+        |s| s.settings.processor.paging_pool_mib = Some(1),
+        "`hap`, `oos` and `shadow_memory` are for PVH guests",
+    ),
+    (
+        "no paging pool",
+        |s| (s.kind, s.settings.processor.paging_pool_mib) = (GuestKind::Pvh, Some(0)),
+        "a paging pool in MiB of 0: must be 1 to 1048576",
+    ),
+    (
+        "too large a paging pool",
+        |s| s.settings.processor.paging_pool_mib = Some(MAX_PAGING_POOL_MIB + 1),
+        "a paging pool in MiB of 1048577",
     ),
     (
         "modules of no RAM disk",

@@ -33,6 +33,6 @@ pub use kernel::{Load, PvKernel};
 pub use kernel_image::AddressSize;
 pub use p2m::P2m;
 pub use pv::{GuestRequest, Module, PvPlan};
-pub use pvh::{FrameRange, PvhKernel, PvhPlan, Vcpus};
+pub use pvh::{FrameRange, PvhKernel, PvhPlan, Vcpus, usual_paging_pool};
 pub use start::{StartOfDay, mask_upcalls};
 pub use tables::{MappedRange, PageTables, Table};

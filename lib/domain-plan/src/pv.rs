@@ -25,6 +25,8 @@ const MAX_MEMORY_32: PageCount = PageCount::new(1 << 24);
 pub struct GuestRequest<'r> {
     /// The guest's memory.
     pub memory: PageCount,
+    /// What it may grow to: tables of a PVH guest's paging are counted for so much.
+    pub max_memory: PageCount,
     /// The kernel's command line, at most 1023 bytes.
     pub command_line: &'r str,
     /// Bytes of the RAM disk, if there is one.
@@ -34,12 +36,15 @@ pub struct GuestRequest<'r> {
     pub modules: &'r [Module<'r>],
     /// What the start info claims about the guest; a plan adds what it has to say itself.
     pub claims: StartFlags,
+    /// What Xen is to keep for the tables of a PVH guest's paging; none: as much as Xen's own tools give.
+    pub paging_pool: Option<PageCount>,
 }
 
 impl<'r> GuestRequest<'r> {
     /// A guest without a RAM disk, of which nothing is claimed.
     pub const fn new(memory: PageCount, command_line: &'r str) -> Self {
-        Self { memory, command_line, ramdisk: None, modules: &[], claims: StartFlags::empty() }
+        let (modules, claims) = (&[], StartFlags::empty());
+        Self { memory, max_memory: memory, command_line, ramdisk: None, modules, claims, paging_pool: None }
     }
 }
 

@@ -108,6 +108,18 @@ fn without_a_ramdisk_there_is_no_module() {
 }
 
 #[test]
+fn tables_of_paging_are_for_what_the_guest_may_grow_to_unless_it_says_how_much() {
+    let pool = |request: &GuestRequest<'_>| {
+        PvhPlan::new(kernel(ENTRY, &[0x90], PAGE), request, 2).unwrap().paging_pool().raw()
+    };
+    let small = request(32, None);
+    assert_eq!(pool(&small), 32 * 2 + 2 * 256);
+    let growing = GuestRequest { max_memory: PageCount::new(1024 << 8), ..small };
+    assert_eq!(pool(&growing), 1024 * 2 + 2 * 256);
+    assert_eq!(pool(&GuestRequest { paging_pool: Some(PageCount::new(768)), ..growing }), 768);
+}
+
+#[test]
 fn what_is_claimed_of_a_guest_is_in_its_start_info() {
     let claims = StartFlags::PRIVILEGED | StartFlags::INITDOMAIN;
     let request = GuestRequest { claims, ..request(32, None) };

@@ -149,10 +149,12 @@ pub(crate) fn plan_image<'a>(
         .collect();
     let request = GuestRequest {
         memory: PageCount::new(spec.memory_kib / 4),
+        max_memory: PageCount::new(spec.max_memory_kib / 4),
         command_line: &spec.command_line,
         ramdisk: ramdisk.as_ref().map(|ramdisk| ramdisk.len() as u64),
         modules: &modules,
         claims: StartFlags::from_bits_truncate(spec.settings.claims.sif_flags()),
+        paging_pool: spec.settings.processor.paging_pool_mib.map(|mib| PageCount::new(u64::from(mib) << 8)),
     };
     let vcpus = Vcpus { all: spec.vcpus, online: spec.online_vcpus() };
     let plan = match spec.kind {

@@ -4,10 +4,12 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use super::SettingsError;
+use super::{SettingsError, within};
 
 /// The most registers of CPUID that a VM file may change.
 pub const MAX_CPUID_CHANGES: usize = 64;
+/// The largest pool for paging, 1 TiB.
+pub const MAX_PAGING_POOL_MIB: u32 = 1 << 20;
 /// The number of a subleaf of a leaf that has none.
 pub const NO_SUBLEAF: u32 = u32::MAX;
 
@@ -29,6 +31,8 @@ pub struct Processor {
     pub paging: Paging,
     /// Whether shadows of its page tables are never behind them (`oos = 0`); without meaning where there are none.
     pub shadows_in_sync: bool,
+    /// What Xen keeps for tables of a PVH guest's paging, in MiB, `1..=`[`MAX_PAGING_POOL_MIB`]; `None` for what Xen's own tools give.
+    pub paging_pool_mib: Option<u32>,
 }
 
 /// Who translates a PVH guest's memory. A PV guest's page tables are its own. The order of the variants is the wire format: additions go
@@ -93,8 +97,11 @@ impl Processor {
         *self == Self::default()
     }
 
-    /// Checks the changes: their number, and that no bit is asked for twice.
+    /// Checks the pool, and the changes: their number, and that no bit is asked for twice.
     pub(super) fn validate(&self) -> Result<(), SettingsError> {
+        if let Some(pool) = self.paging_pool_mib {
+            within("a paging pool in MiB", pool, 1, MAX_PAGING_POOL_MIB)?;
+        }
         let count = self.cpuid.len();
         if count > MAX_CPUID_CHANGES {
             return Err(SettingsError::TooMany {

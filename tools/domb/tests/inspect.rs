@@ -38,7 +38,7 @@ fn a_spec_is_shown_field_by_field() {
         "cpus": ["0-1"], "cpus_soft": "0,2", "cpu_weight": 512, "cap": 50, "pool": 1,
         "label": "u:r:runs", "build_label": "u:r:built", "tsc_mode": "native", "nomigrate": true, "msr_relaxed": false,
         "cpuid": [{ "leaf": 1, "subleaf": null, "register": "ecx", "ones": 0, "zeros": 1, "host": 0 }],
-        "hap": null, "oos": true, "dom_flags": ["privileged"],
+        "hap": null, "oos": true, "shadow_memory": null, "dom_flags": ["privileged"],
     });
     assert_eq!(
         *spec,

@@ -95,10 +95,17 @@ fn check_kernel(platform: &Platform, vms: &[(usize, &Vm)]) -> Vec<(usize, VmResu
             .collect();
         let request = GuestRequest {
             memory: PageCount::new(vm.spec.memory_kib / 4),
+            max_memory: PageCount::new(vm.spec.max_memory_kib / 4),
             command_line: &vm.spec.command_line,
             ramdisk,
             modules: &modules,
             claims: StartFlags::from_bits_truncate(vm.spec.settings.claims.sif_flags()),
+            paging_pool: vm
+                .spec
+                .settings
+                .processor
+                .paging_pool_mib
+                .map(|mib| PageCount::new(u64::from(mib) << 8)),
         };
         let vcpus = Vcpus { all: vm.spec.vcpus, online: vm.spec.online_vcpus() };
         let plan = match vm.spec.kind {

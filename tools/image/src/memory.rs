@@ -1,8 +1,10 @@
 //! How much memory each part of the machine needs.
 
+use domain_plan::usual_paging_pool;
 use kernel_image::UnpackingCost;
 use protocols::server::Controller;
-use protocols::{BootSpec, ServerSpec};
+use protocols::{BootSpec, GuestKind, ServerSpec};
+use xen_abi::PageCount;
 
 /// One MiB in bytes.
 pub const MIB: u64 = 1 << 20;
@@ -15,8 +17,8 @@ const BUILDER_SLACK: u64 = 12 * MIB;
 /// What Xen needs for itself beside its tables: its image, its per-CPU areas, its console ring, and the low
 /// memory that it keeps for DMA.
 const XEN_BASE: u64 = 96 * MIB;
-/// What Xen needs for each domain beside the domain's memory: its structures, its vCPUs, its grant and event
-/// tables, its map of the domain's memory.
+/// What Xen needs for each domain beside the domain's memory and the tables of a PVH guest's paging: its structures, its vCPUs, its grant
+/// and event tables.
 const XEN_PER_DOMAIN: u64 = 4 * MIB;
 /// Xen's frame table and machine-to-physical map take 40 bytes for each 4 KiB page; this is rounded up to one in
 /// so many bytes of machine memory.
@@ -86,6 +88,25 @@ impl BuilderNeed {
 /// db-boot's image in memory, for estimates without one at hand.
 pub const USUAL_BUILDER: u64 = 2 * MIB;
 
+/// What Xen needs for one VM beside the VM's memory, in bytes.
+fn xen_for(spec: &BootSpec) -> u64 {
+    let pool = match (spec.kind, spec.settings.processor.paging_pool_mib) {
+        (GuestKind::Pv, _) => 0,
+        (GuestKind::Pvh, Some(mib)) => u64::from(mib).saturating_mul(MIB),
+        (GuestKind::Pvh, None) => {
+            let memory = PageCount::new(spec.max_memory_kib / 4);
+            usual_paging_pool(memory, spec.vcpus).kib().saturating_mul(1024)
+        }
+    };
+    XEN_PER_DOMAIN.saturating_add(pool)
+}
+
+/// What Xen may need for itself in a machine of `machine_mib` with the VMs of `specs`, in MiB.
+fn xen_mib(specs: &[&BootSpec], machine_mib: u64) -> u64 {
+    let bytes = specs.iter().map(|spec| xen_for(spec)).fold(XEN_BASE, u64::saturating_add);
+    bytes.div_ceil(MIB).saturating_add(machine_mib / XEN_TABLES_SHARE)
+}
+
 /// Whether VMs fit a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fit {
@@ -108,9 +129,7 @@ pub fn fit(specs: &[&BootSpec], dom0_mib: u64, machine_mib: u64) -> Fit {
         largest.unwrap_or_default()
     );
     let advice = "give the VMs less `memory` or the machine more";
-    let all = u64::try_from(specs.len()).unwrap_or(u64::MAX);
-    let xen =
-        XEN_BASE.saturating_add(all.saturating_mul(XEN_PER_DOMAIN)) / MIB + machine_mib / XEN_TABLES_SHARE;
+    let xen = xen_mib(specs, machine_mib);
     let least = guests_mib.saturating_add(dom0_mib);
     if least > machine_mib {
         Fit::TooMuch(format!("{needed}: {advice}"))
@@ -135,11 +154,20 @@ pub fn quotas_fit(specs: &[&BootSpec], server: &ServerSpec, dom0_mib: u64, machi
         let advice = format!("lower `memory` of [[controller]] {vm:?}, or give the machine more");
         return Fit::TooMuch(format!("controller {vm:?} may have VMs of {memory} MiB, and {rest}: {advice}"));
     }
-    let all = server.controllers.iter().map(quota).fold(0, u64::saturating_add);
+    let xen = xen_mib(specs, machine_mib);
+    if let Some(controller) = server.controllers.iter().find(|it| quota(it).saturating_add(xen) > left) {
+        let (vm, memory) = (&controller.vm, quota(controller));
+        let advice = format!("lower `memory` of [[controller]] {vm:?}, or give the machine more");
+        return Fit::Close(format!(
+            "controller {vm:?} may have VMs of {memory} MiB, and {rest}, of which Xen itself may need up to {xen} MiB: {advice}"
+        ));
+    }
+    let all = server.controllers.iter().map(quota).fold(xen, u64::saturating_add);
     if all > left {
+        let all = all.saturating_sub(xen);
         let count = server.controllers.len();
         return Fit::Close(format!(
-            "the {count} controllers may have VMs of {all} MiB together, and {rest}: whoever asks last is refused with OutOfMemory"
+            "the {count} controllers may have VMs of {all} MiB together, and {rest}, of which Xen itself may need up to {xen} MiB: whoever asks last is refused with OutOfMemory"
         ));
     }
     Fit::Fine
@@ -152,7 +180,7 @@ pub fn machine_mib<'a>(
     server: Option<&ServerSpec>,
 ) -> u64 {
     let guests = specs.into_iter().fold(0_u64, |sum, spec| {
-        sum.saturating_add(spec.max_memory_kib.saturating_mul(1024)).saturating_add(XEN_PER_DOMAIN)
+        sum.saturating_add(spec.max_memory_kib.saturating_mul(1024)).saturating_add(xen_for(spec))
     });
     let quotas = server.iter().flat_map(|server| &server.controllers).map(|controller| controller.quota);
     let guests = quotas.fold(guests, |sum, quota| {
@@ -214,7 +242,12 @@ mod tests {
         assert_eq!(serving(&server, packed), 71 * MIB + 10 * PER_SERVED);
         // 1 GiB in ten VMs, beside Dom0 and Xen.
         assert_eq!(machine_mib([], 16, Some(&server)), 1216);
-        assert_eq!(quotas_fit(&[], &server, 16, 1040), Fit::Fine);
+        assert_eq!(quotas_fit(&[], &server, 16, 1154), Fit::Fine);
+        let Fit::Close(text) = quotas_fit(&[], &server, 16, 1153) else { panic!("it fits") };
+        assert!(
+            text.contains("has 1137 MiB") && text.contains("Xen itself may need up to 114 MiB"),
+            "{text}"
+        );
         let Fit::TooMuch(text) = quotas_fit(&[], &server, 16, 1039) else { panic!("it fits") };
         assert!(
             text.starts_with(
@@ -226,7 +259,23 @@ mod tests {
         server.controllers.push(controller(quota(4, 1, 1 << 20)));
         assert_eq!(serving(&server, UnpackingCost::default()), (16 + 4 + 8 + 8) * MIB + 11 * PER_SERVED);
         // Each alone, but not both.
-        let Fit::Close(text) = quotas_fit(&[], &server, 16, 1040) else { panic!("they fit") };
+        let Fit::Close(text) = quotas_fit(&[], &server, 16, 1154) else { panic!("they fit") };
         assert!(text.contains("the 2 controllers may have VMs of 1025 MiB together"), "{text}");
+    }
+
+    /// Each vCPU of a PVH guest has a MiB of tables, and its memory has some: twenty VMs with sixteen each need more than their memory.
+    #[test]
+    fn tables_of_paging_are_memory_too() {
+        let mut spec = BootSpec::new("a", "k", 64 << 10);
+        spec.vcpus = 16;
+        let pv = machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None);
+        spec.kind = GuestKind::Pvh;
+        let pvh = machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None);
+        assert!((320..=448).contains(&(pvh - pv)), "{pv} MiB, {pvh} MiB");
+        assert_eq!(fit(&[&spec; 20], 16, pvh), Fit::Fine);
+        let Fit::Close(text) = fit(&[&spec; 20], 16, pv) else { panic!("{pv} MiB") };
+        assert!(text.contains("of which Xen itself may need up to"), "{text}");
+        spec.settings.processor.paging_pool_mib = Some(1);
+        assert!(machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None) < pvh);
     }
 }

@@ -83,9 +83,17 @@ pub struct PvhPlan<'k> {
     /// The modules: where in the RAM disk each begins, its bytes, its command line.
     modules: Vec<(u64, u64, String)>,
     claims: StartFlags,
+    paging_pool: PageCount,
     areas: Vec<Area>,
     start_info: Vec<u8>,
     acpi: Vec<u8>,
+}
+
+/// Pages that Xen's own tools have Xen keep for the paging structures of a PVH guest that may have so much memory.
+pub fn usual_paging_pool(memory: PageCount, vcpus: u32) -> PageCount {
+    let mib = memory.kib().div_ceil(1024);
+    let vcpus = u64::from(vcpus).saturating_mul(POOL_FOR_VCPU);
+    PageCount::new(mib.saturating_mul(POOL_FOR_MIB).saturating_add(vcpus))
 }
 
 impl<'k> PvhPlan<'k> {
@@ -109,6 +117,9 @@ impl<'k> PvhPlan<'k> {
             vcpus,
             modules: modules(request)?,
             claims: request.claims,
+            paging_pool: request
+                .paging_pool
+                .unwrap_or_else(|| usual_paging_pool(request.max_memory.max(request.memory), vcpus.all)),
             areas,
             start_info: Vec::new(),
             acpi: acpi::tables(vcpus, ACPI_START << PAGE_SHIFT, ACPI_END << PAGE_SHIFT),
@@ -132,11 +143,9 @@ impl<'k> PvhPlan<'k> {
         PageCount::new(SPECIAL_PAGES.len() as u64)
     }
 
-    /// Pages that Xen needs for this guest's paging structures, by the rule of Xen's own tools.
+    /// Pages that Xen is to keep for this guest's paging structures.
     pub fn paging_pool(&self) -> PageCount {
-        let mib = self.memory.kib().div_ceil(1024);
-        let vcpus = u64::from(self.vcpus.all).saturating_mul(POOL_FOR_VCPU);
-        PageCount::new(mib.saturating_mul(POOL_FOR_MIB).saturating_add(vcpus))
+        self.paging_pool
     }
 
     /// Where the guest has memory, special pages included, by ascending frame.

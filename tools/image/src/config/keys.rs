@@ -114,6 +114,8 @@ pub enum Key {
     NestedPaging,
     /// `oos = 0 or 1`
     OutOfSync,
+    /// `shadow_memory = MEBIBYTES`
+    PagingPool,
     /// `dom_flags = ["FLAG", ...]` (the predecessor's)
     Claims,
 }
@@ -171,6 +173,7 @@ pub const SUPPORTED: &[(&str, Key)] = &[
     ("cpuid", Key::Cpuid),
     ("hap", Key::NestedPaging),
     ("oos", Key::OutOfSync),
+    ("shadow_memory", Key::PagingPool),
     ("dom_flags", Key::Claims),
 ];
 

@@ -37,7 +37,7 @@ pub(super) fn devices(access: &Access) -> Vec<(&'static str, String)> {
     lines.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 7] {
+fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 8] {
     let changes = processor.cpuid.iter().map(|change| {
         let CpuidChange { leaf, subleaf, register, ones, zeros, host } = *change;
         let subleaf = if subleaf == NO_SUBLEAF { String::new() } else { format!(",{subleaf}") };
@@ -59,6 +59,7 @@ fn of_processor(processor: &Processor) -> [(&'static str, Option<String>); 7] {
     };
     [
         ("paging", paging),
+        ("paging pool", processor.paging_pool_mib.map(|mib| format!("{mib} MiB"))),
         ("shadows", processor.shadows_in_sync.then(|| "never behind".to_owned())),
         ("vCPUs on", processor.online.map(|online| online.to_string())),
         ("TSC", mode),

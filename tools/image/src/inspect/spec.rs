@@ -124,6 +124,8 @@ pub struct SettingsFacts {
     pub hap: Option<bool>,
     /// Whether shadows of its page tables may be behind them.
     pub oos: bool,
+    /// What Xen keeps for tables of its paging, in MiB; none: what Xen's own tools give.
+    pub shadow_memory: Option<u32>,
     /// What it is told that it is.
     pub dom_flags: Vec<&'static str>,
 }
@@ -283,6 +285,7 @@ impl From<&Settings> for SettingsFacts {
                 Paging::Shadow => Some(false),
             },
             oos: !processor.shadows_in_sync,
+            shadow_memory: processor.paging_pool_mib,
             dom_flags: claims.names().collect(),
         }
     }

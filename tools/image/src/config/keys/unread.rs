@@ -155,7 +155,7 @@ const REFUSED: &[(Reason, &[&str])] = &[
         "e820_host",
     ]),
     (Reason::Virtualisation, &[
-        "shadow_memory", "acpi", "apic", "altp2m", "altp2m_count", "nestedhvm", "pvshim",
+        "acpi", "apic", "altp2m", "altp2m_count", "nestedhvm", "pvshim",
         "pvshim_path", "pvshim_cmdline", "pvshim_extra",
     ]),
     (Reason::ArmOnly, &[

@@ -1,6 +1,7 @@
-//! What a VM sees of the processor: the keys `tsc_mode`, `nomigrate`, `msr_relaxed`, `cpuid`, `hap` and `oos`.
+//! What a VM sees of the processor: the keys `tsc_mode`, `nomigrate`, `msr_relaxed`, `cpuid`, `hap`, `oos` and
+//! `shadow_memory`.
 
-use protocols::settings::{CpuidChange, Paging, Processor, TscMode};
+use protocols::settings::{CpuidChange, MAX_PAGING_POOL_MIB, Paging, Processor, TscMode};
 use protocols::spec::GuestKind;
 
 use super::Reader;
@@ -24,23 +25,25 @@ impl Reader<'_> {
         let [stays, relaxed_msrs] = [Key::NoMigrate, Key::MsrRelaxed]
             .map(|key| self.number_in(key, 0..=1, "").is_some_and(|number| number.value == 1));
         let (tsc, cpuid) = (self.tsc_mode(), self.cpuid());
-        let (paging, shadows_in_sync) = self.paging(kind);
-        Processor { tsc, stays, relaxed_msrs, cpuid, online: None, paging, shadows_in_sync }
+        let (paging, shadows_in_sync, paging_pool_mib) = self.paging(kind);
+        Processor { tsc, stays, relaxed_msrs, cpuid, online: None, paging, shadows_in_sync, paging_pool_mib }
     }
 
-    /// Who translates the memory of a PVH guest, and whether shadows are never behind. To a PV guest neither means anything, as with xl.
-    fn paging(&mut self, kind: GuestKind) -> (Paging, bool) {
+    /// Who translates the memory of a PVH guest, whether shadows are never behind, and the MiB that it takes. To a PV guest none of it means
+    /// anything, as with xl.
+    fn paging(&mut self, kind: GuestKind) -> (Paging, bool, Option<u32>) {
         let [nested, out_of_sync] = [Key::NestedPaging, Key::OutOfSync]
             .map(|key| self.number_in(key, 0..=1, "").map(|number| number.value == 1));
+        let pool = self.number_in(Key::PagingPool, 1..=u64::from(MAX_PAGING_POOL_MIB), " MiB");
         if kind != GuestKind::Pvh {
-            return (Paging::Any, false);
+            return (Paging::Any, false, None);
         }
         let paging = match nested {
             None => Paging::Any,
             Some(true) => Paging::Nested,
             Some(false) => Paging::Shadow,
         };
-        (paging, out_of_sync == Some(false))
+        (paging, out_of_sync == Some(false), pool.and_then(|pool| u32::try_from(pool.value).ok()))
     }
 
     fn tsc_mode(&mut self) -> TscMode {
