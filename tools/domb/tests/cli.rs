@@ -494,4 +494,21 @@ fn a_ram_disk_that_linux_cannot_unpack_is_found_on_the_host() {
     let (code, text) = check(b"no RAM disk at all");
     assert_eq!(code, Some(0));
     assert!(text.contains("warning: ") && text.contains("neither a CPIO archive"), "{text}");
+    let mut archive = ramdisk::Writer::new();
+    archive.file("first", b"12345678").unwrap();
+    archive.file("second", &[1; 5000]).unwrap();
+    let (code, text) = check(&archive.finish()[..3000]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("cut off, or is damaged: the entry at offset 0x7c does not end"), "{text}");
+}
+
+#[test]
+fn a_machine_has_at_least_one_cpu_and_some_memory() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    for (option, command) in [("--cpus", "run"), ("--machine-memory", "run"), ("--machine-memory", "check")] {
+        let output = shop.domb(&[command, "web.cfg", option, "0"]);
+        assert_eq!(output.status.code(), Some(1), "{command} {option}");
+        assert!(stderr(&output).contains("0 is not in 1.."), "{}", stderr(&output));
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
@@ -44,14 +45,8 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     if interrupt::requested() {
         return Err(other("interrupted".into()));
     }
-    let file = File::open(path).map_err(fail)?;
+    let file = open_regular(path)?;
     let metadata = file.metadata().map_err(fail)?;
-    if metadata.is_dir() {
-        return Err(other("it is a folder".into()));
-    }
-    if !metadata.is_file() {
-        return Err(other("it is not a regular file".into()));
-    }
     if metadata.len() > limit {
         return Err(other(format!("it has {} bytes, at most {limit} are read", metadata.len())));
     }
@@ -62,6 +57,22 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         return Err(other(format!("it has more than {limit} bytes")));
     }
     Ok(bytes)
+}
+
+/// Opens a regular file for reading; anything else is an error at once. A named pipe, too: opened in the usual way, it would
+/// keep the program waiting for somebody who writes to it, whatever the user says.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let fail = |cause| FileError::new("read", path, cause);
+    let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(without_waiting).open(path).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if metadata.is_dir() {
+        return Err(fail(io::Error::other("it is a folder")));
+    }
+    if !metadata.is_file() {
+        return Err(fail(io::Error::other("it is not a regular file")));
+    }
+    Ok(file)
 }
 
 /// Writes a file that appears whole or not at all: `write` fills a temporary one in the same folder, which
@@ -139,5 +150,16 @@ mod tests {
         assert_eq!(read_bounded(&path, 5).unwrap(), b"12345");
         assert!(read_bounded(&path, 4).unwrap_err().to_string().contains("5 bytes, at most 4"));
         assert!(read_bounded(folder.path(), 4).unwrap_err().to_string().contains("a folder"));
+    }
+
+    #[test]
+    fn a_named_pipe_is_refused_without_waiting_for_a_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let (sender, result) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(read_bounded(&path, 5)));
+        let error = result.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 }

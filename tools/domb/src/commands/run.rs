@@ -195,8 +195,8 @@ fn disk_image(inputs: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
     let mut images = Vec::new();
     for path in inputs {
         let mut start = Vec::new();
-        let mut read = || File::open(path)?.take(1024).read_to_end(&mut start);
-        read().map_err(|cause| FileError::new("read", path, cause))?;
+        let read = files::open_regular(path)?.take(1024).read_to_end(&mut start);
+        read.map_err(|cause| FileError::new("read", path, cause))?;
         if disk::is_disk_image(&start) {
             images.push(path);
         }
