@@ -512,3 +512,23 @@ fn a_machine_has_at_least_one_cpu_and_some_memory() {
         assert!(stderr(&output).contains("0 is not in 1.."), "{}", stderr(&output));
     }
 }
+
+#[test]
+fn no_output_takes_the_place_of_an_input() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    for arguments in [
+        &["pack", "web.cfg", "-o", "web.cfg"][..],
+        &["pack", "web.cfg", "-o", "kernel"],
+        &["pack", "web.cfg", "--archive-only", "./web.cfg"],
+        &["compile", "web.cfg", "-o", "web.cfg"],
+        &["run", "web.cfg", "--log", "web.cfg"],
+        &["run", "web.cfg", "--log", "xen"],
+    ] {
+        let before = [shop.read("web.cfg"), shop.read("kernel"), shop.read("xen")];
+        let output = shop.domb(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("this command reads it"), "{}", stderr(&output));
+        assert_eq!(before, [shop.read("web.cfg"), shop.read("kernel"), shop.read("xen")]);
+    }
+}
