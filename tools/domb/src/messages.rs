@@ -128,6 +128,10 @@ fn show(severity: Severity, text: &str) {
         (true, Severity::Error) => ("\x1b[1;31m", "\x1b[0m"),
         (true, Severity::Warning) => ("\x1b[1;33m", "\x1b[0m"),
     };
+    // Names of files, and what stands in them, are not ours: an escape sequence in one must not reach the terminal.
+    let plain =
+        |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    let text: String = text.chars().map(plain).collect();
     let _ = writeln!(stderr(), "domb: {on}{severity}:{off} {text}");
 }
 

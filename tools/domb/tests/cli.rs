@@ -532,3 +532,14 @@ fn no_output_takes_the_place_of_an_input() {
         assert_eq!(before, [shop.read("web.cfg"), shop.read("kernel"), shop.read("xen")]);
     }
 }
+
+#[test]
+fn what_others_wrote_cannot_steer_the_terminal_by_a_message() {
+    let shop = Workshop::new();
+    shop.write("p.toml", b"[[vm]]\nfile = \"a\\u001b[31m.cfg\"\n");
+    for name in ["p.toml", "a\x1b[2J.cfg"] {
+        let output = shop.domb(&["check", name]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("cannot read a\u{fffd}["), "{}", stderr(&output));
+    }
+}
