@@ -302,6 +302,9 @@ fn advice(step: Step, error: &CallError) -> &'static str {
         (Step::Access, Errno::EINVAL) => {
             "the machine has no such device: check `iomem`, `ioports` and `irqs`"
         }
+        (Step::Place, Errno::EINVAL) if error.call == "XEN_DOMCTL_scheduler_op" => {
+            "the pool's scheduler does not take the VM's share: correct `cpu_weight` and `cap` (at most 100 for each vCPU)"
+        }
         (Step::Place, Errno::EINVAL) => {
             "the VM's CPU pool has none of the CPUs it may run on: check `cpus` against the machine"
         }

@@ -48,7 +48,7 @@ fn everything() -> Settings {
             hard: Affinity::All(cpus(&[1, 2, 3, 90])),
             soft: Affinity::Each(vec![cpus(&[2])]),
             weight: Some(512),
-            cap: Some(150),
+            cap: Some(50),
             pool: 0,
         },
         labels: Labels::default(),
@@ -94,7 +94,7 @@ fn a_domain_gets_what_its_settings_say_on_every_release() {
         }
         assert_eq!(guest.preferred_cpus(VcpuId::new(0)), Some(vec![2]));
         assert_eq!(guest.preferred_cpus(VcpuId::new(1)), None);
-        assert_eq!(guest.share(), Some((512, 150)));
+        assert_eq!(guest.share(), Some((512, 50)));
         let created = guest.creation().unwrap();
         assert_eq!(created.max_maptrack_frames, 3);
         assert_eq!(created.max_grant_version, 2);
@@ -178,6 +178,12 @@ const REFUSED: &[Refused] = &[
         |s| s.placement.hard = Affinity::All(CpuSet::new([7]).unwrap()),
         Step::Place,
         &["XEN_DOMCTL_setvcpuaffinity", "EINVAL", "`cpus`"],
+    ),
+    (
+        Release::V4_17,
+        |s| s.placement.cap = Some(10_000),
+        Step::Place,
+        &["XEN_DOMCTL_scheduler_op", "EINVAL", "`cap` (at most 100 for each vCPU)"],
     ),
     (Release::V4_17, |s| s.placement.pool = 5, Step::Place, &["XEN_SYSCTL_cpupool_op", "ENOENT", "`pool`"]),
     (

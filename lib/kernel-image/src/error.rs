@@ -87,7 +87,7 @@ pub enum ImageError {
     /// More bytes than allowed would come out.
     #[error(
         "it unpacks ({compression}) to {size} bytes or more, above the limit of {limit} bytes; \
-         raise the limit if the file can be trusted"
+         the file was cut off or is no kernel, or db-boot lacks the memory: store it unpacked then, or raise `dom0_mem`"
     )]
     TooLarge {
         /// The compression.

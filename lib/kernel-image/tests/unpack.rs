@@ -115,7 +115,7 @@ fn a_limit_below_the_size_is_named() {
     assert_eq!(
         refusal(GZIP, limit).to_string(),
         "it unpacks (gzip) to 98576 bytes or more, above the limit of 98575 bytes; \
-         raise the limit if the file can be trusted"
+         the file was cut off or is no kernel, or db-boot lacks the memory: store it unpacked then, or raise `dom0_mem`"
     );
 }
 

@@ -92,6 +92,10 @@ impl State {
         match request.cmd {
             SCHEDOP_GETINFO => (request.weight, request.cap) = (domain.share.weight, domain.share.cap),
             SCHEDOP_PUTINFO => {
+                // One CPU's worth for each vCPU is the most that the default scheduler, credit2, takes.
+                if usize::from(request.cap) > 100 * domain.vcpus.len() {
+                    return Err(Errno::EINVAL);
+                }
                 domain.share.cap = request.cap;
                 // A weight of 0 leaves it as it is.
                 if request.weight != 0 {

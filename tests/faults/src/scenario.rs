@@ -107,7 +107,7 @@ fn settings() -> Settings {
             hard: hard.unwrap_or_default(),
             soft: soft.unwrap_or_default(),
             weight: Some(512),
-            cap: Some(150),
+            cap: Some(50),
             pool: 0,
         },
         ..Settings::default()

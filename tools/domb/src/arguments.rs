@@ -94,7 +94,7 @@ pub(crate) struct Check {
     #[arg(long)]
     pub(crate) plan: bool,
     /// Check too whether the VMs fit a machine with so much memory, in MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) machine_memory: Option<u64>,
     /// Write the result as JSON
     #[arg(long, conflicts_with = "plan")]
@@ -143,7 +143,7 @@ pub(crate) struct Pack {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) grub: Option<PathBuf>,
     /// Refuse to pack VMs that do not fit a machine with so much memory, in MiB
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) machine_memory: Option<u64>,
     /// For real machines: do not have db-boot write the machine's status to QEMU's exit device
     #[arg(long)]
@@ -491,10 +491,10 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "print_command")]
     pub(crate) json: bool,
     /// Memory of the machine in MiB [default: what Xen, db-boot and the VMs need, at least 512]
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) machine_memory: Option<u64>,
     /// CPUs of the machine
-    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) cpus: u32,
     /// How QEMU executes instructions (-accel)
     #[arg(long, value_name = "NAME", default_value = "tcg")]

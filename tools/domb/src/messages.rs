@@ -128,13 +128,22 @@ fn show(severity: Severity, text: &str) {
         (true, Severity::Error) => ("\x1b[1;31m", "\x1b[0m"),
         (true, Severity::Warning) => ("\x1b[1;33m", "\x1b[0m"),
     };
+    // Names of files, and what stands in them, are not ours: an escape sequence in one must not reach the terminal.
+    let plain =
+        |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+    let text: String = text.chars().map(plain).collect();
     let _ = writeln!(stderr(), "domb: {on}{severity}:{off} {text}");
 }
 
 /// Colour is for terminals whose user does not mind (<https://no-color.org>).
 fn coloured() -> bool {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    stderr().is_terminal() && !unwanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    understands_escapes() && !unwanted
+}
+
+/// Whether standard error is a terminal that takes more than lines.
+fn understands_escapes() -> bool {
+    stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Says what takes long on a terminal; the line goes away when the value is dropped.
@@ -143,9 +152,9 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Shows `text` on a terminal, nothing elsewhere.
+    /// Shows `text` on a terminal that can take it back, nothing elsewhere.
     pub(crate) fn start(text: &str) -> Self {
-        let shown = stderr().is_terminal();
+        let shown = understands_escapes();
         if shown {
             let _ = write!(stderr(), "domb: {text} ...");
             let _ = stderr().flush();

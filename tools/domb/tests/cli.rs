@@ -494,4 +494,52 @@ fn a_ram_disk_that_linux_cannot_unpack_is_found_on_the_host() {
     let (code, text) = check(b"no RAM disk at all");
     assert_eq!(code, Some(0));
     assert!(text.contains("warning: ") && text.contains("neither a CPIO archive"), "{text}");
+    let mut archive = ramdisk::Writer::new();
+    archive.file("first", b"12345678").unwrap();
+    archive.file("second", &[1; 5000]).unwrap();
+    let (code, text) = check(&archive.finish()[..3000]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("cut off, or is damaged: the entry at offset 0x7c does not end"), "{text}");
+}
+
+#[test]
+fn a_machine_has_at_least_one_cpu_and_some_memory() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    for (option, command) in [("--cpus", "run"), ("--machine-memory", "run"), ("--machine-memory", "check")] {
+        let output = shop.domb(&[command, "web.cfg", option, "0"]);
+        assert_eq!(output.status.code(), Some(1), "{command} {option}");
+        assert!(stderr(&output).contains("0 is not in 1.."), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn no_output_takes_the_place_of_an_input() {
+    let shop = Workshop::new();
+    shop.vm("web", "");
+    for arguments in [
+        &["pack", "web.cfg", "-o", "web.cfg"][..],
+        &["pack", "web.cfg", "-o", "kernel"],
+        &["pack", "web.cfg", "--archive-only", "./web.cfg"],
+        &["compile", "web.cfg", "-o", "web.cfg"],
+        &["run", "web.cfg", "--log", "web.cfg"],
+        &["run", "web.cfg", "--log", "xen"],
+    ] {
+        let before = [shop.read("web.cfg"), shop.read("kernel"), shop.read("xen")];
+        let output = shop.domb(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains("this command reads it"), "{}", stderr(&output));
+        assert_eq!(before, [shop.read("web.cfg"), shop.read("kernel"), shop.read("xen")]);
+    }
+}
+
+#[test]
+fn what_others_wrote_cannot_steer_the_terminal_by_a_message() {
+    let shop = Workshop::new();
+    shop.write("p.toml", b"[[vm]]\nfile = \"a\\u001b[31m.cfg\"\n");
+    for name in ["p.toml", "a\x1b[2J.cfg"] {
+        let output = shop.domb(&["check", name]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains("cannot read a\u{fffd}["), "{}", stderr(&output));
+    }
 }

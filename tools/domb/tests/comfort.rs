@@ -307,3 +307,10 @@ fn there_is_a_manual_page_for_every_command() {
     assert_eq!(stderr(&groff), "");
     assert!(stdout(&groff).contains("every VM ended well"), "{}", stdout(&groff));
 }
+
+#[test]
+fn the_commands_that_a_new_folder_shows_can_be_pasted() {
+    let shop = Workshop::new();
+    let output = shop.domb(&["new", "two words", "--kernel", "kernel"]);
+    assert!(stdout(&output).contains("domb check 'two words'/*.cfg"), "{}", stdout(&output));
+}

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may stop it at the first surprise")]
 #![allow(missing_docs, reason = "a test's name says what it checks")]
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 fn explain(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_domb")).arg("explain").args(words).output().unwrap()
@@ -36,4 +37,15 @@ fn a_text_without_a_call_is_an_error_with_an_example() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("domb explain XEN_DOMCTL_createdomain EINVAL"), "{text}");
+}
+
+#[test]
+fn a_log_need_not_be_text_everywhere() {
+    let mut domb = Command::new(env!("CARGO_BIN_EXE_domb"));
+    let mut domb = domb.arg("explain").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let log = b"[vm] \xff\xfe\n[    2.478091] db-boot: error: vm=a step=create: XEN_DOMCTL_createdomain for domain 1: EINVAL\n";
+    domb.stdin.take().unwrap().write_all(log).unwrap();
+    let output = domb.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("XEN_DOMCTL_createdomain: EINVAL"));
 }

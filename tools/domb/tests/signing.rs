@@ -103,6 +103,21 @@ fn a_signed_pack_requires_its_key() {
     assert!(!pack(&[]).contains("trust="));
 }
 
+#[test]
+fn a_key_that_has_not_signed_is_warned_of() {
+    let (shop, _) = with_keys();
+    for (more, words) in [
+        (&["--sign", "shop.key", "--trust", "other.pub"][..], "and db-boot will require key "),
+        (&["--trust", "other.pub"], "and this is not signed yet"),
+        (&["--sign", "shop.key"], ""),
+    ] {
+        let output = shop.domb(&[&["pack", "web.cfg", "-o", "d.img"], more].concat());
+        assert_eq!(output.status.code(), Some(0));
+        let text = stderr(&output);
+        assert!(text.contains(words) && text.is_empty() == words.is_empty(), "{more:?}: {text}");
+    }
+}
+
 /// Makes `db-boot` one that requires the key of these digits, and so has a least version.
 fn build_in(shop: &Workshop, digits: &str, least_version: u64) {
     let key = digits.parse::<protocols::Digest>().unwrap().0;

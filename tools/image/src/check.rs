@@ -11,6 +11,7 @@ use xen_abi::PageCount;
 use xen_abi::start_info::StartFlags;
 
 use crate::initrd::{self, Finding};
+use crate::interrupt;
 use crate::kernel::MAX_UNPACKED;
 use crate::platform::{Platform, PlatformError, Vm};
 use crate::report::Layout;
@@ -65,6 +66,9 @@ pub fn check(platform: &Platform) -> Result<Vec<VmReport>, PlatformError> {
     let mut results = BTreeMap::new();
     for vms in by_kernel.into_values() {
         results.extend(check_kernel(platform, &vms));
+        if interrupt::requested() {
+            return Err(PlatformError { problems: vec!["interrupted".into()] });
+        }
     }
     let (mut reports, mut problems) = (Vec::new(), Vec::new());
     for result in results.into_values() {

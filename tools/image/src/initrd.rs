@@ -50,6 +50,10 @@ pub(crate) fn look(kernel: &KernelImage<'_>, ramdisk: &[u8]) -> Option<Finding> 
     match Compression::detect(rest) {
         Some(compression) => compressed(kernel, compression, rest),
         None if is_file_system(ramdisk) => None,
+        None if is_entry(rest) => Some(Finding::Doubtful(format!(
+            "its CPIO archive was cut off, or is damaged: the entry at offset {:#x} does not end in the file; copy it again",
+            ramdisk.len() - rest.len()
+        ))),
         None => Some(Finding::Doubtful(
             "it is neither a CPIO archive (newc), nor compressed in a way that Linux knows, nor a file system: \
              Linux may find nothing in it"
@@ -114,7 +118,7 @@ fn behind_archives(ramdisk: &[u8]) -> &[u8] {
 /// What follows a newc entry; `None` if there is none, or if it is cut short.
 fn behind_entry(rest: &[u8]) -> Option<&[u8]> {
     const HEADER_LEN: usize = 110;
-    if !rest.starts_with(b"070701") && !rest.starts_with(b"070702") {
+    if !is_entry(rest) {
         return None;
     }
     let field = |index: usize| {
@@ -126,6 +130,11 @@ fn behind_entry(rest: &[u8]) -> Option<&[u8]> {
     let end = name_end.checked_add(file_len)?;
     // The last entry need not be padded.
     rest.get(end..).map(|_| rest.get(end.next_multiple_of(4)..).unwrap_or_default())
+}
+
+/// Whether an entry of an archive (newc) begins here.
+fn is_entry(rest: &[u8]) -> bool {
+    rest.starts_with(b"070701") || rest.starts_with(b"070702")
 }
 
 /// Whether Linux would take it for an old kind of RAM disk, a file system: ext2, squashfs, cramfs, romfs, minix.

@@ -121,11 +121,12 @@ pub enum Fit {
 /// Whether the VMs of `specs` and a Dom0 of `dom0_mib` fit a machine of `machine_mib`.
 pub fn fit(specs: &[&BootSpec], dom0_mib: u64, machine_mib: u64) -> Fit {
     let guests_mib = specs.iter().fold(0_u64, |sum, spec| sum.saturating_add(spec.memory_kib)).div_ceil(1024);
-    let count = if specs.len() == 1 { "the VM".into() } else { format!("the {} VMs", specs.len()) };
+    let count =
+        if specs.len() == 1 { "the VM starts".into() } else { format!("the {} VMs start", specs.len()) };
     let largest = specs.iter().max_by_key(|spec| spec.memory_kib).filter(|_| specs.len() > 1);
     let largest = largest.map(|spec| format!(", {} MiB of them in {:?}", spec.memory_kib / 1024, spec.name));
     let needed = format!(
-        "{count} start with {guests_mib} MiB{}, and db-boot with its RAM disk takes {dom0_mib} MiB; the machine has {machine_mib} MiB",
+        "{count} with {guests_mib} MiB{}, and db-boot with its RAM disk takes {dom0_mib} MiB; the machine has {machine_mib} MiB",
         largest.unwrap_or_default()
     );
     let advice = "give the VMs less `memory` or the machine more";

@@ -197,7 +197,7 @@ impl fmt::Display for QemuCommand {
 }
 
 /// `word` so that a POSIX shell reads it as one word.
-fn shell_word(word: &str) -> String {
+pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

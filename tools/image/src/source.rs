@@ -172,6 +172,11 @@ impl Diagnostic {
 /// The most characters of a line that are shown; of a longer one, the part around the span.
 const SHOWN: usize = 100;
 
+/// A character as it may stand on a terminal: a control character (an escape sequence begins with one) is shown as another.
+fn shown(character: char) -> char {
+    if character.is_control() && character != '\t' { char::REPLACEMENT_CHARACTER } else { character }
+}
+
 /// Writes `file:line:column: message` and the line with the span underlined.
 fn snippet(out: &mut String, source: &SourceFile, span: Span, message: &str) {
     let (line, column) = source.position(span.start);
@@ -180,7 +185,7 @@ fn snippet(out: &mut String, source: &SourceFile, span: Span, message: &str) {
     let start = if all.len() > SHOWN { before.saturating_sub(SHOWN / 4) } else { 0 };
     let end = all.len().min(start + SHOWN);
     let [left, right] = [start > 0, end < all.len()].map(|cut| if cut { "..." } else { "" });
-    let text: String = all[start..end].iter().collect();
+    let text: String = all[start..end].iter().map(|&c| shown(c)).collect();
     let room = end.saturating_sub(before);
     let carets = source.text.get(span.start..span.end).map_or(1, |s| s.chars().count()).min(room).max(1);
     // Tabs stay tabs, so that the carets stand below their text whatever a tab is worth.
@@ -232,6 +237,12 @@ mod tests {
         let source = SourceFile::new("f", "ab\ncd");
         let shown = Diagnostic::error(Span::new(1..5), "no").render(&source);
         assert!(shown.ends_with("1 | ab\n  |  ^"), "{shown}");
+    }
+
+    #[test]
+    fn control_characters_of_a_file_do_not_reach_the_terminal() {
+        let shown = Diagnostic::error(Span::new(6..7), "no").render(&SourceFile::new("f", "a\x1b[2J\rx"));
+        assert!(shown.ends_with("1 | a\u{fffd}[2J\u{fffd}x\n  |       ^"), "{shown}");
     }
 
     #[test]

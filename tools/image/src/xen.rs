@@ -77,6 +77,9 @@ impl Xen {
         if !has_multiboot1(&elf) {
             return Err(not_xen("it has no Multiboot header; is it a kernel for a VM?"));
         }
+        if segments_end(&elf) > elf.len() {
+            return Err(not_xen("it was cut off: segments lie behind its end; fetch it again"));
+        }
         let multiboot2 = has_multiboot2(&elf);
         Ok(Self { path: path.to_owned(), elf, multiboot2 })
     }
@@ -92,6 +95,25 @@ fn unpack(path: &Path, bytes: &[u8]) -> Result<Vec<u8>, XenError> {
         return Err(XenError::TooLarge { path: path.to_owned() });
     }
     Ok(elf)
+}
+
+/// Where the last of the program headers, and of what they load, ends in an ELF file of 32 bits, which Xen's are for Multiboot
+/// loaders; 0 for another.
+fn segments_end(elf: &[u8]) -> usize {
+    const CLASS_32: u8 = 1;
+    const PT_LOAD: usize = 1;
+    let word = |at: usize, len: usize| {
+        let bytes = elf.get(at..at.saturating_add(len))?;
+        Some(bytes.iter().rev().fold(0, |word, byte| word << 8 | usize::from(*byte)))
+    };
+    let headers = || Some((word(28, 4)?, word(42, 2)?, word(44, 2)?));
+    let (Some((first, size, count)), Some(&CLASS_32)) = (headers(), elf.get(4)) else { return 0 };
+    let header = |index: usize| first.saturating_add(size.saturating_mul(index));
+    let segment = |at: usize| match word(at, 4)? {
+        PT_LOAD => Some(word(at + 4, 4)?.saturating_add(word(at + 16, 4)?)),
+        _ => Some(0),
+    };
+    (0..count).map(|index| segment(header(index)).unwrap_or(header(index + 1))).max().unwrap_or(0)
 }
 
 /// Whether the first 8 KiB hold a Multiboot 1 header: magic, flags and a checksum that makes the sum 0.
@@ -143,6 +165,26 @@ mod tests {
         let packed = gzip.finish().unwrap();
         assert!(read(&packed).unwrap().multiboot2);
         assert!(read(&packed[..packed.len() - 1]).err().unwrap().contains("cut short or corrupt"));
+    }
+
+    #[test]
+    fn a_xen_that_was_cut_off_is_refused_whether_its_headers_or_its_segments_are_missing() {
+        let mut whole = vec![0; 52 + 32];
+        whole[..6].copy_from_slice(b"\x7fELF\x01\x01");
+        whole[28..32].copy_from_slice(&52_u32.to_le_bytes());
+        whole[42..46].copy_from_slice(&[32, 0, 1, 0]);
+        for (field, value) in [(0, 1_u32), (4, 84), (16, 12)] {
+            whole[52 + field..][..4].copy_from_slice(&value.to_le_bytes());
+        }
+        for word in [0x1bad_b002_u32, 3, 0xe452_4ffb] {
+            whole.extend_from_slice(&word.to_le_bytes());
+        }
+        assert!(read(&whole).is_ok());
+        assert!(read(&whole[..whole.len() - 4]).is_err());
+        whole[52 + 16] += 1;
+        assert!(read(&whole).err().unwrap().contains("it was cut off"));
+        whole[44] = 3;
+        assert!(read(&whole).err().unwrap().contains("it was cut off"));
     }
 
     #[test]

@@ -15,8 +15,11 @@ const MAX_LEN: u64 = 64 << 20;
 pub(crate) fn run(arguments: &Explain) -> Result<ExitCode, Failure> {
     let mut text = arguments.words.join(" ");
     if text.is_empty() && !std::io::stdin().is_terminal() {
-        let read = std::io::stdin().take(MAX_LEN).read_to_string(&mut text);
+        let mut log = Vec::new();
+        let read = std::io::stdin().take(MAX_LEN).read_to_end(&mut log);
         read.map_err(|error| Failure::new(format!("standard input: {error}")))?;
+        // A console has whatever its guests write, and a serial line makes mistakes.
+        text = String::from_utf8_lossy(&log).into_owned();
     }
     let question = refusals::read(&text).ok_or_else(|| {
         Failure::new(

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use image::files::{self, FileError};
+use image::qemu::shell_word;
 
 use crate::arguments::New;
 use crate::defaults;
@@ -31,10 +32,10 @@ pub(crate) fn run(arguments: &New) -> Result<ExitCode, Failure> {
     for (name, text) in &start.texts {
         files::write_whole(&folder.join(name), |out| out.write_all(text.as_bytes()))?;
     }
-    let shown = folder.display().to_string();
-    let commands = start.next.iter().map(|command| format!("\n    domb {}", command.replace('@', &shown)));
+    let word = shell_word(&folder.display().to_string());
+    let commands = start.next.iter().map(|command| format!("\n    domb {}", command.replace('@', &word)));
     let next: Vec<String> = commands.collect();
-    messages::result(&format!("{shown} is ready. Next:{}\n", next.concat()))?;
+    messages::result(&format!("{} is ready. Next:{}\n", folder.display(), next.concat()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -140,9 +140,9 @@ impl WorkFolder {
     fn temporary(removed_at_the_end: bool) -> Result<Self, Failure> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("domb-run-");
-        let folder = builder
-            .tempdir()
-            .map_err(|cause| FileError::new("make a folder in", &std::env::temp_dir(), cause))?;
+        let folder = builder.tempdir().map_err(|cause| {
+            FileError::new("make a folder in", &std::env::temp_dir(), files::plain(cause))
+        })?;
         let path = folder.path().to_owned();
         if removed_at_the_end {
             return Ok(Self { path, _temporary: Some(folder) });
@@ -195,8 +195,8 @@ fn disk_image(inputs: &[PathBuf]) -> Result<Option<PathBuf>, Failure> {
     let mut images = Vec::new();
     for path in inputs {
         let mut start = Vec::new();
-        let mut read = || File::open(path)?.take(1024).read_to_end(&mut start);
-        read().map_err(|cause| FileError::new("read", path, cause))?;
+        let read = files::open_regular(path)?.take(1024).read_to_end(&mut start);
+        read.map_err(|cause| FileError::new("read", path, cause))?;
         if disk::is_disk_image(&start) {
             images.push(path);
         }
@@ -254,6 +254,7 @@ fn console(log: Option<&Path>, captured: Option<&Captured>) -> Result<Box<dyn Wr
         Ok(file) => Ok(Copy::new(&path.display().to_string(), Box::new(file))),
         Err(cause) => Err(FileError::new("write", path, cause)),
     };
+    log.map(files::not_an_input).transpose()?;
     let copies = std::iter::once(shown).chain(log.map(create).transpose()?).collect();
     Ok(Box::new(Copies { copies, captured: captured.cloned() }))
 }

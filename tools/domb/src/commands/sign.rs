@@ -19,6 +19,6 @@ pub(crate) fn run(arguments: &Sign) -> Result<ExitCode, Failure> {
     };
     let signed = signing::sign(&bytes, &release, &key)
         .map_err(|error| Failure::new(format!("{}: {error}", arguments.file.display())))?;
-    files::write_whole(&arguments.output, |out| out.write_all(&signed))?;
+    files::replace_whole(&arguments.output, |out| out.write_all(&signed))?;
     Ok(ExitCode::SUCCESS)
 }

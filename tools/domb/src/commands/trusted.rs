@@ -66,8 +66,31 @@ impl Trusted {
         }
     }
 
+    /// Says so when db-boot's command line will ask for a key that has not signed the RAM disk. That may be on purpose: it can be
+    /// signed later.
+    fn warn_of_another_key(&self, has_built_in: bool) -> Result<(), Failure> {
+        let Some(required) = &self.require else { return Ok(()) };
+        let signed_with = self.sign.as_ref().map(SigningKey::public).transpose().map_err(Failure::new)?;
+        let id = required.id();
+        match signed_with {
+            // What is built in has a message of its own.
+            None if has_built_in => {}
+            None => messages::warn(&format!(
+                "db-boot will require key {id}, and this is not signed yet: `domb sign`, or --sign"
+            )),
+            Some(key) if key.bytes() != required.bytes() => messages::warn(&format!(
+                "this is signed with key {}, and db-boot will require key {id}: it refuses this RAM disk until that key has \
+                 signed it",
+                key.id()
+            )),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
     /// Whether a db-boot with what is built into it takes a RAM disk of ours, as far as that can be known before it runs.
     pub(super) fn check(&self, builder: &Builder) -> Result<(), Failure> {
+        self.warn_of_another_key(builder.built_in.is_some())?;
         let path = builder.path.display();
         let Some(BuiltIn { key, least_version }) = builder.built_in else {
             return if self.must_be_built_in {

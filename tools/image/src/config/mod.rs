@@ -146,7 +146,8 @@ pub(crate) fn text_of(name: &str, bytes: &[u8], expected: &'static str) -> Resul
     let control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
     let first = bytes.iter().position(control).map_or(valid, |control| control.min(valid));
     let Some(byte) = bytes.get(first).copied() else {
-        return Ok(String::from_utf8_lossy(bytes).into_owned());
+        // Some editors begin a text with a byte order mark, which is no part of what it says.
+        return Ok(String::from_utf8_lossy(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)).into_owned());
     };
     if let Some(what) = mistaken(bytes) {
         return Err(ConfigError::Mistaken { name: name.to_owned(), what });

@@ -68,6 +68,10 @@ fn member<'t>(table: &'t DeTable<'t>, place: Span, diagnostics: &mut Vec<Diagnos
     if !has_file {
         fields.error(place, "this VM has no file").help.push("add a line like: file = \"web.cfg\"".into());
     }
+    if let Some(empty) = file.as_ref().filter(|file| file.value.is_empty()) {
+        fields.error(empty.span, "\"file\" is empty").help.push("name a VM file: file = \"web.cfg\"".into());
+    }
+    let file = file.filter(|file| !file.value.is_empty());
     let count = fields.number("count", 1..=u64::try_from(MAX_VMS).unwrap_or(u64::MAX), "");
     let mut assignments = Vec::new();
     for (key, span, value) in fields.take_known(KEYS.map(Key::name)) {
