@@ -227,7 +227,7 @@ impl fmt::Display for Outcome {
                 f.write_str("a VM ended badly: look for `event=ended` in the console output")
             }
             Self::Status(MachineStatus::BuildFailed) => {
-                f.write_str("a VM could not be built: look for `db-boot: error:` in the console output")
+                f.write_str("a VM could not be built: look for `error:` in the console output")
             }
             Self::Status(MachineStatus::BuilderFailed) => {
                 f.write_str("db-boot itself failed: the end of the console output says why")
