@@ -63,7 +63,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
         let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
         let spec = &planned.spec;
         log::info!("vm={} domid={domid} event=ended reason={ending}", spec.name);
-        if vm.console.is_some() && !vm.has_written {
+        if vm.console.as_ref().is_some_and(|console| !console.has_spoken) {
             explain_silence(spec, ending);
         }
         if vm.is_served() {

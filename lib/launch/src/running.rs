@@ -45,8 +45,6 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
     pub(crate) typed: Typed,
     /// Whether somebody has paused it.
     pub(crate) is_paused: bool,
-    /// Whether its console has shown anything.
-    pub(crate) has_written: bool,
     /// Whether it was asked to power off, for the platform or at the prompt.
     pub(crate) asked: Option<Asked>,
 }
@@ -55,6 +53,8 @@ pub(crate) struct Running<'x, H: RawHypercall, S> {
 pub(crate) struct Console<'x, H: RawHypercall, S> {
     pub(crate) port: LocalPort<'x, H>,
     pub(crate) ring: ConsoleRing<S>,
+    /// Whether the guest has written anything.
+    pub(crate) has_spoken: bool,
 }
 
 /// Whose a VM is.
@@ -96,9 +96,8 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// Once is enough: what the guest writes after the look at its ring, it announces with another event.
     pub(crate) fn relay(&mut self, xen: &Xen<H>, now: u64, view: View<'_>) {
         let vm = Rc::clone(&self.vm);
-        let (name, Self { console, line, is_ready, open, open_since, has_written, .. }) =
-            (&vm.spec.name, &mut *self);
-        let Some(Console { port, ring }) = console else { return };
+        let (name, Self { console, line, is_ready, open, open_since, .. }) = (&vm.spec.name, &mut *self);
+        let Some(Console { port, ring, has_spoken }) = console else { return };
         let sink = |bytes: &[u8]| {
             if view.is_raw {
                 view.cursor.write_behind(xen, &open.text(), bytes);
@@ -109,7 +108,7 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
         if !ring.take_output(sink) {
             return;
         }
-        *has_written = true;
+        *has_spoken = true;
         *open_since = line.is_open().then_some(now);
         if let Err(error) = port.notify() {
             log::warn!("vm={name} console: {error}");
@@ -119,7 +118,7 @@ impl<H: RawHypercall, S: SharedMemory> Running<'_, H, S> {
     /// Hands over as much of what was typed as there is room for.
     pub(crate) fn feed(&mut self) {
         let name = &self.vm.spec.name;
-        if let Some(Console { port, ring }) = &self.console
+        if let Some(Console { port, ring, .. }) = &self.console
             && ring.put_input(&mut self.typed.waiting)
             && let Err(error) = port.notify()
         {

@@ -160,7 +160,11 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         };
         domain.give_label()?;
         let console = match page {
-            Some(page) => Some(Console { port: offer.connect(self.xen())?, ring: ConsoleRing::new(page) }),
+            Some(page) => Some(Console {
+                port: offer.connect(self.xen())?,
+                ring: ConsoleRing::new(page),
+                has_spoken: false,
+            }),
             None => None,
         };
         let Begin { row, owner, is_paused } = begin;
@@ -183,7 +187,6 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
             owner,
             is_late: false,
             asked: None,
-            has_written: false,
         });
         self.usage.count(self.environment);
         Ok(domid)

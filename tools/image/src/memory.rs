@@ -269,14 +269,14 @@ mod tests {
     fn tables_of_paging_are_memory_too() {
         let mut spec = BootSpec::new("a", "k", 64 << 10);
         spec.vcpus = 16;
-        let pv = machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None);
+        let pv = machine_mib(&[&spec; 20].map(Clone::clone), 16, None);
         spec.kind = GuestKind::Pvh;
-        let pvh = machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None);
+        let pvh = machine_mib(&[&spec; 20].map(Clone::clone), 16, None);
         assert!((320..=448).contains(&(pvh - pv)), "{pv} MiB, {pvh} MiB");
         assert_eq!(fit(&[&spec; 20], 16, pvh), Fit::Fine);
         let Fit::Close(text) = fit(&[&spec; 20], 16, pv) else { panic!("{pv} MiB") };
         assert!(text.contains("of which Xen itself may need up to"), "{text}");
         spec.settings.processor.paging_pool_mib = Some(1);
-        assert!(machine_mib(&[&spec; 20].map(|spec| spec.clone()), 16, None) < pvh);
+        assert!(machine_mib(&[&spec; 20].map(Clone::clone), 16, None) < pvh);
     }
 }
