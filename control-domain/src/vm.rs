@@ -114,6 +114,8 @@ pub(crate) struct Vm {
     pub(crate) ordered: bool,
     /// Its turn to start has come.
     pub(crate) released: bool,
+    /// It was started once: those that start after it may, whatever became of it.
+    pub(crate) was_started: bool,
     /// It is not wanted any more.
     pub(crate) stop: bool,
     /// How often it was restarted.
@@ -142,6 +144,7 @@ impl Vm {
             busy: None,
             ordered: false,
             released: false,
+            was_started: false,
             stop: false,
             restarts: 0,
             failure: None,
@@ -310,7 +313,7 @@ impl Vm {
 
     fn started(&mut self, scene: &mut Scene<'_>) {
         if self.state == State::Starting {
-            self.state = State::Running;
+            (self.state, self.was_started) = (State::Running, true);
             self.since = scene.now;
             self.note(scene, Level::Info, format_args!("event=started"));
         }

@@ -25,12 +25,17 @@ impl<H: RawHypercall> Xen<H> {
     /// Destroys a domain. Xen works through its memory in this call, however long it takes.
     ///
     /// A release may give the work back in pieces, with EAGAIN or ERESTART: that is the error if it does so a thousand times and more
-    /// without freeing a page.
+    /// without freeing a page. A domain that somebody else has destroyed meanwhile is destroyed: what Xen does not know it is asked about
+    /// again.
     pub fn destroy_domain(&self, domain: DomId) -> Result<(), CallError> {
         let mut left = None;
         loop {
             let error = match self.try_to_destroy(domain) {
                 Err(error @ CallError { errno: Errno::EAGAIN | Errno::ERESTART, .. }) => error,
+                Err(error) if error.errno == Errno::ESRCH && matches!(self.find_domain(domain), Ok(None)) => {
+                    self.forget(domain);
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
                 Ok(()) => break,
             };
