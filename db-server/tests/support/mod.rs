@@ -338,6 +338,11 @@ impl Script {
         self.machine.clone()
     }
 
+    /// Whether the controller has this domain id.
+    pub fn is_of(&self, domid: u16) -> bool {
+        self.domid == domid
+    }
+
     /// Whether it has a connection.
     pub fn is_connected(&self) -> bool {
         self.ctl.borrow().is_some()

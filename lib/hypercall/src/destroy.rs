@@ -25,17 +25,12 @@ impl<H: RawHypercall> Xen<H> {
     /// Destroys a domain. Xen works through its memory in this call, however long it takes.
     ///
     /// A release may give the work back in pieces, with EAGAIN or ERESTART: that is the error if it does so a thousand times and more
-    /// without freeing a page. A domain that somebody else has destroyed meanwhile is destroyed: what Xen does not know it is asked about
-    /// again.
+    /// without freeing a page.
     pub fn destroy_domain(&self, domain: DomId) -> Result<(), CallError> {
         let mut left = None;
         loop {
             let error = match self.try_to_destroy(domain) {
                 Err(error @ CallError { errno: Errno::EAGAIN | Errno::ERESTART, .. }) => error,
-                Err(error) if error.errno == Errno::ESRCH && matches!(self.find_domain(domain), Ok(None)) => {
-                    self.forget(domain);
-                    return Ok(());
-                }
                 Err(error) => return Err(error),
                 Ok(()) => break,
             };
@@ -52,6 +47,18 @@ impl<H: RawHypercall> Xen<H> {
         self.forget(domain);
         self.going.borrow_mut().push(domain);
         Ok(())
+    }
+
+    /// The same, and well if there is no such domain any more, since somebody else has destroyed it: what Xen does not know it is asked
+    /// about again.
+    pub fn clear_away(&self, domain: DomId) -> Result<(), CallError> {
+        match self.destroy_domain(domain) {
+            Err(error) if error.errno == Errno::ESRCH && matches!(self.find_domain(domain), Ok(None)) => {
+                self.forget(domain);
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Enters nothing of a domain any more.

@@ -455,7 +455,7 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
 
     /// Destroys a domain of which the builder has nothing mapped.
     pub(crate) fn destroy_domain(&mut self, name: &str, domid: DomId) -> Fate {
-        let result = self.xen().destroy_domain(domid);
+        let result = self.xen().clear_away(domid);
         self.note_fate(name, domid, result)
     }
 
@@ -482,11 +482,10 @@ fn log_lingering<H: RawHypercall>(xen: &Xen<H>, domid: DomId) {
     );
 }
 
-/// How a domain ended, if it has. One that is dying was destroyed by somebody else, and goes no further while its console is mapped here.
+/// How a domain ended, if it has. One that is dying was destroyed by somebody else, and goes no further while its console is mapped here;
+/// if it had ended before, that is its end.
 fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Result<Option<Ending>, CallError> {
-    Ok(match xen.find_domain(domid)? {
-        Some(info) if info.state().contains(DomainState::DYING) => Some(Ending::Gone),
-        Some(info) => info.shutdown_reason().map(Ending::from_reason),
-        None => Some(Ending::Gone),
-    })
+    let Some(info) = xen.find_domain(domid)? else { return Ok(Some(Ending::Gone)) };
+    let gone = info.state().contains(DomainState::DYING).then_some(Ending::Gone);
+    Ok(info.shutdown_reason().map(Ending::from_reason).or(gone))
 }

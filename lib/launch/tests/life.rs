@@ -547,6 +547,19 @@ fn a_vm_that_somebody_else_destroys_has_ended() {
     }
 }
 
+/// Whoever clears away what has ended does not change how it did.
+#[test]
+fn a_vm_that_had_ended_when_somebody_else_destroyed_it_has_ended_as_it_did() {
+    let machine = Machine::builder().build();
+    machine.when_idle(|machine| {
+        machine.guest(DomId::new(1)).shut_down(SHUTDOWN_POWEROFF);
+        Xen::probe(machine.dom0()).unwrap().destroy_domain(DomId::new(1)).unwrap();
+    });
+    assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::Success, "{}", logged());
+    assert!(logged().contains("vm=a domid=1 event=ended reason=poweroff"), "{}", logged());
+    machine.assert_clean();
+}
+
 /// What somebody else has destroyed while it was built is no leak.
 #[test]
 fn a_vm_that_somebody_else_destroys_while_it_is_built_is_not_built() {
