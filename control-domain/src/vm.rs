@@ -114,8 +114,6 @@ pub(crate) struct Vm {
     pub(crate) ordered: bool,
     /// Its turn to start has come.
     pub(crate) released: bool,
-    /// It was started once: those that start after it may, whatever became of it.
-    pub(crate) was_started: bool,
     /// It is not wanted any more.
     pub(crate) stop: bool,
     /// How often it was restarted.
@@ -125,8 +123,8 @@ pub(crate) struct Vm {
     /// What it was last built of.
     pub(crate) measurement: Option<Measurement>,
     row: Row,
-    /// When it was started.
-    since: u64,
+    /// When it was started last, if it ever was.
+    since: Option<u64>,
     /// When it is to be built again, once its domain is gone.
     again: Option<u64>,
     /// When the build that is tried now was tried first.
@@ -144,13 +142,12 @@ impl Vm {
             busy: None,
             ordered: false,
             released: false,
-            was_started: false,
             stop: false,
             restarts: 0,
             failure: None,
             measurement: None,
             row: Row::default(),
-            since: 0,
+            since: None,
             again: None,
             trying_since: None,
             tries: 0,
@@ -313,8 +310,7 @@ impl Vm {
 
     fn started(&mut self, scene: &mut Scene<'_>) {
         if self.state == State::Starting {
-            (self.state, self.was_started) = (State::Running, true);
-            self.since = scene.now;
+            (self.state, self.since) = (State::Running, Some(scene.now));
             self.note(scene, Level::Info, format_args!("event=started"));
         }
     }
@@ -382,7 +378,7 @@ impl Vm {
         let action = if ending == Ending::Gone { spec.on_crash } else { ending.action(spec) };
         match action {
             ExitAction::Restart => {
-                let ran = scene.now.saturating_sub(self.since);
+                let ran = scene.now.saturating_sub(self.since.unwrap_or_default());
                 self.again = self.restart(ran, scene);
             }
             ExitAction::Destroy => self.count(ending, scene),
@@ -429,6 +425,11 @@ impl Vm {
         scene.tally.bad += 1;
         scene.tally.lost |= self.blueprint.spec.life.critical;
         None
+    }
+
+    /// Whether it was started once: those that start after it may, whatever became of it.
+    pub(crate) fn was_started(&self) -> bool {
+        self.since.is_some()
     }
 
     /// It is not wanted any more.
