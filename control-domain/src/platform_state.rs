@@ -201,7 +201,7 @@ impl PlatformState {
                 vm.ordered = true;
                 self.order.hold(vm.name().into(), &vm.blueprint.spec.life.after);
             }
-            if vm.state == State::Running {
+            if vm.was_started() {
                 self.order.note(vm.name());
             }
         }

@@ -123,8 +123,8 @@ pub(crate) struct Vm {
     /// What it was last built of.
     pub(crate) measurement: Option<Measurement>,
     row: Row,
-    /// When it was started.
-    since: u64,
+    /// When it was started last, if it ever was.
+    since: Option<u64>,
     /// When it is to be built again, once its domain is gone.
     again: Option<u64>,
     /// When the build that is tried now was tried first.
@@ -147,7 +147,7 @@ impl Vm {
             failure: None,
             measurement: None,
             row: Row::default(),
-            since: 0,
+            since: None,
             again: None,
             trying_since: None,
             tries: 0,
@@ -310,8 +310,7 @@ impl Vm {
 
     fn started(&mut self, scene: &mut Scene<'_>) {
         if self.state == State::Starting {
-            self.state = State::Running;
-            self.since = scene.now;
+            (self.state, self.since) = (State::Running, Some(scene.now));
             self.note(scene, Level::Info, format_args!("event=started"));
         }
     }
@@ -379,7 +378,7 @@ impl Vm {
         let action = if ending == Ending::Gone { spec.on_crash } else { ending.action(spec) };
         match action {
             ExitAction::Restart => {
-                let ran = scene.now.saturating_sub(self.since);
+                let ran = scene.now.saturating_sub(self.since.unwrap_or_default());
                 self.again = self.restart(ran, scene);
             }
             ExitAction::Destroy => self.count(ending, scene),
@@ -426,6 +425,11 @@ impl Vm {
         scene.tally.bad += 1;
         scene.tally.lost |= self.blueprint.spec.life.critical;
         None
+    }
+
+    /// Whether it was started once: those that start after it may, whatever became of it.
+    pub(crate) fn was_started(&self) -> bool {
+        self.since.is_some()
     }
 
     /// It is not wanted any more.

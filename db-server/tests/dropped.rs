@@ -7,12 +7,17 @@
 
 mod support;
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use hypercall::Xen;
 use proptest::prelude::*;
 use protocols::message::{self, ServerNotice, ServerReply, ServerRequest};
 use protocols::{BootSpec, ExitAction, Life, MachineStatus};
 use support::{Ctl, Script, build, controller, hello, kernel, logged, platform, put, serve, spec};
-use xen_abi::DomId;
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF};
+use xen_abi::{DomId, PageCount};
 use xen_sim::Machine;
 
 /// Seconds, in nanoseconds.
@@ -303,6 +308,101 @@ proptest! {
         let (settings, specs) = platform(&[controller("one", 100, 110), controller("other", 120, 130)]);
         prop_assert_eq!(serve(&machine, &settings, &specs, ""), MachineStatus::Success);
         machine.assert_clean();
+    }
+}
+
+/// A controller says the next of `requests`, if it is there, and has heard of no end.
+fn say(machine: &Machine, script: &Script, bytes: Vec<u8>) {
+    let script = script.clone();
+    machine.when_idle(move |_| {
+        script.look(|ctl| {
+            if ctl.hear().is_none() && ctl.channel.writable(bytes.len()).is_ok_and(|room| room >= bytes.len())
+            {
+                let _sent = ctl.channel.write(&bytes);
+            }
+        });
+    });
+}
+
+/// Before the calls of these numbers, counted from when both controllers were there, these domains crash or are destroyed by somebody else.
+/// Gives whether a controller was that had not ended.
+fn kill(machine: &Machine, scripts: [Script; 2], mut kills: Vec<(usize, u16, bool)>) -> Rc<Cell<bool>> {
+    let is_lost = Rc::new(Cell::new(false));
+    let lost = Rc::clone(&is_lost);
+    kills.sort_unstable_by(|one, other| other.cmp(one));
+    let (mut calls, mut has_begun) = (0, false);
+    machine.before_calls(move |machine| {
+        has_begun |= scripts.iter().all(Script::is_connected);
+        calls += usize::from(has_begun);
+        while let Some((_, domid, crashes)) = kills.pop_if(|(at, ..)| *at < calls) {
+            let id = DomId::new(domid);
+            let runs = machine.has_domain(id) && machine.guest(id).runs();
+            lost.set(lost.get() || runs && domid < 3);
+            if crashes && runs {
+                machine.guest(id).crash();
+            } else if !crashes && machine.has_domain(id) {
+                Xen::probe(machine.dom0()).unwrap().destroy_domain(id).unwrap();
+            } else {
+                continue;
+            }
+            for script in scripts.iter().filter(|script| script.is_of(domid)) {
+                script.vanish();
+            }
+        }
+    });
+    is_lost
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_killed_when_nothing_stays(
+        acts in prop::collection::vec((0_usize..2, requests()), 1..30),
+        kills in prop::collection::vec(
+            (0_usize..250, prop::sample::select(vec![1_u16, 2, 100, 101, 120, 121]), any::<bool>()), 1..5
+        )
+    ) {
+        let machine = Machine::builder().memory(PageCount::new(0x4000)).build();
+        let scripts = [Script::new(&machine, 1), Script::new(&machine, 2)];
+        for script in &scripts {
+            say(&machine, script, message::encode(0, &hello()).unwrap());
+        }
+        for (id, (who, bytes)) in (1_u32..).zip(acts) {
+            let mut bytes = bytes;
+            bytes[8..12].copy_from_slice(&id.to_le_bytes());
+            say(&machine, &scripts[who], bytes);
+        }
+        for script in &scripts {
+            say(&machine, script, message::encode(99, &ServerRequest::Facts).unwrap());
+        }
+        for _ in 0..4 {
+            machine.when_idle(|machine| machine.advance(SECOND));
+        }
+        let heard: [Rc<RefCell<Option<Vec<u32>>>>; 2] = Default::default();
+        for (script, heard) in scripts.iter().cloned().zip(heard.clone()) {
+            machine.when_idle(move |_| {
+                script.look(|ctl| {
+                    ctl.hear();
+                    *heard.borrow_mut() = Some(ctl.replies.iter().map(|(id, _)| *id).collect());
+                });
+            });
+        }
+        for domid in [1, 2] {
+            support::launching::then_end(&machine, domid, SHUTDOWN_POWEROFF);
+        }
+        let is_lost = kill(&machine, scripts.clone(), kills);
+        let (settings, specs) = platform(&[controller("one", 100, 110), controller("other", 120, 130)]);
+        let status = serve(&machine, &settings, &specs, "");
+        machine.assert_clean();
+        // Who is there at the end was answered to everything, once.
+        for ids in heard.iter().filter_map(|heard| heard.take()) {
+            let once: BTreeSet<_> = ids.iter().collect();
+            prop_assert!(once.len() == ids.len() && once.contains(&99), "{ids:?}");
+        }
+        let expected = if is_lost.get() { MachineStatus::VmFailed } else { MachineStatus::Success };
+        prop_assert_eq!(status, expected, "{}", logged());
+        scripts.iter().for_each(Script::vanish);
     }
 }
 

@@ -173,6 +173,11 @@ impl Ctl {
         self.xen.send(self.channel.port()).unwrap();
     }
 
+    /// Requests that were sent.
+    pub fn sent(&self) -> u32 {
+        self.next - 1
+    }
+
     /// Sends a request; gives its number.
     pub fn send(&mut self, request: &ServerRequest) -> u32 {
         let id = self.next;
@@ -326,6 +331,36 @@ impl Script {
     /// What the controller finds now, if it has connected and runs.
     pub fn look<R>(&self, look: impl FnOnce(&mut Ctl) -> R) -> Option<R> {
         self.ctl.borrow_mut().as_mut().filter(|ctl| ctl.guest.runs()).map(look)
+    }
+
+    /// The machine that it happens on.
+    pub fn machine(&self) -> Machine {
+        self.machine.clone()
+    }
+
+    /// Whether the controller has this domain id.
+    pub fn is_of(&self, domid: u16) -> bool {
+        self.domid == domid
+    }
+
+    /// Whether it has a connection.
+    pub fn is_connected(&self) -> bool {
+        self.ctl.borrow().is_some()
+    }
+
+    /// Connects at once.
+    pub fn reconnect(&self) {
+        *self.ctl.borrow_mut() = Some(Ctl::connect(&self.machine, self.domid));
+    }
+
+    /// Loses its end of the channel without a call, as a domain that is killed does: Xen lets go of what it had mapped.
+    pub fn vanish(&self) {
+        std::mem::forget(self.ctl.borrow_mut().take());
+    }
+
+    /// Closes its end of the channel at once.
+    pub fn leave(&self) -> Option<Ctl> {
+        self.ctl.borrow_mut().take()
     }
 
     /// The controller ends.

@@ -101,7 +101,7 @@ impl<H: RawHypercall> Drop for Guarded<'_, H> {
             return;
         }
         // There is nobody left to give an error to; a domain that cannot be destroyed has to be heard of all the same.
-        if let Err(error) = self.xen.destroy_domain(self.domid) {
+        if let Err(error) = self.xen.clear_away(self.domid) {
             log::error!("domid={} event=leaked {}", self.domid, self.xen.note_leak(error));
         }
     }

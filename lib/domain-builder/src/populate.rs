@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use domain_plan::FrameRange;
-use hypercall::{RawHypercall, Xen};
-use xen_abi::{DomId, PageCount};
+use hypercall::{CallError, RawHypercall, Xen};
+use xen_abi::memory::{XENMEM_POPULATE_PHYSMAP, name};
+use xen_abi::{DomId, Errno, PageCount};
 
 use crate::{BuildError, Step};
 
@@ -47,6 +48,12 @@ impl Supply {
         while let Some(range) = self.ranges.get(self.current).copied() {
             let Some(order) = ORDERS.get(self.order).copied() else {
                 if self.done < range.pages.raw() {
+                    // Of a domain that is no more Xen says the same as of memory that is used up.
+                    if matches!(xen.find_domain(domain), Ok(None)) {
+                        let error =
+                            CallError { call: name(XENMEM_POPULATE_PHYSMAP), domain, errno: Errno::ESRCH };
+                        return Err(BuildError::call(Step::Populate)(error));
+                    }
                     let got = PageCount::new(self.done);
                     return Err(BuildError::OutOfMemory { domain, got, wanted: range.pages });
                 }

@@ -49,6 +49,18 @@ impl<H: RawHypercall> Xen<H> {
         Ok(())
     }
 
+    /// The same, and well if there is no such domain any more, since somebody else has destroyed it: what Xen does not know it is asked
+    /// about again.
+    pub fn clear_away(&self, domain: DomId) -> Result<(), CallError> {
+        match self.destroy_domain(domain) {
+            Err(error) if error.errno == Errno::ESRCH && matches!(self.find_domain(domain), Ok(None)) => {
+                self.forget(domain);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     /// Enters nothing of a domain any more.
     pub(crate) fn forget(&self, domain: DomId) {
         self.going.borrow_mut().retain(|going| *going != domain);

@@ -69,10 +69,6 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
         if vm.is_served() {
             return self.end_served(vm, ending);
         }
-        if ending == Ending::Gone {
-            self.destroy_unknown(vm);
-            return self.count(&planned, ending);
-        }
         let action = match ending.action(spec) {
             // What was asked to power off is not wanted back.
             ExitAction::Restart if vm.asked.is_some() || self.stopping != Stopping::No => ExitAction::Destroy,

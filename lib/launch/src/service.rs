@@ -284,9 +284,7 @@ impl<'x, H: RawHypercall, W: FrameWindow> Supervisor<'_, 'x, H, W> {
     pub(crate) fn end_served(&mut self, vm: Running<'x, H, W::Shared>, ending: Ending) {
         let (planned, domid) = (Rc::clone(&vm.vm), vm.domid);
         let name = planned.spec.name.clone();
-        let fate = if ending == Ending::Gone {
-            self.destroy_unknown(vm)
-        } else if ending.action(&planned.spec) == ExitAction::Preserve && self.stopping == Stopping::No {
+        let fate = if ending.action(&planned.spec) == ExitAction::Preserve && self.stopping == Stopping::No {
             log::info!("vm={name} domid={domid} event=preserved");
             Fate::Preserved
         } else {

@@ -11,8 +11,9 @@ use hypercall::{CallError, FrameWindow, RawHypercall, Xen};
 use platform::{Ending, Row};
 use protocols::PlatformSpec;
 use thiserror::Error;
+use xen_abi::domctl::DomainState;
 use xen_abi::event_channel::VIRQ_DOM_EXC;
-use xen_abi::{DomId, Errno, Port, VcpuId};
+use xen_abi::{DomId, Port, VcpuId};
 
 use crate::build::{BuiltVm, build_vm};
 use crate::guest_store::GuestStore;
@@ -455,19 +456,9 @@ impl<'e, 'x, H: RawHypercall, W: FrameWindow> Supervisor<'e, 'x, H, W> {
         self.destroy_domain(&vm.spec.name, domid)
     }
 
-    /// Destroys what may be left of a VM although Xen says that it does not know it: what it does not know it refuses to destroy.
-    pub(crate) fn destroy_unknown(&mut self, vm: Running<'x, H, W::Shared>) -> Fate {
-        let Running { vm, domid, console, store, .. } = vm;
-        drop((console, store));
-        match self.xen().destroy_domain(domid) {
-            Err(CallError { errno: Errno::ESRCH, .. }) => Fate::Destroyed,
-            result => self.note_fate(&vm.spec.name, domid, result),
-        }
-    }
-
     /// Destroys a domain of which the builder has nothing mapped.
     pub(crate) fn destroy_domain(&mut self, name: &str, domid: DomId) -> Fate {
-        let result = self.xen().destroy_domain(domid);
+        let result = self.xen().clear_away(domid);
         self.note_fate(name, domid, result)
     }
 
@@ -494,10 +485,10 @@ fn log_lingering<H: RawHypercall>(xen: &Xen<H>, domid: DomId) {
     );
 }
 
-/// How a domain ended, if it has.
+/// How a domain ended, if it has. One that is dying was destroyed by somebody else, and goes no further while its console is mapped here;
+/// if it had ended before, that is its end.
 fn ending<H: RawHypercall>(xen: &Xen<H>, domid: DomId) -> Result<Option<Ending>, CallError> {
-    Ok(match xen.find_domain(domid)? {
-        Some(info) => info.shutdown_reason().map(Ending::from_reason),
-        None => Some(Ending::Gone),
-    })
+    let Some(info) = xen.find_domain(domid)? else { return Ok(Some(Ending::Gone)) };
+    let gone = info.state().contains(DomainState::DYING).then_some(Ending::Gone);
+    Ok(info.shutdown_reason().map(Ending::from_reason).or(gone))
 }

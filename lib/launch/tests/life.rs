@@ -7,6 +7,7 @@
 
 mod support;
 
+use hypercall::Xen;
 use protocols::{BootSpec, ExitAction, GuestKind, Life, MachineStatus};
 use support::{end_when_running, logged, run, spec, then, then_end, when_running};
 use xen_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT, SHUTDOWN_WATCHDOG};
@@ -528,6 +529,51 @@ fn a_vm_that_ends_without_a_word_is_explained_and_one_that_spoke_is_not() {
         let text = logged()[before..].to_owned();
         assert_eq!(text.contains("vm=quiet event=silent"), hint.is_some(), "{text}");
         assert!(hint.is_none_or(|hint| text.contains(hint)), "{text}");
+        machine.assert_clean();
+    }
+}
+
+/// The builder has its console mapped, so that it stays until the builder lets go of that.
+#[test]
+fn a_vm_that_somebody_else_destroys_has_ended() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).build();
+        machine.when_idle(|machine| {
+            Xen::probe(machine.dom0()).unwrap().destroy_domain(DomId::new(1)).unwrap();
+        });
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::VmFailed, "{release}: {}", logged());
+        assert!(logged().contains("vm=a domid=1 event=ended reason=gone"), "{}", logged());
+        machine.assert_clean();
+    }
+}
+
+/// Whoever clears away what has ended does not change how it did.
+#[test]
+fn a_vm_that_had_ended_when_somebody_else_destroyed_it_has_ended_as_it_did() {
+    let machine = Machine::builder().build();
+    machine.when_idle(|machine| {
+        machine.guest(DomId::new(1)).shut_down(SHUTDOWN_POWEROFF);
+        Xen::probe(machine.dom0()).unwrap().destroy_domain(DomId::new(1)).unwrap();
+    });
+    assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::Success, "{}", logged());
+    assert!(logged().contains("vm=a domid=1 event=ended reason=poweroff"), "{}", logged());
+    machine.assert_clean();
+}
+
+/// What somebody else has destroyed while it was built is no leak.
+#[test]
+fn a_vm_that_somebody_else_destroys_while_it_is_built_is_not_built() {
+    for release in Release::ALL {
+        let machine = Machine::builder().release(release).build();
+        let mut is_done = false;
+        machine.before_calls(move |machine| {
+            if !is_done && machine.has_domain(DomId::new(1)) {
+                is_done = true;
+                Xen::probe(machine.dom0()).unwrap().destroy_domain(DomId::new(1)).unwrap();
+            }
+        });
+        assert_eq!(run(&machine, &[spec("a")], ""), MachineStatus::BuildFailed, "{release}: {}", logged());
+        assert!(!logged().contains("event=leaked"), "{}", logged());
         machine.assert_clean();
     }
 }

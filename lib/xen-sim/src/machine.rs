@@ -148,6 +148,7 @@ impl Builder {
             inner: Rc::new(Inner {
                 state: RefCell::new(state),
                 script: RefCell::default(),
+                watcher: RefCell::default(),
                 window: self.window,
                 look: self.look,
                 slots: Cell::new(SLOTS),
@@ -159,9 +160,13 @@ impl Builder {
 /// One thing that happens while Dom0 sleeps.
 type Step = Box<dyn FnOnce(&Machine)>;
 
+/// What happens before each of Dom0's calls.
+type Watcher = Box<dyn FnMut(&Machine)>;
+
 struct Inner {
     state: RefCell<State>,
     script: RefCell<VecDeque<Step>>,
+    watcher: RefCell<Option<Watcher>>,
     window: usize,
     /// Nanoseconds that a look at the clock takes.
     look: u64,
@@ -265,6 +270,9 @@ impl Machine {
         name: &'static str,
         domain: DomId,
     ) -> (Call, Option<Effect>) {
+        if caller == DOM0 {
+            self.run_watcher();
+        }
         let index = self.calls();
         let effect = self.state().strike(&CallSite { index, number, name, caller, domain });
         (Call { index, number, name, caller, domain, numbers: Vec::new(), result: Ok(0) }, effect)
@@ -308,6 +316,21 @@ impl Machine {
     /// Lets `step` happen when Dom0 next sleeps without anything to wake it, after all steps that were added before.
     pub fn when_idle(&self, step: impl FnOnce(&Machine) + 'static) {
         self.inner.script.borrow_mut().push_back(Box::new(step));
+    }
+
+    /// Lets `watcher` happen before each call of Dom0's from now on, in place of what did so far: whatever it does has happened between
+    /// two calls. It is not called for the calls that it makes itself.
+    pub fn before_calls(&self, watcher: impl FnMut(&Machine) + 'static) {
+        *self.inner.watcher.borrow_mut() = Some(Box::new(watcher));
+    }
+
+    fn run_watcher(&self) {
+        let taken = self.inner.watcher.borrow_mut().take();
+        if let Some(mut watcher) = taken {
+            watcher(self);
+            // One that was set meanwhile has taken its place.
+            self.inner.watcher.borrow_mut().get_or_insert(watcher);
+        }
     }
 
     /// Lets the next step happen, if there is one.

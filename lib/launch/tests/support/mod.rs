@@ -40,6 +40,11 @@ pub(crate) fn logged() -> String {
     LINES.with_borrow(|lines| lines.join("\n"))
 }
 
+/// Forgets the lines, for a test that runs more than one machine.
+pub(crate) fn forget_log() {
+    LINES.with_borrow_mut(Vec::clear);
+}
+
 pub(crate) fn spec(name: &str) -> BootSpec {
     BootSpec { uuid: [7; 16], ..BootSpec::new(name, "images/kernel", 8 << 10) }
 }
