@@ -62,13 +62,23 @@ impl<H: RawHypercall> Xen<H> {
     /// Finds out which Xen is behind `raw` and that this domain may build others.
     pub fn probe(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::probe(&raw)?;
-        Ok(Self {
+        Ok(Self::new(raw, interface))
+    }
+
+    /// The same for a domain that may ask about others and no more: that of the XenStore.
+    pub fn probe_to_ask(raw: H) -> Result<Self, ProbeError> {
+        let interface = Interface::probe_to_ask(&raw)?;
+        Ok(Self::new(raw, interface))
+    }
+
+    fn new(raw: H, interface: Interface) -> Self {
+        Self {
             raw,
             interface,
             counts: CallCounts::new(),
             going: RefCell::default(),
             leaked: RefCell::default(),
-        })
+        }
     }
 
     /// For a domain that controls no other: finds out only the release, and asks for no right.
@@ -76,13 +86,7 @@ impl<H: RawHypercall> Xen<H> {
     /// Xen refuses this domain's calls about others, whatever version they are made in.
     pub fn unprivileged(raw: H) -> Result<Self, ProbeError> {
         let interface = Interface::unprivileged(&raw)?;
-        Ok(Self {
-            raw,
-            interface,
-            counts: CallCounts::new(),
-            going: RefCell::default(),
-            leaked: RefCell::default(),
-        })
+        Ok(Self::new(raw, interface))
     }
 
     /// What was found out.

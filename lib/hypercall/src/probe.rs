@@ -84,8 +84,16 @@ impl Interface {
     /// Asks the Xen behind `raw` for its release and the versions of its control interfaces.
     pub(crate) fn probe(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
         let xen = Self::probe_xen(raw)?;
-        let domctl = Self::probe_domctl(raw, xen)?;
+        let domctl = Self::probe_domctl(raw, xen, DomId::SELF)?;
         Ok(Self { xen, domctl, sysctl: Self::probe_sysctl(raw), labels: Self::probe_labels(raw)? })
+    }
+
+    /// The same of what a domain needs to know that may ask about others and no more. From Xen 4.22 on it is told EPERM of a domain that is
+    /// not found, so that it asks about one that there is.
+    pub(crate) fn probe_to_ask(raw: &impl RawHypercall) -> Result<Self, ProbeError> {
+        let xen = Self::probe_xen(raw)?;
+        let domctl = Self::probe_domctl(raw, xen, DomId::DOM0)?;
+        Ok(Self { xen, domctl, sysctl: None, labels: None })
     }
 
     /// Asks the Xen behind `raw` for its release only.
@@ -106,22 +114,21 @@ impl Interface {
         })
     }
 
-    fn probe_domctl(raw: &impl RawHypercall, xen: XenVersion) -> Result<DomctlVersion, ProbeError> {
-        let ask = |version, domain| {
-            let mut call = Domctl::new(Command::GETDOMAININFO, version, domain);
+    /// The version of the control interface in which Xen answers about the domain `known`.
+    fn probe_domctl(
+        raw: &impl RawHypercall,
+        xen: XenVersion,
+        known: DomId,
+    ) -> Result<DomctlVersion, ProbeError> {
+        for version in DomctlVersion::known() {
+            let mut call = Domctl::new(Command::GETDOMAININFO, version, known);
             // SAFETY: a domctl takes the address of one `Domctl`, which lives on this stack; getdomaininfo only fills it.
             let result =
                 unsafe { raw.hypercall(HypercallNumber::DOMCTL, [address_mut(&mut call), 0, 0, 0, 0]) };
-            Errno::from_result(result)
-        };
-        for version in DomctlVersion::known() {
-            match ask(version, DomId::SELF) {
-                // The version was right, but no release takes DOMID_SELF here: older ones call it invalid, newer ones do not
-                // find it.
+            match Errno::from_result(result) {
+                // The version was right. No release takes DOMID_SELF here: older ones call it invalid, newer ones do not find it.
                 None | Some(Errno::EINVAL | Errno::ESRCH) => return Ok(version),
                 Some(Errno::EACCES) => {}
-                // From 4.22 on that is also said of what is not found, to the domain of the XenStore, which may ask about others.
-                Some(Errno::EPERM) if ask(version, DomId::DOM0).is_none() => return Ok(version),
                 Some(errno) => return Err(ProbeError::NotPrivileged { errno }),
             }
         }

@@ -18,7 +18,7 @@ pub(crate) fn run(machine: &Machine, boot: &mut Boot) -> Outcome {
     println!("this is domain {domid}, says the store");
     // What only the store's domain may ask is not this one's to ask. The probe alone does not show it: newer Xens miss the domain
     // that it names before they look at who asks.
-    let asks = Xen::probe(Hypervisor).is_ok_and(|xen| xen.domain_info(DomId::DOM0).is_ok());
+    let asks = Xen::probe_to_ask(Hypervisor).is_ok_and(|xen| xen.domain_info(DomId::DOM0).is_ok());
     if asks {
         return Err(Verdict::Failure("Xen answers this domain's question about Dom0".into()));
     }

@@ -38,7 +38,7 @@ fn run(boot: &mut Boot) -> Outcome {
     let unprivileged = || Xen::unprivileged(Hypervisor).map_err(Verdict::error);
     match boot.argument("role") {
         // To ask Xen about other domains is the right of the XenStore's domain.
-        Some("store") => serve::run(&machine(Xen::probe(Hypervisor).map_err(Verdict::failure)?), boot),
+        Some("store") => serve::run(&machine(Xen::probe_to_ask(Hypervisor).map_err(Verdict::failure)?), boot),
         Some("control") => control::run(&machine(unprivileged()?), boot),
         Some("client") => client::run(&machine(unprivileged()?), boot),
         other => {
