@@ -67,7 +67,8 @@ fn the_store_reaches_its_clients_and_hears_of_their_ends_and_so_does_the_builder
             let heard_by = listen(&machine);
             let store = machine.guest(DomId::new(STORE));
             // What Xen lets the XenStore's domain ask, and only that one.
-            let asks = |domain: u16| Xen::probe(machine.guest(DomId::new(domain)).hypervisor()).is_ok();
+            let asks =
+                |domain: u16| Xen::probe_to_ask(machine.guest(DomId::new(domain)).hypervisor()).is_ok();
             assert_eq!([STORE, CLIENTS[0]].map(asks), [true, false], "Xen {release}");
             for client in CLIENTS.map(DomId::new) {
                 let xen = Xen::unprivileged(store.hypervisor()).unwrap();
