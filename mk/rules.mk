@@ -20,8 +20,8 @@ build/deps.ok: mk/install-deps
 # What is downloaded has no prerequisites: it is fetched when it is not there.
 build/xen/%/xen.gz:
 	@mk/fetch-debs xen $*
-# Debian's 4.17 with what Debian's build of it leaves out: security labels and a policy, a late hardware domain, 32-bit PV guests, shadow
-# paging.
+# Debian's 4.17 with what Debian's build of it leaves out: security labels and a policy, a late hardware domain, 32-bit PV guests. Shadow paging
+# it has, and keeps.
 XEN_FULL := EXPERT=y UNSUPPORTED=y XSM=y XSM_FLASK=y XSM_FLASK_POLICY=y LATE_HWDOM=y PV32=y SHADOW_PAGING=y
 build/xen/4.17-full/xen.gz:
 	@mk/fetch-debs xen-source 4.17

@@ -157,6 +157,17 @@ fn the_bytes_of_modules_are_pinned() {
     assert_eq!(bytes[bytes.len() - 9..], [2, 0xac, 2, 0, 1, 3, b'c', b'=', b'd']);
 }
 
+/// As in public/xen.h: SIF_PRIVILEGED, SIF_INITDOMAIN, SIF_MULTIBOOT_MOD.
+#[test]
+fn claims_are_the_flags_of_xens_header() {
+    let flags = [("privileged", 1), ("initdomain", 2), ("multiboot_mod", 4)];
+    for (index, (name, flag)) in flags.into_iter().enumerate() {
+        let mut claims = Claims::default();
+        *claims.by_name()[index].1 = true;
+        assert_eq!((claims.sif_flags(), claims.names().collect::<Vec<_>>()), (flag, vec![name]));
+    }
+}
+
 #[test]
 fn variant_numbers_are_pinned() {
     let number = |bytes: Vec<u8>| bytes[0];

@@ -31,6 +31,9 @@ pub(crate) fn choose_paging<H: RawHypercall>(xen: &Xen<H>, wanted: Paging) -> Re
     match wanted {
         Paging::Any | Paging::Nested if nested => Ok(PvhPaging::Nested),
         Paging::Any | Paging::Shadow if shadow => Ok(PvhPaging::Shadow),
+        Paging::Nested if shadow => Err(BuildError::NoPvh {
+            missing: "nested paging (EPT or NPT), which `hap = 1` asks for; without that line it uses shadow paging",
+        }),
         Paging::Any | Paging::Nested => Err(BuildError::NoPvh { missing: "nested paging (EPT or NPT)" }),
         Paging::Shadow => Err(BuildError::NoShadow),
     }

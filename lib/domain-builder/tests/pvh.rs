@@ -301,7 +301,11 @@ fn paging_is_what_is_asked_for_and_there() {
         (both, Paging::Nested, Ok(CreateFlags::HAP)),
         (both, Paging::Shadow, Ok(CreateFlags::empty())),
         (hvm | Capabilities::SHADOW, Paging::Any, Ok(CreateFlags::empty())),
-        (hvm | Capabilities::SHADOW, Paging::Nested, Err("nested paging")),
+        (
+            hvm | Capabilities::SHADOW,
+            Paging::Nested,
+            Err("nested paging (EPT or NPT), which `hap = 1` asks for"),
+        ),
         (hvm | Capabilities::HAP, Paging::Shadow, Err("CONFIG_SHADOW_PAGING: remove `hap = 0`")),
         (Capabilities::PV | Capabilities::SHADOW, Paging::Shadow, Err("VT-x or AMD-V")),
     ] {

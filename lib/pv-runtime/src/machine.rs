@@ -293,8 +293,8 @@ mod guest {
     /// The value of a model-specific register; a fault where Xen has none.
     pub(crate) fn model_specific_register(number: u32) -> u64 {
         let register = x86_64::registers::model_specific::Msr::new(number);
-        // SAFETY: Xen emulates the instruction, or hands the fault to the handler of faults, which does not return. Reading changes nothing of
-        // this domain's: what Xen lets a PV domain read has no side effects.
+        // SAFETY: the instruction writes two registers and no memory. A PV kernel does not run at the privilege that it takes, so that the processor
+        // hands it to Xen, which emulates it, or has the handler of faults entered, which does not return.
         unsafe { register.read() }
     }
 

@@ -96,7 +96,8 @@ impl Release {
         self >= Self::V4_18
     }
 
-    /// Whether a caller that may not control domains is told EPERM, not ESRCH, of a domain that there is not. (Seen on 4.22; not on 4.21.)
+    /// Whether a caller that may not control domains is told EPERM, not ESRCH, of a domain that there is not. (Seen on the tree that
+    /// becomes 4.23, and read in the source of 4.22; that of 4.21 has not got it.)
     pub(crate) fn hides_unknown_domains(self) -> bool {
         self >= Self::V4_22
     }
